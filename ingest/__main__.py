@@ -1,0 +1,23 @@
+"""The program's entry: answers `--version` at once, and leaves everything else to `cli`.
+
+Spawned processes import this module again, so it imports nothing at its top but the standard library's `sys`.
+"""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line and end the process with its exit code."""
+    if sys.argv[1:] == ["--version"]:
+        # Without the command line's own imports: they are most of what `--version` would cost.
+        from ingest import __version__
+
+        print(f"ingest {__version__}")
+        return
+    from ingest.cli import app
+
+    app(prog_name="ingest")
+
+
+if __name__ == "__main__":
+    main()

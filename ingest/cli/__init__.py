@@ -1,0 +1,394 @@
+"""The command line: flags to settings, errors to stderr and an exit code; nothing else.
+
+Each command is a thin cover over one library function. What takes long to import is imported by the command that
+needs it, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Literal, TextIO
+
+import typer
+
+from ingest.cli.options import File, Json, LoadOptions, LogFile, Paths, To, Verbose, settings_from, spread
+from ingest.console import Console, JsonLines, as_json, printable
+from ingest.errors import DatabaseUnreachable, IngestError, LeaseHeld, UsageError
+from ingest.model import Event, Listener, Opened, RunReport, StopRequest
+
+EXIT_CODES: dict[type[BaseException], int] = {
+    UsageError: 2,
+    DatabaseUnreachable: 10,
+    LeaseHeld: 75,
+    IngestError: 1,
+    KeyboardInterrupt: 130,
+}
+"""The exit code of a command that an error ended: the first class that fits. The report of a run has its own."""
+
+UNEXPECTED = 1
+
+EXIT_MEANINGS: dict[int, str] = {
+    0: "everything is loaded, or there was nothing to do",
+    1: "unexpected error",
+    2: "wrong usage",
+    3: "loaded, with rejects inside the budget",
+    4: "some files failed or were refused; the others are loaded",
+    10: "the database cannot be reached",
+    75: "another run is active on the database",
+    130: "stopped by SIGINT, after the open transaction was finished or rolled back",
+    143: "stopped by SIGTERM, after the open transaction was finished or rolled back",
+}
+
+log = logging.getLogger("ingest.cli")
+
+app = typer.Typer(
+    name="ingest",
+    help="Load CSV files into a database, resumably. Every record ends in the table or in the rejects.",
+    epilog="Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_MEANINGS.items()) + ".",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    pretty_exceptions_show_locals=False,
+)
+rejects_app = typer.Typer(help="The records that could not be loaded.", no_args_is_help=True)
+ledger_app = typer.Typer(help="The ledger's own tables.", no_args_is_help=True)
+app.add_typer(rejects_app, name="rejects")
+app.add_typer(ledger_app, name="ledger")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from ingest import __version__
+
+        print(f"ingest {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    del version
+
+
+@app.command()
+@spread
+def load(
+    paths: Paths,
+    options: LoadOptions,
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Write events to stdout, a JSON object a line.")] = False,
+    progress: Annotated[
+        Literal["auto", "bar", "plain", "none"],
+        typer.Option(help="How progress is shown on stderr: a bar on a terminal, a line now and then elsewhere."),
+    ] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing if all is loaded.")] = False,
+    verbose: Verbose = False,
+    log_file: LogFile = None,
+) -> None:
+    """Load files into the database; run it again after anything, and it goes on where it was."""
+    lines = JsonLines(sys.stdout) if json else None
+    console = Console(sys.stderr, to=options.to, quiet=quiet or json, verbose=verbose, progress=progress)
+    stop = StopRequest()
+    with _errors(console, lines, verbose), console, _logging(log_file, verbose):
+        settings = settings_from(options)
+        with _signals(stop, quiet=quiet):
+            from ingest import run
+
+            tell = _listeners(console, lines)
+
+            def on_event(event: Event) -> None:
+                if not isinstance(event, RunReport):  # told below, when everything of the run is closed
+                    tell(event)
+
+            report = run.load(paths, settings, on_event=on_event, stop=stop)
+            tell(report)
+    raise typer.Exit(report.exit_code)
+
+
+@app.command()
+@spread
+def plan(paths: Paths, options: LoadOptions, json: Json = False, verbose: Verbose = False) -> None:
+    """Say what load would do, file by file, with the reason, the columns and the table. Writes nothing."""
+    console = Console(sys.stderr, to=options.to, verbose=verbose)
+    with _errors(console, JsonLines(sys.stdout) if json else None, verbose), _piped():
+        settings = settings_from(options)
+        from ingest import run, show
+
+        with console:
+            what = run.plan(paths, settings, on_event=console)
+        console(Opened(database=what.database, new=what.new))
+        if json:
+            print(as_json(what))
+        else:
+            show.plan(what, _stdout())
+
+
+@app.command()
+def status(file: File = None, to: To = None, json: Json = False, verbose: Verbose = False) -> None:
+    """Show files by state, rows and rejects; of one file its whole story."""
+    with _reading(to, json, verbose):
+        from ingest import history, show
+
+        if file is not None:
+            sentences = history.story(to, file)
+            if json:
+                print(as_json({"file": file, "story": sentences}))
+            else:
+                for sentence in sentences:
+                    show.line(_stdout(), sentence)
+            return
+        what = history.status(to)
+        if json:
+            print(as_json(what))
+        else:
+            show.status(what, _stdout())
+
+
+@app.command()
+def runs(
+    run: Annotated[int | None, typer.Argument(metavar="RUN", help="The number of one run.", show_default=False)] = None,
+    to: To = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show past runs, newest first, and what each did."""
+    with _reading(to, json, verbose):
+        from ingest import history, show
+
+        if run is not None:
+            story = history.run(to, run)
+            if json:
+                print(as_json(story))
+            else:
+                show.run(story, _stdout())
+            return
+        what = history.runs(to)
+        if json:
+            for row in what:
+                print(as_json(row))
+        else:
+            show.runs(what, _stdout())
+
+
+@rejects_app.command("list")
+def rejects_list(file: File = None, to: To = None, json: Json = False, verbose: Verbose = False) -> None:
+    """Show the rejects of one file, or of all: where they are, why, and their text."""
+    with _reading(to, json, verbose):
+        from ingest import history, show
+
+        if json:
+            for reject in history.rejects(to, file):
+                print(as_json(reject))
+        elif not show.rejects(history.rejects(to, file), _stdout()):
+            print("no rejects")
+
+
+@rejects_app.command("export")
+def rejects_export(
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH.csv", help="The CSV file to be written; - is stdout.", allow_dash=True)
+    ],
+    to: To = None,
+    verbose: Verbose = False,
+) -> None:
+    """Write all rejects to a CSV file, their text as it stood in their files."""
+    with _reading(to, False, verbose):
+        from ingest import history, show
+
+        rejects = history.rejects(to)
+        if str(path) == "-":
+            with open(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", newline="") as out:
+                show.export(rejects, out)
+            return
+        history.runs(to)  # an export that is there is not emptied for a ledger that cannot be read
+        try:
+            with open(path, "w", encoding="utf-8", newline="") as out:
+                count = show.export(rejects, out)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
+        print(f"{count:,} rejects written to {printable(str(path))}", file=sys.stderr)
+
+
+@app.command()
+def forget(
+    files: Annotated[list[str], typer.Argument(metavar="FILE", help="Paths of loaded files, or the end of them.")],
+    to: To = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Drop the ledger's memory of files and their rejects. Their rows stay: a later load doubles them."""
+    with _reading(to, False, verbose):
+        from ingest import history
+
+        if not yes:
+            if not (sys.stdin.isatty() and sys.stderr.isatty()):
+                raise UsageError("forget asks before it forgets, and there is no terminal.", hint="Add --yes.")
+            if not typer.confirm(f"Forget {len(files)} file(s)? Their rows stay in the table.", err=True):
+                raise UsageError("nothing was forgotten.")
+        count = history.forget(to, files)
+        print(f"forgotten: {count:,} file(s); their rows stay", file=sys.stderr)
+
+
+@ledger_app.command("current")
+def ledger_current(to: To = None, verbose: Verbose = False) -> None:
+    """Show the version of the ledger, and the one that this program writes."""
+    with _reading(to, False, verbose):
+        from ingest import history
+
+        have, head = history.ledger_version(to)
+        note = "up to date" if have == head else "run: ingest ledger upgrade"
+        print(f"{have or 'none'} (this program writes {head}: {note})")
+
+
+@ledger_app.command("upgrade")
+def ledger_upgrade(to: To = None, verbose: Verbose = False) -> None:
+    """Bring an older ledger to the version of this program. A load does so by itself."""
+    with _reading(to, False, verbose):
+        from ingest import history
+
+        before, after = history.ledger_upgrade(to)
+        print(f"{after}, nothing to do" if before == after else f"upgraded from {before or 'none'} to {after}")
+
+
+@contextmanager
+def _reading(to: str | None, json: bool, verbose: bool) -> Iterator[None]:
+    """A command that reads the ledger: which database first, and its errors as everywhere."""
+    console = Console(sys.stderr, to=to, quiet=json, verbose=verbose)
+    with _errors(console, JsonLines(sys.stdout) if json else None, verbose), _piped():
+        from ingest import history
+
+        console(Opened(database=history.database_label(to), new=False))
+        yield
+
+
+@contextmanager
+def _piped() -> Iterator[None]:
+    """End in silence when the reader of our pipe has gone, as `| head` does."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at its end
+        raise typer.Exit(UNEXPECTED) from None
+
+
+@contextmanager
+def _errors(console: Console, lines: JsonLines | None, verbose: bool) -> Iterator[None]:
+    """Turn every error into one message and its exit code, here and nowhere else."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort):
+        raise
+    except (KeyboardInterrupt, Exception) as error:
+        code = next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), UNEXPECTED)
+        message, hint = _worded(error)
+        if lines is not None:
+            lines.error(type(error).__name__, message, hint, code)
+        console.error(message, hint)
+        if verbose and not isinstance(error, (IngestError, KeyboardInterrupt)):
+            traceback.print_exception(error)
+        raise typer.Exit(code) from error
+
+
+def _worded(error: BaseException) -> tuple[str, str]:
+    if isinstance(error, IngestError):
+        return error.message, error.hint
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped by SIGINT", "Run the same command again to go on where it was."
+    # The error's own text is left out: drivers put rows and passwords into theirs.
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    told = f"internal error: {type(error).__name__}{place}. Nothing that was committed is lost."
+    return told, "Run it again with -v for the traceback, and report it."
+
+
+def _listeners(console: Console, lines: JsonLines | None) -> Listener:
+    def tell(event: Event) -> None:
+        _log_event(event)
+        if lines is not None:
+            lines(event)
+        console(event)
+
+    return tell
+
+
+def _log_event(event: Event) -> None:
+    """What the library tells, but does not log by itself."""
+    match event:
+        case Opened():
+            log.info("database %s%s", event.database, " (new)" if event.new else "")
+        case RunReport():
+            log.info("exit code %d, %d rows, %.1f s", event.exit_code, event.rows, event.seconds)
+
+
+class _OneLine(logging.Formatter):
+    """A line a record, whatever the names in it hold; only a traceback follows on lines of its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return printable(super().formatMessage(record))
+
+
+@contextmanager
+def _signals(stop: StopRequest, *, quiet: bool) -> Iterator[None]:
+    """SIGINT and SIGTERM ask the run to stop; what they did before is put back afterwards."""
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        del frame
+        stop.ask(signal.Signals(number).name)
+        if stop.count == 1 and not quiet:
+            # Past all buffers and locks: the handler may have interrupted someone who holds them.
+            os.write(2, b"\nstopping when the open transaction is done; once more stops at once\n")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _logging(path: Path | None, verbose: bool) -> Iterator[None]:
+    """The log file, if one was asked for; without one the library's log goes nowhere."""
+    ours, root = logging.getLogger("ingest"), logging.getLogger()
+    handler: logging.Handler = logging.NullHandler()
+    if path is not None:
+        try:
+            handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise UsageError(f"--log-file {path} cannot be written: {error.strerror}.") from error
+        handler.setFormatter(_OneLine("%(asctime)s %(processName)s[%(process)d] %(levelname)s %(message)s"))
+        # Only our own logger is opened up: at this level others would write SQL with its values.
+        ours.setLevel(logging.DEBUG if verbose else logging.INFO)
+        logging.captureWarnings(True)
+    root.addHandler(handler)
+    try:
+        yield
+    except IngestError as error:
+        log.error("%s", error)
+        raise
+    except BaseException:
+        log.critical("the run ended with an error that nobody expected", exc_info=True)
+        raise
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+        logging.captureWarnings(False)
+
+
+def _stdout() -> TextIO:
+    """stdout, which shows what its encoding lacks as escapes instead of failing."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
+    return sys.stdout

@@ -1,0 +1,215 @@
+"""What can be typed: the options of the commands, each with its help and default, and the settings they make.
+
+Touches no file and no database.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import typer
+
+from ingest.settings import (
+    COMMIT_BYTES,
+    FILE_TIMEOUT,
+    MIB,
+    SLICE_BYTES,
+    Settings,
+    parse_budget,
+    parse_rename,
+    parse_size,
+    parse_type,
+)
+
+To = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="The database: an SQLAlchemy URL, or the path of an SQLite file. Default: the environment's "
+        "INGEST_DATABASE_URL, else sqlite:///ingest.db.",
+        show_default=False,
+    ),
+]
+Paths = Annotated[list[str], typer.Argument(metavar="PATH", help="CSV files, folders or globs.", show_default=False)]
+File = Annotated[
+    str | None,
+    typer.Argument(metavar="FILE", help="One file: its path, or the end of it.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Tell more; of an unexpected error the traceback, which can hold values."),
+]
+LogFile = Annotated[
+    Path | None,
+    typer.Option(metavar="PATH", help="Append everything to this file, with times and processes.", show_default=False),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadOptions:
+    """What `load` and `plan` can be told, as it is typed; each field is an option of both."""
+
+    to: To = None
+    table: Annotated[
+        str, typer.Option(metavar="TEMPLATE", help="The table: a name, or a template of {name}, {stem} and {dir}.")
+    ] = "{name}"
+    include: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Take only files that match; repeatable. Default: *.csv and *.csv.gz."),
+    ] = None
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Leave out files that match; repeatable.")
+    ] = None
+    min_age: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Let files wait that were written to less than so long ago.")
+    ] = 0.0
+    workers: Annotated[int, typer.Option(metavar="N", help="Worker processes; 0 is one a core.")] = 0
+    start_method: Annotated[Literal["forkserver", "spawn"], typer.Option(help="How processes are started.")] = (
+        "forkserver"
+    )
+    slice_bytes: Annotated[str, typer.Option(metavar="SIZE", help="How much of a file one worker takes at a time.")] = (
+        f"{SLICE_BYTES // MIB}MiB"
+    )
+    commit_bytes: Annotated[
+        str, typer.Option(metavar="SIZE", help="Files up to this size are one transaction, larger ones go in steps.")
+    ] = f"{COMMIT_BYTES // MIB}MiB"
+    file_timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="End a worker that needs longer for one slice; its file fails.")
+    ] = FILE_TIMEOUT
+    wait: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Wait so long for another run to end before giving up.")
+    ] = 0.0
+    spool: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where staged batches lie until they are committed. Default: beside an SQLite file, else /var/tmp.",
+            show_default=False,
+        ),
+    ] = None
+    bulk: Annotated[
+        Literal["auto", "off"], typer.Option(help="Use the database's own bulk path where it has one, or never.")
+    ] = "auto"
+    types: Annotated[
+        Literal["infer", "text"], typer.Option(help="Infer types, never lossy, from all values; or load all as text.")
+    ] = "infer"
+    sample: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Infer from so much of a table's files. Default: all.", show_default=False),
+    ] = None
+    type: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=TYPE", help="Declare a column's type: price=decimal(12,2); repeatable."),
+    ] = None
+    rename: Annotated[
+        list[str] | None, typer.Option(metavar="OLD=NEW", help="Load a column under another name; repeatable.")
+    ] = None
+    names: Annotated[
+        Literal["keep", "snake"], typer.Option(help="Keep column names as the header has them, or make snake_case.")
+    ] = "keep"
+    null: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TOKEN", help="Take this word for NULL, beside the empty field; repeatable."),
+    ] = None
+    new_columns: Annotated[
+        Literal["add", "refuse", "ignore"],
+        typer.Option(help="A column that the table lacks: add it (tables made by ingest), refuse the file, ignore it."),
+    ] = "add"
+    transform: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:FUNCTION",
+            help="A function that gets each batch as a pandas DataFrame and returns one.",
+            show_default=False,
+        ),
+    ] = None
+    lineage: Annotated[
+        Literal["none", "file"], typer.Option(help="Give new tables a column that says from which file a row came.")
+    ] = "file"
+    max_rejects: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|N%",
+            help="Rejects a file may have, as a number or a share of its records. Default: 0, or no limit where only "
+            "--max-rejects-run is given.",
+            show_default=False,
+        ),
+    ] = None
+    max_rejects_run: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Rejects all files together may have. Default: no limit.", show_default=False),
+    ] = None
+    on_change: Annotated[
+        Literal["refuse", "reload", "skip"],
+        typer.Option(help="A loaded file whose content changed: refuse it, replace its rows, or skip it."),
+    ] = "refuse"
+    on_duplicate: Annotated[
+        Literal["refuse", "skip", "load"], typer.Option(help="A file with the content of another, loaded one.")
+    ] = "refuse"
+    on_lost: Annotated[
+        Literal["refuse", "reload", "ignore"],
+        typer.Option(help="A table that was dropped, replaced or emptied since: refuse, load its files again, ignore."),
+    ] = "refuse"
+    verify_content: Annotated[
+        bool, typer.Option("--verify-content", help="Compare the content of loaded files, not only size and time.")
+    ] = False
+
+
+def settings_from(options: LoadOptions) -> Settings:
+    """The settings for what was typed. Raises UsageError for what cannot be read."""
+    return Settings(
+        to=options.to,
+        table=options.table,
+        include=tuple(options.include or ()),
+        exclude=tuple(options.exclude or ()),
+        min_age=options.min_age,
+        workers=options.workers,
+        start_method=options.start_method,
+        slice_bytes=parse_size(options.slice_bytes),
+        commit_bytes=parse_size(options.commit_bytes),
+        file_timeout=options.file_timeout,
+        wait=options.wait,
+        spool=options.spool,
+        bulk=options.bulk,
+        types=options.types,
+        sample=None if options.sample is None else parse_size(options.sample),
+        declared=tuple(parse_type(text) for text in options.type or ()),
+        rename=tuple(parse_rename(text) for text in options.rename or ()),
+        names=options.names,
+        null=tuple(options.null or ()),
+        new_columns=options.new_columns,
+        transform=options.transform,
+        lineage=options.lineage,
+        max_rejects=None if options.max_rejects is None else parse_budget(options.max_rejects),
+        max_rejects_run=options.max_rejects_run,
+        on_change=options.on_change,
+        on_duplicate=options.on_duplicate,
+        on_lost=options.on_lost,
+        verify_content=options.verify_content,
+    )
+
+
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that takes `options: LoadOptions` each of its fields as a parameter, as typer reads them."""
+    names = [field.name for field in fields(LoadOptions)]
+    hints = get_type_hints(LoadOptions, include_extras=True)
+    options = [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+        for f in fields(LoadOptions)
+    ]
+
+    def call(**given: Any) -> None:
+        command(options=LoadOptions(**{name: given.pop(name) for name in names}), **given)
+
+    own = inspect.signature(command, eval_str=True)
+    kept = [p.replace(kind=p.KEYWORD_ONLY) for p in own.parameters.values() if p.name != "options"]
+    merged = [*kept[:1], *options, *kept[1:]]  # the paths first, as --help lists them
+    call.__signature__ = inspect.Signature(merged)  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in merged}
+    call.__name__, call.__doc__ = command.__name__, command.__doc__
+    return call

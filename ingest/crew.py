@@ -1,0 +1,415 @@
+"""The main process's side of the pool: hosts come and go, jobs stay until they have all their results.
+
+Knows who died and whose fault it was; does not know what a result is for.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import logging
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing import connection, resource_tracker
+from pathlib import Path
+from typing import Any
+
+from ingest import pool
+from ingest.jobs import Failure, Job, JobSliced, Result
+from ingest.model import Reason
+
+log = logging.getLogger("ingest")
+
+DEATHS_ALONE = 3
+"""A file whose worker died this often in a row, while nothing else ran, is set aside."""
+
+RESTARTS = 20
+"""Hosts that may end one after the other without any result before the run gives up: something else is wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """A job cannot be done: it killed its workers, or took too long."""
+
+    job: Job
+    failure: Failure
+    deaths: int = 0
+
+
+Event = tuple[Job, Result | JobSliced] | Lost
+
+
+class Crew:
+    """Runs jobs through pool hosts. `resubmit` gives the job to go on with for one whose host died."""
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        workers: int,
+        start_method: str,
+        budget: int,
+        file_timeout: float,
+        tell: Callable[[str, str], None],
+    ) -> None:
+        self._folder = folder
+        self._workers = workers
+        self._start_method = start_method
+        self._file_timeout = file_timeout
+        self._tell = tell
+        self.budget = budget
+        self.held = 0  #: spool bytes of results that the owner still keeps
+        self.resubmit: Callable[[Job], Job | None] = lambda job: job
+        self.split: Callable[[Job], Sequence[Job]] = lambda job: [job]
+        self._jobs: dict[int, Job] = {}  # submitted, and not all results are in
+        self._alone: collections.deque[Job] = collections.deque()
+        self._alone_now: Job | None = None
+        self._deaths: dict[str, int] = {}
+        self._host: _Host | None = None
+        self._lives = 0
+        self._fruitless = 0
+
+    # jobs --------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start a host before the first job is there: it takes a while."""
+        if self._host is None:
+            self._start_host(self._workers)
+
+    def submit(self, job: Job, *, alone: bool = False) -> None:
+        """Do a job; `alone`: while nothing else runs, and a single death of its worker is the last one."""
+        self._jobs[job.job_id] = job
+        if alone:
+            self._deaths[_key(job)] = DEATHS_ALONE - 1
+        if alone:
+            self._alone.append(job)
+        elif self._host is not None and self._alone_now is None:
+            self._host.send(job)
+        # else: the next host gets it
+
+    def finished(self, job: Job) -> None:
+        """All results of this job are in, or it needs no more of them."""
+        self._jobs.pop(job.job_id, None)
+        if self._alone_now is job or (self._alone_now and self._alone_now.job_id == job.job_id):
+            self._deaths.pop(_key(job), None)
+            self._next_alone()
+
+    def cancel(self, job: Job) -> None:
+        """No more of this job: what still comes of it is dropped here."""
+        if self._host is not None:
+            self._host.send(pool.Cancel(job_id=job.job_id))
+        self.finished(job)
+
+    def give(self, bytes_: int) -> None:
+        """Spool bytes are free again."""
+        self.held -= bytes_
+        if self._host is not None and bytes_:
+            self._host.starving = None  # if it still starves, it says so again
+            self._host.send(pool.Grant(bytes=bytes_))
+
+    def relieve(self) -> None:
+        """Lend bytes to a host that waits for some while nothing that could give them back is under way.
+
+        For units that are larger than the budget, of which nobody could know before (a compressed file).
+        """
+        host = self._host
+        if host is not None and host.starving is not None and host.starving.issued <= host.received:
+            host.send(pool.Grant(bytes=host.starving.bytes))
+            host.starving = None
+
+    @property
+    def idle(self) -> bool:
+        return not self._jobs
+
+    def close(self) -> None:
+        """Kill the host, if there is one; forget the jobs."""
+        self._jobs.clear()
+        self._alone.clear()
+        self._alone_now = None
+        if self._host is not None:
+            self._host.kill()
+            self._host = None
+
+    # events ------------------------------------------------------------------------------------------------
+
+    def poll(self, others: Sequence[Any], timeout: float) -> tuple[list[Event], list[Any]]:
+        """Wait for something to happen; what it was, and which of `others` can be read."""
+        if self._host is None and self._jobs:
+            self._start_host(1 if self._alone else self._workers)
+            self._feed()
+        elif self._host is not None and self._alone and self._alone_now is None:
+            self._host.kill()
+            self._host = None
+            return [], []
+        host = self._host
+        if host is None:
+            return [], list(connection.wait(others, timeout))
+        ready = connection.wait([host.pipe, host.process.sentinel, *others], timeout)
+        events: list[Event] = []
+        if host.pipe in ready or host.process.sentinel in ready:
+            events = [event for message in host.drain() for event in self._event(message)]
+            if host.ended:
+                events += self._bury(host)
+        if self._host is not None:
+            events += self._overdue(self._host)
+        return events, [other for other in others if other in ready]
+
+    def _event(self, message: object) -> list[Event]:
+        if not isinstance(message, (Result, JobSliced)):
+            return []
+        job = self._jobs.get(message.job_id)
+        if isinstance(message, JobSliced):
+            return [(job, message)] if job is not None else []
+        self._fruitless = 0
+        if job is not None:
+            self.held += pool.permit_cost(job, message.slice, self.budget)
+            return [(job, message)]
+        # Of a job that was cancelled, or given up for a new one: what it took is given back.
+        discard(message)
+        if message.profiles is None:
+            self.held += (cost := min(message.slice.length, self.budget))
+            self.give(cost)
+        return []
+
+    def _start_host(self, workers: int) -> None:
+        self._lives += 1
+        folder = self._folder / f"life-{self._lives}"
+        folder.mkdir(mode=0o700)
+        settings = pool.HostSettings(
+            workers=workers,
+            start_method=self._start_method,
+            budget=max(self.budget - self.held, 1),
+            folder=str(folder),
+        )
+        self._host = _Host(settings)
+
+    def _feed(self) -> None:
+        """Give a new host what is to be done: one job alone, or all that are left."""
+        assert self._host is not None
+        if self._alone:
+            self._next_alone()
+            return
+        for job in sorted(self._jobs.values(), key=lambda j: j.job_id):
+            self._host.send(job)
+
+    def _next_alone(self) -> None:
+        self._alone_now = None
+        while self._alone:
+            job = self._alone.popleft()
+            if job.job_id in self._jobs:
+                self._alone_now = job
+                if self._host is not None:
+                    self._host.send(job)
+                return
+        # Back to normal: a host with all its workers takes what is left.
+        if self._host is not None:
+            self._host.kill()
+            self._host = None
+
+    # deaths ------------------------------------------------------------------------------------------------
+
+    def _bury(self, host: _Host) -> list[Event]:
+        """A host has ended: find out why, and let the next one go on."""
+        host.kill()
+        self._host = None
+        alone, self._alone_now = self._alone_now, None
+        events: list[Event] = []
+        self._fruitless += 1
+        died = host.died
+        suspects = host.suspects() if died is not None and not host.killed_by_us else []
+        if died is not None:
+            how = exit_words(died.exitcode)
+            self._tell("warning" if not host.killed_by_us else "info", f"a worker (pid {died.pid}) ended: {how}")
+        elif not host.killed_by_us:
+            self._tell("warning", f"the pool host (pid {host.process.pid}) ended: {exit_words(host.exitcode)}")
+        if self._fruitless > RESTARTS:
+            failure = Failure(code=Reason.INTERNAL, message="the pool ended again and again without doing anything.")
+            lost = [Lost(job=job, failure=failure) for job in self._jobs.values()]
+            self._jobs.clear()
+            self._alone.clear()
+            return list(lost)
+        for job in list(self._jobs.values()):
+            if job.job_id not in host.given:
+                continue
+            del self._jobs[job.job_id]
+            guilty = job.job_id in suspects
+            if guilty and alone is not None and alone.job_id == job.job_id and died is not None:
+                deaths = self._deaths[_key(job)] = self._deaths.get(_key(job), 0) + 1
+                if deaths >= DEATHS_ALONE:
+                    failure = Failure(
+                        code=Reason.QUARANTINED,
+                        message=f"it ended its worker {deaths} times while nothing else ran: "
+                        f"{exit_words(died.exitcode)}.",
+                        hint="The next run tries it once more, by itself.",
+                    )
+                    events.append(Lost(job=job, failure=failure, deaths=deaths))
+                    continue
+            again = self.resubmit(job)
+            if again is None:
+                continue
+            for part in self.split(again) if guilty and again.bundle else [again]:
+                self._jobs[part.job_id] = part
+                if guilty:
+                    self._alone.append(part)
+        return events
+
+    def _overdue(self, host: _Host) -> list[Event]:
+        """End a worker that is at one slice for too long; its file is reported, the others go on."""
+        now = time.monotonic()
+        for pid, (job_id, since) in host.at_work().items():
+            job = self._jobs.get(job_id)
+            if now - since <= self._file_timeout or job is None or host.killed_by_us:
+                continue
+            host.killed_by_us = True
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            parts = self.split(job) if job.bundle else []
+            del self._jobs[job_id]
+            if parts:
+                for part in parts:
+                    self._jobs[part.job_id] = part
+                return []
+            failure = Failure(
+                code=Reason.TIMEOUT,
+                message=f"a worker was at one slice of it for more than {self._file_timeout:g} seconds.",
+                hint="Give --file-timeout more seconds if it is only slow.",
+            )
+            return [Lost(job=job, failure=failure)]
+        return []
+
+
+class _Host:
+    """One life of the pool host."""
+
+    def __init__(self, settings: pool.HostSettings) -> None:
+        quiet_resource_tracker()
+        context: Any = multiprocessing.get_context(settings.start_method)
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=pool.host, args=(theirs, settings), name="ingest-pool-host", daemon=False)
+        self.process.start()
+        theirs.close()
+        self.given: set[int] = set()
+        self.received = 0
+        self.starving: pool.Starving | None = None
+        self.died: pool.Died | None = None
+        self.ended = False
+        self.killed_by_us = False
+        self.exitcode: int | None = None
+        self._semaphores: tuple[str, ...] = ()
+        self._journal = pool.journal_path(settings.folder)
+        self._read = 0
+        self._partial = b""
+        self._at: dict[int, tuple[int, float]] = {}
+
+    def send(self, message: object) -> None:
+        if isinstance(message, Job):
+            self.given.add(message.job_id)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.pipe.send(message)  # a host that is gone is found by its sentinel
+
+    def drain(self) -> list[object]:
+        """All that it has said; `ended` when it will say no more."""
+        messages: list[object] = []
+        try:
+            while self.pipe.poll(0):
+                message = self.pipe.recv()
+                if isinstance(message, pool.Ready):
+                    self._semaphores = message.semaphores
+                elif isinstance(message, pool.Starving):
+                    self.starving = message
+                elif isinstance(message, pool.Died):
+                    self.died = message
+                else:
+                    self.received += isinstance(message, Result)
+                    messages.append(message)
+        except (EOFError, OSError):
+            self.ended = True
+        else:
+            self.ended = self.process.exitcode is not None and not self.pipe.poll(0)
+        return messages
+
+    def at_work(self) -> dict[int, tuple[int, float]]:
+        """Which worker is at which job, and since when we know it."""
+        with contextlib.suppress(OSError), open(self._journal, "rb") as file:
+            file.seek(self._read)
+            fresh = file.read()
+            self._read += len(fresh)
+            *lines, self._partial = (self._partial + fresh).split(b"\n")
+            for line in lines:
+                mark, pid, job_id, _ = line.split()
+                if mark == b"S":
+                    self._at[int(pid)] = (int(job_id), time.monotonic())
+                else:
+                    self._at.pop(int(pid), None)
+        return self._at
+
+    def suspects(self) -> list[int]:
+        """The job that the dead worker was at."""
+        at = self.at_work()
+        return [at[self.died.pid][0]] if self.died is not None and self.died.pid in at else []
+
+    def kill(self) -> None:
+        """End the whole group, and remove what a killed process cannot."""
+        self.drain()
+        pid = self.process.pid
+        # The group exists once the host has made it; before that, it is the process alone.
+        for end in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                end(pid, signal.SIGKILL)
+        self.process.join()
+        self.exitcode = self.process.exitcode
+        self.drain()
+        pool.remove_semaphores(self._semaphores)
+        self._semaphores = ()
+        self.pipe.close()
+        self.process.close()
+
+
+def quiet_resource_tracker() -> None:
+    """Start multiprocessing's resource tracker with its stderr closed.
+
+    It removes what killed processes leave, and would tell the user's terminal about each.
+    """
+    saved = os.dup(2)
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
+        os.close(null)
+        resource_tracker.ensure_running()
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def exit_words(code: int | None) -> str:
+    """An exit code by number, and by the signal's name."""
+    if code is None:
+        return "exit code unknown"
+    if code < 0:
+        try:
+            return f"killed by {signal.Signals(-code).name} (exit code {code})"
+        except ValueError:
+            return f"killed by signal {-code} (exit code {code})"
+    return f"exit code {code}"
+
+
+def _key(job: Job) -> str:
+    return job.source.path
+
+
+def discard(result: Result) -> None:
+    """Remove what a result left in the spool."""
+    for path in (result.rejects_path, result.staged.path if result.staged else None):
+        if path:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+
+def renumbered(job: Job, job_id: int, **changes: Any) -> Job:
+    """The same work as a new job: results of the old number are dropped."""
+    return dataclasses.replace(job, job_id=job_id, **changes)

@@ -1,0 +1,259 @@
+"""What the ledger says, for `status`, `runs`, `rejects`, `forget` and `ledger`.
+
+Opens the database to read and never creates one; only `forget` and `ledger_upgrade` write, under the lease. Decides
+nothing about files and prints nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from ingest import ledger
+from ingest.errors import LedgerError, UsageError
+from ingest.model import FileState
+from ingest.rows import FileRow, RejectRow, RunRow
+from ingest.settings import database_url
+from ingest.targets import target_for
+
+if TYPE_CHECKING:
+    from ingest.targets.base import Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableStatus:
+    """What the files of one table add up to."""
+
+    table: str
+    made_by_us: bool | None  #: None: the ledger knows files for it, but not yet the table
+    files: dict[str, int]  #: how many files are in each state
+    rows_loaded: int
+    rows_rejected: int
+    rows_discarded: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """Everything that was ever loaded into one database, or refused."""
+
+    database: str  #: the URL without its secrets
+    tables: tuple[TableStatus, ...]
+    files: tuple[FileRow, ...]
+    vanished: tuple[str, ...]  #: loaded once, and no longer where they were
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStory:
+    """One run, and the files that no later run has touched since."""
+
+    run: RunRow
+    files: tuple[FileRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectedRecord:
+    """One record that was set aside, with the path of its file."""
+
+    file: str
+    line: int  #: physical line where it starts, from 1
+    byte: int  #: offset of its first byte, in the decoded stream
+    record: int  #: from 0 within the file
+    column: str | None
+    reason: str
+    message: str
+    raw: str
+    applied: bool  #: True: its file was loaded without it; False: its file was refused
+
+
+def database_label(to: str | None) -> str:
+    """The URL as it may be shown. Opens nothing."""
+    return target_for(database_url(to)).label
+
+
+def status(to: str | None) -> Status:
+    """Files, tables and what has vanished."""
+    with _reading(to) as (target, connection):
+        files = ledger.files(connection)
+        made = {name: row.made_by_us for name, row in ledger.tables(connection).items()}
+        sums = ledger.sums(connection)
+    return Status(
+        database=target.label,
+        tables=tuple(
+            TableStatus(
+                table=name,
+                made_by_us=made.get(name),
+                files={state.value: count for state, count in of.files.items()},
+                rows_loaded=of.rows_loaded,
+                rows_rejected=of.rows_rejected,
+                rows_discarded=of.rows_discarded,
+            )
+            for name, of in sorted(sums.items())
+        ),
+        files=tuple(files),
+        vanished=tuple(row.path for row in files if row.state is FileState.LOADED and not os.path.exists(row.path)),
+    )
+
+
+def story(to: str | None, file: str) -> list[str]:
+    """What happened to one file, in sentences; to each of its tables, if it was loaded into several."""
+    with _reading(to) as (_, connection):
+        rows = _named(ledger.files(connection), file)
+        kept = {row.file_id: sum(1 for _ in ledger.rejects(connection, file_id=row.file_id)) for row in rows}
+    return [sentence for row in rows for sentence in _tell(row, kept[row.file_id])]
+
+
+def runs(to: str | None) -> list[RunRow]:
+    """The past runs, newest first."""
+    with _reading(to) as (_, connection):
+        return ledger.runs(connection)
+
+
+def run(to: str | None, run_id: int) -> RunStory:
+    """One run. Raises UsageError if there was none of that number."""
+    with _reading(to) as (target, connection):
+        row = ledger.run(connection, run_id)
+        if row is None:
+            raise UsageError(f"there is no run {run_id} in {target.label}.", hint="See them with: ingest runs")
+        return RunStory(run=row, files=tuple(f for f in ledger.files(connection) if f.run_id == run_id))
+
+
+def rejects(to: str | None, file: str | None = None) -> Iterator[RejectedRecord]:
+    """The rejects of one file, or of all, as the ledger keeps them; reads them as they are asked for."""
+    with _reading(to) as (_, connection):
+        rows = ledger.files(connection)
+        paths = {row.file_id: row.path for row in rows}
+        wanted: list[int | None] = [None] if file is None else [row.file_id for row in _named(rows, file)]
+        for file_id in wanted:
+            for reject in ledger.rejects(connection, file_id=file_id):
+                yield _rejected(paths.get(reject.file_id, f"file {reject.file_id}"), reject)
+
+
+def forget(to: str | None, files: Sequence[str]) -> int:
+    """Drop the ledger's memory of these files, and their rejects; their rows stay. How many were forgotten.
+
+    Raises UsageError, and forgets none, if one of them is unknown or ambiguous; LeaseHeld while a run is active.
+    """
+    target = _existing(to)
+    with target.lease(0), target.begin() as connection:
+        _check_ledger(target, connection)
+        rows = ledger.files(connection)
+        ids = {row.file_id for file in files for row in _named(rows, file)}
+        return ledger.forget(connection, sorted(ids))
+
+
+def ledger_version(to: str | None) -> tuple[str | None, str]:
+    """The version of the ledger that is there (None: none), and the one that this program writes."""
+    with _existing(to).connect() as connection:
+        return ledger.version(connection), ledger.HEAD
+
+
+def ledger_upgrade(to: str | None) -> tuple[str | None, str]:
+    """Bring the ledger to this program's version; the versions before and after."""
+    target = _existing(to)
+    with target.lease(0):
+        return ledger.upgrade(target.engine)
+
+
+def _existing(to: str | None) -> Target:
+    target = target_for(database_url(to))
+    if not target.exists():
+        raise UsageError(
+            f"there is no database at {target.label} yet.",
+            hint="Load something first: ingest load PATH, or name another database with --to.",
+        )
+    return target
+
+
+@contextmanager
+def _reading(to: str | None) -> Iterator[tuple[Target, Any]]:
+    target = _existing(to)
+    with target.connect() as connection:
+        _check_ledger(target, connection)
+        yield target, connection
+
+
+def _check_ledger(target: Target, connection: Any) -> None:
+    found = ledger.version(connection)
+    if found is None:
+        raise UsageError(
+            f"{target.label} holds no ledger: nothing was loaded into it by ingest.",
+            hint="Load something first: ingest load PATH, or name another database with --to.",
+        )
+    if found != ledger.HEAD:
+        raise LedgerError(
+            f"the ledger of {target.label} has version {found}; this program reads {ledger.HEAD}.",
+            hint="Run: ingest ledger upgrade",
+        )
+
+
+def _named(rows: Sequence[FileRow], file: str) -> list[FileRow]:
+    """The rows of the one file that is meant: its exact path, or below the current folder, or a path's unique end."""
+    for path in (file, os.path.abspath(file), os.path.realpath(file)):
+        found = [row for row in rows if row.path == path]
+        if found:
+            return found
+    end = "/" + file.removeprefix("./").lstrip("/")
+    found = [row for row in rows if row.path.endswith(end)]
+    paths = sorted({row.path for row in found})
+    if not paths:
+        raise UsageError(f"the ledger knows no file {file}.", hint="See the files with: ingest status --json")
+    if len(paths) > 1:
+        shown = ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
+        raise UsageError(f"{file} can be {len(paths)} files: {shown}.", hint="Write more of the path.")
+    return found
+
+
+def _rejected(path: str, reject: RejectRow) -> RejectedRecord:
+    return RejectedRecord(
+        file=path,
+        line=reject.line,
+        byte=reject.byte_offset,
+        record=reject.record,
+        column=reject.column_name,
+        reason=reject.reason,
+        message=reject.message,
+        raw=reject.raw,
+        applied=reject.applied,
+    )
+
+
+def _tell(row: FileRow, kept: int) -> Iterator[str]:
+    records = f"{row.rows_loaded:,} rows, {row.rows_rejected:,} rejected, {row.rows_discarded:,} discarded"
+    match row.state:
+        case FileState.LOADED:
+            when = _time(row.loaded_at) if row.loaded_at else "an unknown time"
+            yield f"{row.path} is loaded into {row.table_name}: {records}."
+            yield f"It was loaded at {when} by run {row.run_id}, in attempt {row.attempts}."
+        case FileState.STARTED:
+            yield f"{row.path} is partly loaded into {row.table_name}: {records}, {row.committed_bytes:,} bytes of it."
+            yield f"Run {row.run_id} began attempt {row.attempts} at {_time(row.started_at)} and did not end it."
+            yield "The next load goes on from there."
+        case FileState.REFUSED | FileState.FAILED:
+            yield f"{row.path} was {row.state.value}: nothing of it is in {row.table_name}."
+            yield f"That was attempt {row.attempts}, by run {row.run_id}, begun at {_time(row.started_at)}."
+            yield "The next load tries it again."
+        case FileState.UNDOING:
+            yield f"{row.path} is being taken out of {row.table_name} again; the next load finishes that first."
+    if row.error:
+        told = "The last attempt to load it again said" if row.state is FileState.LOADED else "The reason"
+        yield f"{told} ({row.error_code or 'unknown'}): {row.error}"
+    if row.deaths:
+        yield f"Workers that read it died, {row.deaths} in a row."
+    if kept:
+        yield f"{kept:,} of its records are kept as rejects; see them with: ingest rejects list FILE"
+    yield f"The ledger knows it with {row.size:,} bytes" + (f" and SHA-256 {row.sha256}." if row.sha256 else ".")
+    try:
+        size = os.stat(row.path).st_size
+    except OSError:
+        yield "It is no longer there."
+    else:
+        if size != row.size:
+            yield f"On disk it has {size:,} bytes now: the next load treats it as a changed file."
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

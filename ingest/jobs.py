@@ -1,0 +1,134 @@
+"""What the main process asks the pool for, and what comes back: small values that cross process borders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ingest.model import Column, Header, Reason, Slice, Source, TableShape
+from ingest.targets.staging import Staged
+
+PROFILE = "profile"  #: look at the values, to infer types
+PREVIEW = "preview"  #: run the transform on the head, to see its columns
+STAGE = "stage"  #: type and stage, to be loaded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One file of a job."""
+
+    source: Source
+    header: Header
+    file_id: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Where the columns of a file go."""
+
+    columns: tuple[Column | None, ...]  #: by position in the file; None: left out at the user's request
+    null: tuple[str, ...] = ()
+    shape: TableShape | None = None  #: STAGE: the table
+    stage_format: str = ""  #: STAGE: a format of `targets.staging`
+    transform: str | None = None  #: MODULE:FUNCTION
+    ignore_new: bool = False  #: columns that the transform returns and the table lacks are left out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One file to be sliced, or several small ones (a bundle) that travel as one slice."""
+
+    job_id: int
+    kind: str
+    members: tuple[Member, ...]
+    layout: Layout
+    start: int  #: where slicing begins, in the decoded stream
+    slice_bytes: int
+    commit_bytes: int | None = None  #: None: the whole rest is one step
+    whole: bool = False  #: one slice, without looking for borders
+    exact: bool = False
+    after_broken: bool = False
+    expect_prefix: str | None = None
+    sample: int | None = None  #: PROFILE: bytes to look at; None: all
+    lineage: bool = False  #: STAGE: rows carry their file_id
+    reject_limit: int | None = None  #: rejects of a slice to keep the text of; None: all
+
+    @property
+    def source(self) -> Source:
+        return self.members[0].source
+
+    @property
+    def bundle(self) -> bool:
+        return len(self.members) > 1
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk of all members."""
+        return sum(m.source.size for m in self.members)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One slice of a job, for one worker."""
+
+    job: Job
+    slice: Slice
+    prefix_sha256: str  #: of the decoded bytes up to the slice's end, where it ends a step
+    stem: str  #: start of the paths of whatever the worker writes to the spool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberCount:
+    """What one member of a job had in a slice."""
+
+    file_id: int
+    records: int
+    rows: int
+    sha256: str | None  #: of the file's bytes on disk, where the worker read all of them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """An error as a value."""
+
+    code: Reason
+    message: str
+    hint: str = ""
+    trace: str = ""  #: an unexpected error's traceback, for the log file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a worker made of a task. Every task gives exactly one, whatever happens in it."""
+
+    job_id: int
+    slice: Slice
+    prefix_sha256: str = ""
+    failure: Failure | None = None
+    unproven: bool = False  #: the slice is not by the book, and its borders are not proven
+    split: bool = False  #: a bundle with something unusual in it: do its files one by one
+    records: int = 0
+    rows: int = 0
+    discarded: int = 0
+    rejected: int = 0
+    lines: int = 0  #: physical line ends in the slice
+    base_lines: int = 0  #: physical line ends before the job's first slice
+    broken: bool = False  #: a broken quote occurred
+    members: tuple[MemberCount, ...] = ()
+    staged: Staged | None = None
+    staged_bytes: int = 0
+    rejects_path: str | None = None
+    profiles: Any = None  #: PROFILE: one per column; PREVIEW: the columns of the transform's result
+    seconds: float = 0.0
+    pid: int = 0
+    process: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSliced:
+    """All slices of a job have gone out."""
+
+    job_id: int
+    slices: int
+    sha256: str | None = None  #: of the file's bytes on disk
+    failure: Failure | None = None

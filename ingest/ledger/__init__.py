@@ -1,0 +1,63 @@
+"""The state tables' questions and moves.
+
+Every function takes a connection and neither begins nor commits: whoever opened the transaction ends it, so rows,
+rejects and ledger live or die together (only `upgrade` takes an engine and is a transaction of its own). A
+`FenceError` means that the transaction must be rolled back. Does not read files, touch the user's tables, or decide.
+"""
+
+from __future__ import annotations
+
+from ingest.ledger.moves import (
+    advance,
+    check_run,
+    drop_rejects,
+    finish_run,
+    finish_undo,
+    forget,
+    forget_table,
+    intend_table,
+    note,
+    register,
+    rename,
+    settle,
+    settle_table,
+    start_run,
+    take_over,
+    touch,
+    withdraw,
+    write_rejects,
+)
+from ingest.ledger.questions import file, files, rejects, run, runs, sums, tables
+from ingest.ledger.versions import HEAD, create, upgrade, version
+
+__all__ = [
+    "HEAD",
+    "advance",
+    "check_run",
+    "create",
+    "drop_rejects",
+    "file",
+    "files",
+    "finish_run",
+    "finish_undo",
+    "forget",
+    "forget_table",
+    "intend_table",
+    "note",
+    "register",
+    "rejects",
+    "rename",
+    "run",
+    "runs",
+    "settle",
+    "settle_table",
+    "start_run",
+    "sums",
+    "tables",
+    "take_over",
+    "touch",
+    "upgrade",
+    "version",
+    "withdraw",
+    "write_rejects",
+]

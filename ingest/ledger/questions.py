@@ -1,0 +1,84 @@
+"""What the ledger is asked. Writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, func, select
+
+from ingest.model import FileState
+from ingest.rows import FileRow, RejectRow, RunRow, TableRow, TableSums
+from ingest.tables import ingest_file, ingest_reject, ingest_run, ingest_table
+
+PORTION = 500
+"""Keys of one IN list: SQLite before 3.32 takes 999 parameters in a statement."""
+
+T = TypeVar("T")
+
+
+def files(connection: Connection, *, tables: Sequence[str] | None = None) -> list[FileRow]:
+    """All files, or those of these tables, in the order in which they were first seen."""
+    query = select(ingest_file).order_by(ingest_file.c.file_id)
+    if tables is None:
+        return [FileRow.from_row(row) for row in connection.execute(query)]
+    found: list[FileRow] = []
+    for names in portions(tables):
+        found += map(FileRow.from_row, connection.execute(query.where(ingest_file.c.table_name.in_(names))))
+    return sorted(found, key=lambda row: row.file_id)
+
+
+def file(connection: Connection, file_id: int) -> FileRow | None:
+    """One file, by its number."""
+    row = connection.execute(select(ingest_file).where(ingest_file.c.file_id == file_id)).first()
+    return FileRow.from_row(row) if row is not None else None
+
+
+def runs(connection: Connection, limit: int | None = None) -> list[RunRow]:
+    """The runs, newest first."""
+    query = select(ingest_run).order_by(ingest_run.c.run_id.desc()).limit(limit)
+    return [RunRow.from_row(row) for row in connection.execute(query)]
+
+
+def run(connection: Connection, run_id: int) -> RunRow | None:
+    """One run, by its number."""
+    row = connection.execute(select(ingest_run).where(ingest_run.c.run_id == run_id)).first()
+    return RunRow.from_row(row) if row is not None else None
+
+
+def rejects(connection: Connection, *, file_id: int | None = None, limit: int | None = None) -> Iterator[RejectRow]:
+    """The rejects of one file or of all, in the order in which they were written; read as they are asked for."""
+    query = select(ingest_reject).order_by(ingest_reject.c.reject_id).limit(limit)
+    if file_id is not None:
+        query = query.where(ingest_reject.c.file_id == file_id)
+    for row in connection.execute(query.execution_options(yield_per=1_000)):
+        yield RejectRow.from_row(row)
+
+
+def tables(connection: Connection) -> dict[str, TableRow]:
+    """The tables that the ledger knows, by name."""
+    return {row.table_name: TableRow.from_row(row) for row in connection.execute(select(ingest_table))}
+
+
+def sums(connection: Connection) -> dict[str, TableSums]:
+    """For every table that a file was meant for: what its files add up to."""
+    c = ingest_file.c
+    counted = (c.rows_loaded, c.rows_rejected, c.rows_discarded)
+    query = select(c.table_name, c.state, func.count(), *map(func.sum, counted)).group_by(c.table_name, c.state)
+    grouped: dict[str, list[Sequence[Any]]] = {}
+    for name, *rest in connection.execute(query.order_by(c.table_name, c.state)):
+        grouped.setdefault(name, []).append(rest)
+    return {
+        name: TableSums(
+            files={FileState(row[0]): int(row[1]) for row in rows},
+            rows_loaded=sum(int(row[2]) for row in rows),
+            rows_rejected=sum(int(row[3]) for row in rows),
+            rows_discarded=sum(int(row[4]) for row in rows),
+        )
+        for name, rows in grouped.items()
+    }
+
+
+def portions(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """The items in pieces that fit an IN list."""
+    return (items[start : start + PORTION] for start in range(0, len(items), PORTION))

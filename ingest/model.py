@@ -1,0 +1,401 @@
+"""The nouns that travel between rooms and processes: frozen, picklable, without behaviour that needs a library.
+
+Imports nothing heavy, so that every process can import it at once. Byte offsets count from 0 in the *decoded*
+stream of a source (for a plain file: the file itself, BOM included). Record numbers count data records from 0
+within what the field names; line numbers are physical lines of the file and count from 1, as an editor does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+LINEAGE_COLUMN = "_ingest_file_id"
+"""The column of tables that the tool makes, naming the ledger's file of each row."""
+
+
+class Codec(StrEnum):
+    """How the bytes of a file are packed."""
+
+    PLAIN = "plain"
+    GZIP = "gzip"
+
+
+class ColumnType(StrEnum):
+    """The types a column can have for us; a target maps each to its own."""
+
+    TEXT = "text"
+    BIGINT = "bigint"
+    DOUBLE = "double"
+    BOOLEAN = "boolean"
+    DATE = "date"
+    TIMESTAMP = "timestamp"
+    DECIMAL = "decimal"
+
+
+class Origin(StrEnum):
+    """Who decided the type of a column."""
+
+    INFERRED = "inferred"  #: all values (or the sample) were looked at
+    DECLARED = "declared"  #: the user, by --type or --types text
+    UNDECIDED = "undecided"  #: no value yet: TEXT until values come
+    EXISTING = "existing"  #: the table was there before us
+    TRANSFORM = "transform"  #: the user's transform returned it
+    LINEAGE = "lineage"  #: our own column
+
+
+class FileState(StrEnum):
+    """What the ledger says of a file. *Pending* is never stored: it is the scan minus this."""
+
+    STARTED = "started"  #: an attempt began; exactly `committed_bytes` of the file are in the table
+    LOADED = "loaded"  #: every record is in the table, the rejects or the discarded count
+    REFUSED = "refused"  #: its content or its plan was refused; nothing of it is in the table
+    FAILED = "failed"  #: something else stopped it (I/O, a killed worker); nothing of it is in the table
+    UNDOING = "undoing"  #: committed rows of it are being taken back; the next run finishes that first
+
+
+class RunState(StrEnum):
+    """What the ledger says of a run."""
+
+    RUNNING = "running"  #: started; not ended, or killed and not yet noticed
+    FINISHED = "finished"  #: ended by itself; its exit code tells how
+    STOPPED = "stopped"  #: ended by SIGINT or SIGTERM, in order
+    ABANDONED = "abandoned"  #: killed; noticed and taken over by a later run
+
+
+class Action(StrEnum):
+    """What a plan decides for a file."""
+
+    LOAD = "load"
+    RESUME = "resume"
+    RELOAD = "reload"
+    SKIP = "skip"
+    REFUSE = "refuse"
+    WAIT = "wait"  #: still being written: a later run looks again
+
+
+class Reason(StrEnum):
+    """Why: one code per decision, refusal, failure or reject. The sentence beside it is for people."""
+
+    # decisions
+    NEW = "new"
+    RETRY = "retry"
+    PART_LOADED = "part_loaded"
+    LOADED = "loaded"
+    SAME_CONTENT = "same_content"
+    CHANGED = "changed"
+    MOVED = "moved"
+    DUPLICATE = "duplicate"
+    TABLE_LOST = "table_lost"
+    TABLE_EMPTIED = "table_emptied"
+    FORGOTTEN_ROWS = "forgotten_rows"
+    TOO_YOUNG = "too_young"
+    NO_RECORDS = "no_records"
+    # refusals of a file
+    UNREADABLE = "unreadable"
+    NOT_REGULAR = "not_regular"
+    ENCODING = "encoding"
+    NO_HEADER = "no_header"
+    HEADER = "header"
+    CORRUPT = "corrupt"
+    COLUMNS = "columns"
+    NEW_COLUMNS = "new_columns"
+    NO_LINEAGE = "no_lineage"
+    OVER_BUDGET = "over_budget"
+    TRANSFORM = "transform"
+    CONSTRAINT = "constraint"
+    COUNTS = "counts"
+    CHANGED_WHILE_READ = "changed_while_read"
+    QUARANTINED = "quarantined"
+    TIMEOUT = "timeout"
+    SPOOL = "spool"
+    DATABASE = "database"
+    INTERNAL = "internal"
+    # rejects of a record
+    RAGGED = "ragged"
+    BROKEN_QUOTE = "broken_quote"
+    BAD_BYTE = "bad_byte"
+    NUL_BYTE = "nul_byte"
+    NOT_NULL = "not_null"
+    BAD_INTEGER = "bad_integer"
+    BAD_NUMBER = "bad_number"
+    BAD_BOOLEAN = "bad_boolean"
+    BAD_DATE = "bad_date"
+    BAD_TIMESTAMP = "bad_timestamp"
+    LOSSY = "lossy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One CSV file as a scan found it."""
+
+    path: str  #: absolute and resolved; undecodable bytes are surrogate escapes, as os.fsdecode makes them
+    display: str  #: the path below what was typed, for people
+    size: int  #: bytes on disk
+    mtime_ns: int
+    ctime_ns: int
+    scanned_ns: int  #: time.time_ns() when it was looked at
+    codec: Codec = Codec.PLAIN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A path that the scan or the plan left alone, and why."""
+
+    path: str
+    code: Reason
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The ordered sources that a scan found."""
+
+    sources: tuple[Source, ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableName:
+    """A table, with its schema where one was typed."""
+
+    name: str
+    schema: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}" if self.schema else self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """How a CSV is written. Quotes are doubled inside quoted fields; the encoding is UTF-8."""
+
+    delimiter: str = ","
+    quote: str = '"'
+    line_end: str = "\n"  #: "\n", "\r\n" or "\r"; a mix of the first two counts as "\n"
+
+    @property
+    def separator(self) -> bytes:
+        """The byte at which slices may end: carriage return only where no line feed ends a line."""
+        return b"\r" if self.line_end == "\r" else b"\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What the head of a file says: its dialect, its columns, and where its data begins."""
+
+    dialect: Dialect
+    names: tuple[str, ...]  #: trimmed, empty ones named, duplicates numbered
+    data_start: int  #: offset of the first byte after the header record
+    has_data: bool = True  #: False when nothing but the header (or nothing at all) is there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column of a table."""
+
+    name: str
+    type: ColumnType
+    origin: Origin = Origin.EXISTING
+    nullable: bool = True
+    precision: int | None = None  #: DECIMAL: digits in all
+    scale: int | None = None  #: DECIMAL: digits after the point
+    strict: bool = False  #: leading zeros, plus signs and the like are rejects, for they would be lost
+    note: str = ""  #: why this type, for people
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableShape:
+    """A table as it is, or as it will be made."""
+
+    table: TableName
+    columns: tuple[Column, ...]  #: in the table's own order, the lineage column included where there is one
+    definition: str = ""  #: the target's own text for it (SQLite: the CREATE TABLE), "" if there is none
+    fingerprint: str = ""  #: hash of names, order, types, collations and constraints, by the target
+    bulk: bool = False  #: the target's fast path may be used for it
+    why_not_bulk: str = ""
+
+    @property
+    def lineage(self) -> bool:
+        return any(c.name == LINEAGE_COLUMN for c in self.columns)
+
+    def column(self, name: str) -> Column | None:
+        return next((c for c in self.columns if c.name == name), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """A byte range of a source that starts and ends on a record boundary: the unit of parallel work."""
+
+    index: int  #: counts from 0 within the job
+    start: int  #: offset of its first byte in the decoded stream
+    length: int  #: bytes
+    step: int = 0  #: the commit step it belongs to, from 0 within the job
+    ends_step: bool = False
+    first: bool = False  #: starts where the file's data starts
+    last: bool = False  #: ends at the end of the file
+    exact: bool = False  #: its border was found by the parser's own rules; read it by them, too
+    after_broken: bool = False  #: a broken quote came before: a stray quote is a reject from here on
+    checksum: int | None = None  #: zlib.crc32 of its bytes as the slicer saw them; None: not looked at
+    spooled: str | None = None  #: file with its decoded bytes, where the source itself cannot be seeked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """Where a batch comes from."""
+
+    file_id: int
+    start: int  #: first byte, in the decoded stream
+    length: int  #: bytes
+    first_record: int  #: number of its first record, from 0 within the slice's file part
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reject:
+    """One record that could not be loaded."""
+
+    code: Reason
+    message: str  #: a sentence without the value itself
+    line: int  #: physical line where the record starts, from 1; within a slice until the run adds the rest
+    byte: int  #: offset of the record's first byte, in the decoded stream
+    record: int  #: number of the record, from 0 within its slice until the run adds the rest
+    column: str | None = None
+    text: str = ""  #: the record as it stands in the file; bytes that do not decode as \\xNN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What the plan does with one source, and why."""
+
+    source: Source
+    table: TableName
+    action: Action
+    code: Reason
+    sentence: str
+    header: Header | None = None
+    file_id: int | None = None
+    from_bytes: int = 0  #: RESUME: where it goes on, in the decoded stream
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TablePlan:
+    """What will be done to one table before its first row."""
+
+    table: TableName
+    exists: bool
+    shape: TableShape | None  #: None when no file of it has a record and it is not there
+    added: tuple[str, ...] = ()  #: columns that will be added to an existing table
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What `load` would do."""
+
+    database: str  #: the URL without its secrets
+    new: bool  #: the database does not exist yet
+    decisions: tuple[Decision, ...]
+    tables: tuple[TablePlan, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    vanished: tuple[str, ...] = ()  #: loaded once, below the scanned paths, and no longer there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileOutcome:
+    """How one file ended in this run."""
+
+    path: str
+    display: str
+    table: str
+    action: Action
+    state: str  #: loaded, skipped, refused, failed, waiting or unfinished
+    code: Reason
+    sentence: str
+    hint: str = ""
+    file_id: int | None = None
+    bytes: int = 0
+    records: int = 0  #: data records read in this run
+    rows: int = 0  #: rows inserted in this run
+    rejected: int = 0
+    discarded: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run is, counted from what is committed."""
+
+    phase: str  #: "plan" (types are being inferred) or "load"
+    files_done: int
+    files_total: int
+    bytes_done: int
+    bytes_total: int
+    rows: int
+    rejected: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """One run and its result."""
+
+    run_id: int | None  #: None when nothing was written
+    database: str  #: the URL without its secrets
+    new: bool  #: the database did not exist before
+    exit_code: int
+    seconds: float
+    files: tuple[FileOutcome, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    vanished: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    stopped_by: str | None = None  #: "SIGINT", "SIGTERM", or None
+
+    def count(self, state: str) -> int:
+        """Files that ended in `state`."""
+        return sum(1 for f in self.files if f.state == state)
+
+    @property
+    def rows(self) -> int:
+        return sum(f.rows for f in self.files)
+
+    @property
+    def rejected(self) -> int:
+        return sum(f.rejected for f in self.files)
+
+    @property
+    def discarded(self) -> int:
+        return sum(f.discarded for f in self.files)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """Something to tell at once: a warning, a death, a restart."""
+
+    level: str  #: "info", "warning" or "error"
+    text: str
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """The first thing a run tells: which database, and whether it is new."""
+
+    database: str
+    new: bool
+
+
+Event = Opened | FileOutcome | Progress | Notice | RunReport
+Listener = Callable[[Event], None]
+
+
+@dataclass(slots=True)
+class StopRequest:
+    """Asks a run to stop: set `signal` from a handler; 2 or more in `count` means at once."""
+
+    signal: str | None = None
+    count: int = field(default=0)
+
+    def ask(self, name: str) -> None:
+        self.signal = self.signal or name
+        self.count += 1

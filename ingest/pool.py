@@ -1,0 +1,341 @@
+"""The pool host: a process of its own that slices files and feeds the slices to `Pool.imap_unordered`.
+
+`multiprocessing.Pool` waits for ever when a worker is killed, and then even `terminate()` can deadlock. So the
+pool lives in a process that can be thrown away: it leads its own process group, and whoever finds it broken
+kills the group and starts another. It ends only by a kill: the interpreter's exit handlers would join the pool.
+
+Messages to the host: a `Job`, `Cancel`, `Grant`, or `None` for "no more jobs". From the host: `Ready`,
+`Result`, `JobSliced`, `Starving`, `Died`, and `None` when all tasks are done.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+import traceback
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from multiprocessing import connection, context, resource_tracker
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from ingest import slicing
+from ingest.errors import SourceError
+from ingest.jobs import PREVIEW, STAGE, Failure, Job, JobSliced, Result, Task
+from ingest.model import Reason, Slice
+
+_exit_code = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """Spool bytes given back (or lent, to a host that starves)."""
+
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel:
+    """Slice no more of this job; its results will be dropped."""
+
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """The pool is up. The names are its semaphores', for whoever has to clean up after a kill."""
+
+    pids: tuple[int, ...]
+    semaphores: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Starving:
+    """The next slice waits for spool bytes; `issued` tasks have gone out so far."""
+
+    issued: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Died:
+    """A worker ended. Nothing the pool says after this can be trusted."""
+
+    pid: int
+    exitcode: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSettings:
+    """What a host needs to know."""
+
+    workers: int
+    start_method: str
+    budget: int  #: bytes of slices that may be out at once
+    folder: str  #: this host's own folder in the spool
+
+
+# processes whose exit code is read under a lock: the pool's handler thread and our watch read it at the same
+# time, and with forkserver the second reader of the pipe would get 255 for the real code.
+
+
+class _ForkServerWorker(context.ForkServerProcess):
+    @property
+    def exitcode(self) -> int | None:
+        with _exit_code:
+            return super().exitcode
+
+
+class _SpawnWorker(context.SpawnProcess):
+    @property
+    def exitcode(self) -> int | None:
+        with _exit_code:
+            return super().exitcode
+
+
+class _ForkServerContext(context.ForkServerContext):
+    Process = _ForkServerWorker
+
+
+class _SpawnContext(context.SpawnContext):
+    Process = _SpawnWorker
+
+
+def journal_path(folder: str) -> Path:
+    """Where the workers of a host write which slice they are at."""
+    return Path(folder) / "journal"
+
+
+def host(pipe: Connection, settings: HostSettings) -> None:
+    """The main function of the host process. Does not return."""
+    os.setsid()
+    # The terminal's Ctrl-C and a service manager's SIGTERM reach every process: what to do is for main to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        _Host(pipe, settings).run()
+    except (BrokenPipeError, EOFError, ConnectionResetError):
+        pass  # main is gone
+    finally:
+        os.killpg(0, signal.SIGKILL)
+
+
+class _Host:
+    def __init__(self, pipe: Connection, settings: HostSettings) -> None:
+        self._pipe = pipe
+        self._settings = settings
+        self._sending = threading.Lock()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._cancelled: set[int] = set()
+        self._permits = _Permits(settings.budget)
+        self._issued = 0
+
+    def run(self) -> None:
+        names = _record_semaphores()
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
+        if self._settings.start_method == "forkserver":
+            ctx: Any = _ForkServerContext()
+            ctx.set_forkserver_preload(["ingest.worker"])
+        else:
+            ctx = _SpawnContext()
+        pool = ctx.Pool(self._settings.workers, _start_worker, (str(journal_path(self._settings.folder)),))
+        workers = list(multiprocessing.active_children())
+        self._send(Ready(pids=tuple(w.pid for w in workers if w.pid), semaphores=tuple(names)))
+        threading.Thread(target=self._watch, args=(workers,), daemon=True).start()
+        threading.Thread(target=self._listen, daemon=True).start()
+        for result in pool.imap_unordered(_task, self._tasks()):
+            self._send(result)
+        self._send(None)
+        # Main kills the group when it has read this; if it is gone, `_die_with` does.
+        threading.Event().wait()
+
+    def _send(self, message: object) -> None:
+        with self._sending:
+            self._pipe.send(message)
+
+    def _listen(self) -> None:
+        """Take main's messages until it is gone."""
+        try:
+            while True:
+                message = self._pipe.recv()
+                if isinstance(message, Grant):
+                    self._permits.give(message.bytes)
+                elif isinstance(message, Cancel):
+                    self._cancelled.add(message.job_id)
+                else:
+                    self._jobs.put(message)
+        except (EOFError, OSError):
+            os.killpg(0, signal.SIGKILL)
+
+    def _watch(self, workers: list[Any]) -> None:
+        """When a worker ends, the pool may hang: say which, and end the whole group."""
+        connection.wait([w.sentinel for w in workers])
+        dead = [w for w in workers if w.exitcode is not None]
+        with contextlib.suppress(OSError):
+            for worker in dead[:1]:
+                self._send(Died(pid=worker.pid or 0, exitcode=worker.exitcode or 0))
+        os.killpg(0, signal.SIGKILL)
+
+    def _tasks(self) -> Iterator[Task]:
+        """Slices of the jobs, in order, each when there is room for it. Runs in the pool's own thread."""
+        while (job := self._jobs.get()) is not None:
+            count, sha256, failure = 0, None, None
+            try:
+                slices = self._slices(job)
+                while job.job_id not in self._cancelled:
+                    try:
+                        slice_, prefix = next(slices)
+                    except StopIteration as stop:
+                        sha256 = stop.value
+                        break
+                    self._acquire(job, slice_)
+                    count += 1
+                    self._issued += 1
+                    yield Task(
+                        job=job,
+                        slice=slice_,
+                        prefix_sha256=prefix,
+                        stem=os.path.join(self._settings.folder, f"j{job.job_id}"),
+                    )
+            except SourceError as error:
+                failure = Failure(code=Reason(error.code), message=error.message, hint=error.hint)
+            except OSError as error:
+                failure = Failure(
+                    code=Reason.UNREADABLE, message=f"{job.source.display}: {error.strerror or type(error).__name__}."
+                )
+            except Exception as error:
+                failure = Failure(
+                    code=Reason.INTERNAL,
+                    message=f"{job.source.display}: {type(error).__name__} while it was sliced.",
+                    trace=traceback.format_exc(),
+                )
+            self._send(JobSliced(job_id=job.job_id, slices=count, sha256=sha256, failure=failure))
+
+    def _slices(self, job: Job) -> Generator[tuple[Slice, str], None, str | None]:
+        header = job.members[0].header
+        if job.bundle or job.kind == PREVIEW or job.sample is not None:
+            # The worker reads what it wants of the files; the slice only carries the size.
+            yield Slice(index=0, start=job.start, length=job.size, ends_step=True, first=True, last=True), ""
+            return None
+        if job.whole:
+            yield slicing.whole(job.source, header), ""
+            return None
+        sliced = yield from slicing.slices(
+            job.source,
+            header,
+            start=job.start,
+            slice_bytes=job.slice_bytes,
+            commit_bytes=job.commit_bytes,
+            exact=job.exact,
+            after_broken=job.after_broken,
+            expect_prefix=job.expect_prefix,
+            spool=Path(self._settings.folder),
+            prefix=f"j{job.job_id}-",
+        )
+        return sliced.sha256
+
+    def _acquire(self, job: Job, slice_: Slice) -> None:
+        cost = permit_cost(job, slice_, self._settings.budget)
+        while (seen := self._permits.take(cost)) is not None:
+            self._send(Starving(issued=self._issued, bytes=cost))
+            self._permits.wait(seen)
+
+
+def permit_cost(job: Job, slice_: Slice, budget: int) -> int:
+    """Spool bytes that a slice counts for: its length where it is staged, which the spool's is close to."""
+    return min(slice_.length, budget) if job.kind == STAGE else 0
+
+
+class _Permits:
+    """A count of bytes that can be taken and given back."""
+
+    def __init__(self, total: int) -> None:
+        self._free = total
+        self._gifts = 0
+        self._changed = threading.Condition()
+
+    def give(self, amount: int) -> None:
+        with self._changed:
+            self._free += amount
+            self._gifts += 1
+            self._changed.notify_all()
+
+    def take(self, amount: int) -> int | None:
+        """Take so many, and return None; or, where there are too few, the number of gifts so far."""
+        with self._changed:
+            if self._free < amount:
+                return self._gifts
+            self._free -= amount
+            return None
+
+    def wait(self, seen: int) -> None:
+        """Wait for a gift after the first `seen`. Main's end is noticed elsewhere, by the end of this process."""
+        with self._changed:
+            while self._gifts == seen:
+                self._changed.wait()
+
+
+def _record_semaphores() -> list[str]:
+    """The names of the semaphores made from here on: a killed process leaves them for somebody to remove."""
+    names: list[str] = []
+    register: Any = resource_tracker.register
+
+    def recording(name: str, kind: str) -> None:
+        if kind == "semaphore":
+            names.append(name)
+        register(name, kind)
+
+    resource_tracker.register = recording  # type: ignore[assignment]
+    return names
+
+
+def remove_semaphores(names: tuple[str, ...]) -> None:
+    """Remove semaphores of a killed host, and what the resource tracker remembers of them."""
+    import _multiprocessing  # type: ignore[import-not-found]
+
+    for name in names:
+        with contextlib.suppress(OSError):
+            _multiprocessing.sem_unlink(name)
+            resource_tracker.unregister(name, "semaphore")
+
+
+# in the workers ---------------------------------------------------------------------------------------------------
+
+_journal: collections.deque[int] = collections.deque(maxlen=1)
+
+
+def _start_worker(journal: str) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
+    _journal.append(os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def _task(task: Task) -> Result:
+    from ingest import worker
+
+    _note("S", task)
+    result = worker.run(task)
+    _note("D", task)
+    return result
+
+
+def _note(mark: str, task: Task) -> None:
+    # One O_APPEND write a line: no lock that could die with us.
+    os.write(_journal[0], f"{mark} {os.getpid()} {task.job.job_id} {task.slice.index}\n".encode())
+
+
+def _die_with(sentinel: int) -> None:
+    """End this process's group when the process behind the sentinel has ended, however it ended."""
+    connection.wait([sentinel])
+    os.killpg(0, signal.SIGKILL)

@@ -1,0 +1,324 @@
+"""From headers to tables: which column of a file goes where, and what a new table or column becomes.
+
+Decides before the first row is written. Touches neither files nor database: it is given headers, the tables as
+they are, and what the values looked like.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ingest import naming
+from ingest.errors import SourceError, TableError
+from ingest.jobs import Layout
+from ingest.model import (
+    LINEAGE_COLUMN,
+    Action,
+    Column,
+    ColumnType,
+    Dialect,
+    Origin,
+    Reason,
+    TablePlan,
+    TableShape,
+)
+from ingest.planning import Planned, TableState, Work, refuse_table, refuse_work
+from ingest.settings import Settings
+from ingest.targets.base import Target
+
+
+@dataclass(slots=True, kw_only=True)
+class Group:
+    """The files of a table that have the same header, written the same way."""
+
+    names: tuple[str, ...]  #: the columns, cleaned
+    dialect: Dialect
+    work: list[Work] = field(default_factory=list)
+    where: dict[str, str | None] = field(default_factory=dict)  #: column of the file to column of the table
+    source_types: tuple[Column, ...] = ()  #: with a transform: what it is given
+    returned: tuple[Column, ...] = ()  #: with a transform: what it gave for the head of a file
+
+
+@dataclass(slots=True, kw_only=True)
+class TableSchema:
+    """One table: its files by header, its columns as they are and as they will be."""
+
+    state: TableState
+    groups: list[Group] = field(default_factory=list)
+    columns: list[Column] = field(default_factory=list)  #: as they are, in our words; without lineage
+    added: list[Column] = field(default_factory=list)  #: to be made; their types are decided by `settle`
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        return self.state.key
+
+    @property
+    def is_new(self) -> bool:
+        return self.state.shape is None
+
+    def column(self, name: str) -> Column | None:
+        return next((c for c in (*self.columns, *self.added) if c.name == name), None)
+
+
+def group(planned: Planned, settings: Settings) -> list[TableSchema]:
+    """The files to be loaded, by table and header. Refuses files whose header cannot be used."""
+    schemas: dict[str, TableSchema] = {}
+    for work in list(planned.work):
+        header = work.header
+        if header is None or not header.has_data:
+            continue
+        schema = schemas.setdefault(str(work.table), TableSchema(state=planned.tables[str(work.table)]))
+        try:
+            names = naming.column_names(header.names, names=settings.names, rename=settings.rename)
+        except SourceError as error:
+            refuse_work(planned, work, Reason(error.code), f"{work.source.display}: {error.message}", error.hint)
+            continue
+        for known in schema.groups:
+            if known.names == names and known.dialect == header.dialect:
+                known.work.append(work)
+                break
+        else:
+            schema.groups.append(Group(names=names, dialect=header.dialect, work=[work]))
+    for schema in schemas.values():
+        schema.columns = _known_columns(schema.state)
+    return [schema for schema in schemas.values() if schema.groups]
+
+
+def match(planned: Planned, schema: TableSchema, settings: Settings, target: Target) -> None:
+    """Find the table's column for each column of each header; the others are new. Refuses files by the settings."""
+    try:
+        _alike(schema)
+        for one in list(schema.groups):
+            offered = [c.name for c in one.returned] if settings.transform else list(one.names)
+            _match_group(planned, schema, one, offered, settings)
+        schema.groups = [one for one in schema.groups if one.work]
+        _fits_target(schema, target)
+    except TableError as error:
+        refuse_table(planned, schema.key, error)
+        schema.groups = []
+
+
+def _alike(schema: TableSchema) -> None:
+    """Files that share less than half their columns do not belong into one table."""
+    table = [c.name for c in schema.columns] if not schema.is_new else list(schema.groups[0].names)
+    if not schema.is_new and not schema.state.made_by_us:
+        return
+    known = {name.casefold() for name in table}
+    for one in schema.groups:
+        names = {name.casefold() for name in one.names}
+        if 2 * len(names & known) < min(len(names), len(known)):
+            there = f"the table {schema.key}" if not schema.is_new else schema.groups[0].work[0].source.display
+            raise TableError(
+                f"{one.work[0].source.display} and {there} share {len(names & known)} of "
+                f"{min(len(names), len(known))} columns, and would become one table, {schema.key}.",
+                code=Reason.COLUMNS,
+                hint="Give each its own with --table '{stem}' or --table NAME, or leave files out with --exclude.",
+            )
+
+
+def _match_group(planned: Planned, schema: TableSchema, one: Group, offered: Sequence[str], settings: Settings) -> None:
+    there = [c.name for c in (*schema.columns, *schema.added)]
+    one.where = dict(naming.match_columns(offered, there))
+    unknown = [name for name, column in one.where.items() if column is None]
+    if not unknown:
+        return
+    if schema.is_new or (settings.new_columns == "add" and schema.state.made_by_us):
+        for name in unknown:
+            returned = next((c for c in one.returned if c.name == name), None)
+            schema.added.append(_new_column(name, settings, returned))
+            one.where[name] = name
+        return
+    if settings.new_columns == "ignore":
+        schema.notes.append(f"left out at your request: {', '.join(repr(n) for n in unknown)}")
+        return
+    near = naming.nearest(unknown[0], there)
+    sentence = f"its column {unknown[0]!r} is not in the table {schema.key}"
+    sentence += f"; the nearest is {near!r}" if near else ""
+    if not schema.state.made_by_us and settings.new_columns == "add":
+        sentence += "; columns are only added to tables that ingest made"
+    hint = f"Give --rename '{unknown[0]}={near or 'COLUMN'}', or --new-columns ignore, or add the column to the table."
+    for work in list(one.work):
+        refuse_work(planned, work, Reason.NEW_COLUMNS, sentence, hint)
+    one.work.clear()
+
+
+def _fits_target(schema: TableSchema, target: Target) -> None:
+    total = len(schema.columns) + len(schema.added) + 1
+    if target.max_columns is not None and total > target.max_columns:
+        raise TableError(
+            f"the table {schema.key} would have {total} columns; the database takes {target.max_columns}.",
+            code=Reason.COLUMNS,
+            hint="Leave columns out with a --transform, or split the files.",
+        )
+
+
+def _new_column(name: str, settings: Settings, returned: Column | None) -> Column:
+    for declared in settings.declared:
+        if declared.column == name:
+            return Column(
+                name=name,
+                type=declared.type,
+                origin=Origin.DECLARED,
+                precision=declared.precision,
+                scale=declared.scale,
+                note="declared by --type",
+            )
+    if returned is not None:
+        return returned
+    if settings.types == "text":
+        return Column(name=name, type=ColumnType.TEXT, origin=Origin.DECLARED, note="--types text")
+    return Column(name=name, type=ColumnType.TEXT, origin=Origin.UNDECIDED)
+
+
+def unknown_types(schema: TableSchema, settings: Settings) -> bool:
+    """Whether values have to be looked at before the table can be made."""
+    if settings.transform:
+        return settings.types == "infer"
+    return any(c.origin is Origin.UNDECIDED for c in schema.added)
+
+
+def wants_profile(schema: TableSchema, one: Group, settings: Settings) -> bool:
+    """Whether the values of this group's files decide a type."""
+    if settings.transform:
+        return settings.types == "infer"
+    open_ = {c.name for c in schema.added if c.origin is Origin.UNDECIDED}
+    return any(column in open_ for column in one.where.values())
+
+
+def profile_layout(one: Group, settings: Settings) -> Layout:
+    """How a file is read to look at its values: all columns, as text."""
+    columns = tuple(Column(name=name, type=ColumnType.TEXT) for name in one.names)
+    return Layout(columns=columns, null=settings.null)
+
+
+def settle(schema: TableSchema, profiles: Mapping[str, Any]) -> None:
+    """Decide the types of new columns by what their values look like; `profiles` is by column of the table."""
+    decided = []
+    for column in schema.added:
+        profile = profiles.get(column.name)
+        decided.append(
+            _decided(column.name, profile) if column.origin is Origin.UNDECIDED and profile is not None else column
+        )
+    schema.added = decided
+
+
+def settle_sources(one: Group, profiles: Sequence[Any] | None, settings: Settings) -> None:
+    """With a transform: decide the types of the columns that it is given."""
+    columns = []
+    for position, name in enumerate(one.names):
+        column = _new_column(name, settings, None)
+        if column.origin is Origin.UNDECIDED and profiles is not None:
+            column = _decided(name, profiles[position])
+        columns.append(column)
+    one.source_types = tuple(columns)
+
+
+def _decided(name: str, profile: Any) -> Column:
+    verdict = profile.decide()
+    return Column(
+        name=name,
+        type=verdict.type,
+        origin=verdict.origin,
+        strict=verdict.origin is Origin.INFERRED and verdict.type is not ColumnType.TEXT,
+        note=verdict.note,
+    )
+
+
+def new_shape(schema: TableSchema, settings: Settings) -> TableShape:
+    """The table as it will be made."""
+    columns = list(schema.added)
+    if settings.lineage == "file":
+        columns.append(Column(name=LINEAGE_COLUMN, type=ColumnType.BIGINT, origin=Origin.LINEAGE))
+    return TableShape(table=schema.state.table, columns=tuple(columns))
+
+
+def definition(columns: Sequence[Column]) -> str:
+    """What the ledger keeps of a table's columns: what the database itself does not say."""
+    return json.dumps(
+        [
+            {
+                "name": c.name,
+                "type": c.type,
+                "origin": c.origin,
+                "precision": c.precision,
+                "scale": c.scale,
+                "strict": c.strict,
+            }
+            for c in columns
+            if c.name != LINEAGE_COLUMN
+        ]
+    )
+
+
+def _known_columns(state: TableState) -> list[Column]:
+    """The columns of a table as it is; of our own tables, with what the ledger knows of them."""
+    if state.shape is None:
+        return []
+    kept: dict[str, Any] = {}
+    if state.made_by_us and state.row is not None:
+        kept = {entry["name"]: entry for entry in json.loads(state.row.definition or "[]")}
+    columns = []
+    for column in state.shape.columns:
+        if column.name == LINEAGE_COLUMN:
+            continue
+        entry = kept.get(column.name)
+        if entry is not None:
+            column = replace(  # noqa: PLW2901
+                column,
+                type=ColumnType(entry["type"]),
+                origin=Origin(entry["origin"]),
+                precision=entry["precision"],
+                scale=entry["scale"],
+                strict=entry["strict"],
+            )
+        columns.append(column)
+    return columns
+
+
+def load_layout(schema: TableSchema, one: Group, shape: TableShape, settings: Settings, target: Target) -> Layout:
+    """How the files of a group are typed and staged for the table as it is now."""
+    known = {c.name: c for c in (*schema.columns, *schema.added)}
+    final = replace(shape, columns=tuple(known.get(c.name, c) for c in shape.columns))
+    if settings.transform:
+        columns: tuple[Column | None, ...] = one.source_types
+    else:
+        columns = tuple(known[where] if (where := one.where[name]) is not None else None for name in one.names)
+    return Layout(
+        columns=columns,
+        null=settings.null,
+        shape=final,
+        stage_format=target.stage_format(shape),
+        transform=settings.transform,
+        ignore_new=settings.new_columns == "ignore",
+    )
+
+
+def table_plan(schema: TableSchema, settings: Settings) -> TablePlan:
+    """The table as the plan shows it."""
+    if schema.is_new:
+        shape = new_shape(schema, settings)
+    else:
+        assert schema.state.shape is not None
+        lineage = [c for c in schema.state.shape.columns if c.name == LINEAGE_COLUMN]
+        shape = replace(schema.state.shape, columns=(*schema.columns, *schema.added, *lineage))
+    notes = list(schema.notes)
+    if not schema.is_new and not shape.lineage:
+        notes.append(f"without the column {LINEAGE_COLUMN} every file is one transaction, whatever its size")
+    if not schema.is_new and shape.why_not_bulk and shape.why_not_bulk != "--bulk off":
+        notes.append(f"rows are inserted one by one: {shape.why_not_bulk}")
+    return TablePlan(
+        table=schema.state.table,
+        exists=not schema.is_new,
+        shape=shape,
+        added=() if schema.is_new else tuple(c.name for c in schema.added),
+        notes=tuple(notes),
+    )
+
+
+def reset_only(work: Work) -> bool:
+    """A reload of a file that has no record any more: its old rows go, and none come."""
+    return work.action is Action.RELOAD and work.header is not None and not work.header.has_data

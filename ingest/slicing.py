@@ -1,0 +1,281 @@
+"""A source to slices on proven boundaries.
+
+Reads a source once, from its first byte, hashes it on the way, and cuts it behind records. A border is proved by the
+number of quotes before it, which holds where quotes are used by the book (`reader` checks that, slice by slice), or,
+where that failed, by walking the records with the exact rules. Compressed sources are decoded into the spool, for
+they cannot be seeked. Does not split records into fields, and decides nothing about them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import zlib
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from ingest import quoting
+from ingest.errors import SourceError
+from ingest.model import Codec, Header, Reason, Slice, Source
+from ingest.sniff import open_raw, reading
+
+PREFIX_READ = 1024 * 1024
+"""Bytes read at a time on the way to `start`: enough for the hash's full speed, little enough for the cache."""
+
+LOOKAHEAD = 64 * 1024
+"""Bytes read beyond where a slice should end, so that its last record is nearly always there at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sliced:
+    """What is known of a source once it was read to its end."""
+
+    end: int  #: bytes of the decoded stream
+    sha256: str  #: of the bytes on disk
+    prefix_sha256: str  #: of all decoded bytes
+
+
+def whole(source: Source, header: Header) -> Slice:
+    """A plain source as one slice, without looking at it."""
+    return Slice(
+        index=0,
+        start=header.data_start,
+        length=source.size - header.data_start,
+        ends_step=True,
+        first=True,
+        last=True,
+    )
+
+
+def slices(
+    source: Source,
+    header: Header,
+    *,
+    start: int | None = None,
+    slice_bytes: int,
+    commit_bytes: int | None,
+    exact: bool = False,
+    after_broken: bool = False,
+    expect_prefix: str | None = None,
+    spool: Path | None = None,
+    prefix: str = "",
+) -> Generator[tuple[Slice, str], None, Sliced]:
+    """Yield slices of about `slice_bytes` from `start` on; with one that ends a step, the hash of all before its end.
+
+    `start` is a border between records (default: where the data starts) and `expect_prefix` the SHA-256, in hex, of the
+    decoded bytes before it. A step ends at the first border `commit_bytes` or more after the step's start; None: at the
+    end of the file only. A compressed source needs `spool`: slice i is written to `prefix` + "i.raw" in it.
+    Holds at most two slices, or one and the longest record allowed.
+
+    Raises `SourceError` with `CHANGED` (the prefix is another), `CHANGED_WHILE_READ`, `CORRUPT`, `UNREADABLE`, `SPOOL`.
+    """
+    begin = header.data_start if start is None else start
+    with _Stream(source) as stream:
+        stream.skip(begin, expect_prefix)
+        position = step_start = begin
+        index = step = 0
+        broken = after_broken
+        while True:
+            at = _aim(stream, position, step_start, slice_bytes, commit_bytes)
+            if not stream.buffer:
+                break
+            length, broken_here = _cut(stream, at, header, exact, broken)
+            stream.want(length + 1)
+            last = length == len(stream.buffer)
+            if last:
+                stream.check_unchanged(position + length)
+            data = stream.take(length)
+            ends_step = last or (commit_bytes is not None and position + length - step_start >= commit_bytes)
+            spooled = None
+            if source.codec is not Codec.PLAIN:
+                spooled = _write(spool, f"{prefix}{index}.raw", data, source)
+            found = Slice(
+                index=index,
+                start=position,
+                length=length,
+                step=step,
+                ends_step=ends_step,
+                first=position == header.data_start,
+                last=last,
+                exact=exact,
+                after_broken=broken,
+                checksum=zlib.crc32(data),
+                spooled=spooled,
+            )
+            del data
+            yield found, stream.decoded.copy().hexdigest() if ends_step else ""
+            position += length
+            index += 1
+            broken = broken_here
+            if ends_step:
+                step, step_start = step + 1, position
+        stream.check_unchanged(position)
+        return Sliced(end=position, sha256=stream.on_disk.hexdigest(), prefix_sha256=stream.decoded.hexdigest())
+
+
+def _aim(stream: _Stream, position: int, step_start: int, slice_bytes: int, commit_bytes: int | None) -> int:
+    """How long the next slice should be; fills the buffer that far.
+
+    What is left of the step or the file is divided evenly, so that no worker gets a crumb while another has its fill.
+    For a compressed file what is left is known only once the end was seen.
+    """
+    left = None if commit_bytes is None else max(1, step_start + commit_bytes - position)
+    size = stream.decoded_size
+    if size is None:
+        stream.want(slice_bytes * 3 // 2 + 1)
+        if stream.ended:
+            size = position + len(stream.buffer)
+    if size is not None:
+        rest = max(1, size - position)
+        left = rest if left is None else min(left, rest)
+    # Rounded to the nearest number of slices, at least one: up to one and a half are one.
+    at = slice_bytes if left is None else -(-left // max(1, -(-(2 * left - slice_bytes) // (2 * slice_bytes))))
+    stream.want(at + LOOKAHEAD)
+    return at
+
+
+def _cut(stream: _Stream, at: int, header: Header, exact: bool, after_broken: bool) -> tuple[int, bool]:
+    """The first border at or after `at` in the stream's buffer, and whether a broken record came before it."""
+    dialect = header.dialect
+    while at < len(stream.buffer):
+        final = stream.ended
+        broken = after_broken
+        if exact:
+            border, broken = quoting.exact_border(stream.buffer, at, dialect, after_broken=after_broken, final=final)
+        else:
+            border = quoting.counted_border(stream.buffer, at, dialect, final=final)
+        if border is not None:
+            return border, broken
+        if len(stream.buffer) - at > quoting.RECORD_BYTES:
+            # Counting lost its way, or nothing ends here at all. Any line end will do: the reader of an odd number of
+            # quotes finds out, and the exact rules, under which a record cannot be longer, go on from there.
+            border = quoting.line_end(stream.buffer, at - 1, final=False)
+            if border is None:
+                raise SourceError(
+                    f"{stream.source.display} has a line of more than {quoting.RECORD_BYTES // 1024**2} MiB.",
+                    code=Reason.CORRUPT,
+                    hint="It may not be a CSV file. Longer records cannot be loaded.",
+                )
+            return border, broken
+        if final:
+            break
+        stream.want(2 * len(stream.buffer))
+    return len(stream.buffer), after_broken
+
+
+def _write(spool: Path | None, name: str, data: bytes, source: Source) -> str:
+    if spool is None:
+        raise ValueError("a compressed source needs a spool")
+    path = spool / name
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise SourceError(
+            f"{source.display}: its decoded bytes cannot be written to {path}: {error.strerror}.",
+            code=Reason.SPOOL,
+            hint="Make room there, or choose another place with --spool DIR.",
+        ) from error
+    return str(path)
+
+
+class _Hash(Protocol):
+    def update(self, data: bytes | memoryview, /) -> None: ...
+    def hexdigest(self) -> str: ...
+    def copy(self) -> _Hash: ...
+
+
+class _Hashing(io.RawIOBase):
+    """A raw file that hashes what is read of it."""
+
+    def __init__(self, raw: io.FileIO, to: _Hash) -> None:
+        self._raw = raw
+        self._to = to
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        count = self._raw.readinto(buffer)
+        self._to.update(memoryview(buffer)[:count])
+        return count
+
+
+class _Stream:
+    """A source's decoded bytes, in order, through a buffer that grows as is asked; both hashes are kept."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.buffer = b""  #: decoded bytes read and not yet taken
+        self.ended = False  #: nothing comes after the buffer
+        self.decoded: _Hash = hashlib.sha256()  #: of what was taken
+        self._raw = open_raw(source)
+        if source.codec is Codec.PLAIN:
+            self.on_disk = self.decoded
+            self.decoded_size: int | None = source.size
+            self._file: io.FileIO | gzip.GzipFile = self._raw
+        else:
+            self.on_disk = hashlib.sha256()
+            self.decoded_size = None
+            self._file = gzip.GzipFile(fileobj=io.BufferedReader(_Hashing(self._raw, self.on_disk), LOOKAHEAD))
+
+    def __enter__(self) -> _Stream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._raw.close()
+
+    def want(self, count: int) -> None:
+        """Fill the buffer to `count` bytes, or to the end of the file."""
+        if self.ended or len(self.buffer) >= count:
+            return
+        parts = [self.buffer]
+        missing = count - len(self.buffer)
+        with reading(self.source):
+            while missing > 0 and (part := self._file.read(missing)):
+                parts.append(part)
+                missing -= len(part)
+        self.ended = missing > 0
+        self.buffer = b"".join(parts)
+
+    def take(self, count: int) -> bytes:
+        """Remove `count` bytes from the buffer's front, and hash them."""
+        data = self.buffer[:count]
+        self.buffer = self.buffer[count:]
+        self.decoded.update(data)
+        return data
+
+    def skip(self, to: int, expect: str | None) -> None:
+        """Go to a border found earlier, hashing what is before it."""
+        done = 0
+        while done < to:
+            self.want(min(PREFIX_READ, to - done))
+            if not self.buffer:
+                if expect is None:
+                    raise self._changed(Reason.CHANGED_WHILE_READ, "became shorter while it was read")
+                raise self._changed(Reason.CHANGED, "is shorter than when a part of it was loaded")
+            done += len(self.take(len(self.buffer)))
+        if expect is not None and self.decoded.copy().hexdigest() != expect:
+            raise self._changed(Reason.CHANGED, "is not what it was when a part of it was loaded")
+
+    def check_unchanged(self, end: int) -> None:
+        """Refuse a source that is not the one the scan saw. `end` counts the decoded bytes up to its end."""
+        with reading(self.source):
+            now = os.fstat(self._raw.fileno())
+        size = end if self.decoded_size is not None else now.st_size
+        if (size, now.st_size, now.st_mtime_ns) != (self.source.size, self.source.size, self.source.mtime_ns):
+            raise self._changed(Reason.CHANGED_WHILE_READ, "changed while it was read")
+
+    def _changed(self, code: Reason, what: str) -> SourceError:
+        if code is Reason.CHANGED:
+            hint = "Choose with --on-change reload or --on-change skip."
+        else:
+            hint = "Run the same command again when it is complete; --min-age SECONDS waits for that."
+        return SourceError(f"{self.source.display} {what}.", code=code, hint=hint)

@@ -1,0 +1,72 @@
+"""The spool: one private folder a run, where staged batches wait for the writer.
+
+Nothing in it outlives its run or is ever used again, so nothing in it is fsynced. The main process holds an
+flock on the folder's owner file; a later run removes every folder whose lock is free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ingest.errors import UsageError
+
+_LIVE = ".ingest-spool-"
+_MAKING = ".ingest-making-"
+_OWNER = "owner"
+
+
+@contextlib.contextmanager
+def run_folder(base: Path) -> Iterator[Path]:
+    """A new folder under `base` for one run, removed at the end; those of dead runs are removed first."""
+    clean(base)
+    try:
+        making = Path(tempfile.mkdtemp(prefix=_MAKING, dir=base))
+    except OSError as error:
+        raise UsageError(
+            f"the spool folder cannot be made in {base}: {error.strerror}.", hint="Give another with --spool DIR."
+        ) from error
+    owner = os.open(making / _OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(owner, fcntl.LOCK_EX)
+    # Locked before it has the name that `clean` looks for: no other run can take it for a dead one's.
+    folder = base / making.name.replace(_MAKING, _LIVE)
+    making.rename(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(owner)
+
+
+def clean(base: Path) -> int:
+    """Remove the folders of dead runs under `base`; returns how many there were."""
+    removed = 0
+    with contextlib.suppress(OSError):
+        for folder in base.iterdir():
+            if not folder.name.startswith((_LIVE, _MAKING)) or folder.is_symlink():
+                continue
+            with contextlib.suppress(OSError):
+                owner = os.open(folder / _OWNER, os.O_RDWR | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
+                    removed += 1
+                finally:
+                    os.close(owner)
+    return removed
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes that the file system of `folder` has left for us."""
+    return shutil.disk_usage(folder).free
+
+
+def remove(path: str) -> None:
+    """Remove a staged file; one that is gone is fine."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)

@@ -1,0 +1,215 @@
+"""Our own tables, in SQLAlchemy's words: what the ledger keeps beside the user's data. Asks and changes nothing.
+
+`migrations/` says the same as steps, frozen as they were released; a test proves that both agree. Times are UTC
+without a zone, offsets count bytes of the decoded stream from 0, texts named JSON hold one JSON document.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+VERSION_TABLE = "ingest_version"
+
+metadata = MetaData()
+
+# SQLite numbers rows by itself only in a column whose type is spelt INTEGER.
+_KEY = BigInteger().with_variant(Integer(), "sqlite")
+
+# MySQL's TEXT ends at 64 KiB: a rejected record or the columns of a wide table can be longer. The length makes it a
+# LONGTEXT there; the other databases have no limit and refuse a length.
+_LONG = Text().with_variant(Text(2**32 - 1), "mysql", "mariadb")
+
+# The ledger must be transactional, and file names may hold any character: on MySQL neither goes without saying.
+_MYSQL: dict[str, Any] = {
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mariadb_engine": "InnoDB",
+    "mariadb_charset": "utf8mb4",
+}
+
+ingest_file = Table(
+    "ingest_file",
+    metadata,
+    # Number of the file; rows of tables with lineage carry it.
+    Column("file_id", _KEY, primary_key=True),
+    # Table that the file goes to, with its schema where one was typed.
+    Column("table_name", String(255), nullable=False),
+    # Absolute, resolved path; a backslash is doubled, a byte that is not UTF-8 stands as \xNN.
+    Column("path", Text, nullable=False),
+    # Hash of the table and of the path's bytes: the identity of the file.
+    Column("path_key", String(64), nullable=False),
+    # Bytes on disk at the last attempt.
+    Column("size", BigInteger, nullable=False),
+    # Time of its last modification, in nanoseconds since 1970.
+    Column("mtime_ns", BigInteger, nullable=False),
+    # Time of its last change of name, owner or content, in nanoseconds since 1970.
+    Column("ctime_ns", BigInteger, nullable=False),
+    # Time at which it was looked at, in nanoseconds since 1970.
+    Column("scanned_ns", BigInteger, nullable=False),
+    # SHA-256 of its content on disk, in hexadecimal; empty until it is known.
+    Column("sha256", String(64)),
+    # started, loaded, refused, failed or undoing.
+    Column("state", String(16), nullable=False),
+    # Bytes of the decoded stream that are in the table, the rejects or the discarded count.
+    Column("committed_bytes", BigInteger, nullable=False),
+    # Data records in those bytes.
+    Column("committed_records", BigInteger, nullable=False),
+    # SHA-256 of those bytes; a resume compares it before it goes on.
+    Column("prefix_sha256", String(64)),
+    # Records of it that became rows of the table.
+    Column("rows_loaded", BigInteger, nullable=False),
+    # Records of it that were set aside as rejects while the file was loaded.
+    Column("rows_rejected", BigInteger, nullable=False),
+    # Records of it that were left out at the user's own request.
+    Column("rows_discarded", BigInteger, nullable=False),
+    # Whether its rows carry file_id, so that they can be taken back.
+    Column("lineage", Boolean, nullable=False),
+    # JSON of the dialect and the columns it was read with.
+    Column("header", _LONG),
+    # Raised when a run is taken over: what the old run still sends no longer matches.
+    Column("epoch", Integer, nullable=False),
+    # Raised with every change of this row.
+    Column("version", BigInteger, nullable=False),
+    # How often it was begun.
+    Column("attempts", Integer, nullable=False),
+    # Workers in a row that died while they read nothing but this file.
+    Column("deaths", Integer, nullable=False),
+    # Run that changed this row last.
+    Column("run_id", BigInteger, nullable=False),
+    # Start of the last attempt.
+    Column("started_at", DateTime, nullable=False),
+    # Commit of its last record, when it was last loaded to its end.
+    Column("loaded_at", DateTime),
+    # Reason code of the last refusal or failure.
+    Column("error_code", String(32)),
+    # The same as a sentence.
+    Column("error", _LONG),
+    UniqueConstraint("path_key", name="uq_ingest_file_path_key"),
+    Index("ix_ingest_file_table_state", "table_name", "state"),
+    Index("ix_ingest_file_sha256", "sha256"),
+    # Without it SQLite gives the number of a forgotten file to the next one, whose reload would delete its rows.
+    sqlite_autoincrement=True,
+    **_MYSQL,
+)
+
+ingest_table = Table(
+    "ingest_table",
+    metadata,
+    # Number of this row.
+    Column("table_id", _KEY, primary_key=True),
+    # The table, with its schema where one was typed.
+    Column("table_name", String(255), nullable=False),
+    # Random word that stands in the definition of a table that we made.
+    Column("token", String(32), nullable=False),
+    # creating (the intent, before the CREATE) or ready.
+    Column("state", String(16), nullable=False),
+    # Whether the tool created the table.
+    Column("made_by_us", Boolean, nullable=False),
+    # JSON list of its columns: name, type, origin, precision, scale, strict.
+    Column("definition", _LONG, nullable=False),
+    # What the database says of the table, to notice another one under the same name.
+    Column("identity", _LONG),
+    # Run that wrote the intent.
+    Column("run_id", BigInteger, nullable=False),
+    # When the intent was written.
+    Column("created_at", DateTime, nullable=False),
+    # When this row changed last.
+    Column("changed_at", DateTime, nullable=False),
+    UniqueConstraint("table_name", name="uq_ingest_table_table_name"),
+    **_MYSQL,
+)
+
+ingest_run = Table(
+    "ingest_run",
+    metadata,
+    # Number of the run.
+    Column("run_id", _KEY, primary_key=True),
+    # running, finished, stopped or abandoned.
+    Column("state", String(16), nullable=False),
+    # When it started.
+    Column("started_at", DateTime, nullable=False),
+    # When it ended by itself; empty for a run that was killed.
+    Column("finished_at", DateTime),
+    # Name of the machine it ran on.
+    Column("host", String(255), nullable=False),
+    # Number of its main process there.
+    Column("pid", BigInteger, nullable=False),
+    # Version of ingest.
+    Column("ingest_version", String(32), nullable=False),
+    # JSON of its options, without secrets.
+    Column("options", _LONG, nullable=False),
+    # Exit code, when it ended by itself.
+    Column("exit_code", Integer),
+    # Files that it loaded.
+    Column("files_loaded", BigInteger, nullable=False),
+    # Files that were loaded already.
+    Column("files_skipped", BigInteger, nullable=False),
+    # Files that it refused.
+    Column("files_refused", BigInteger, nullable=False),
+    # Files that failed for another reason than their content.
+    Column("files_failed", BigInteger, nullable=False),
+    # Rows that it inserted.
+    Column("rows_loaded", BigInteger, nullable=False),
+    # Records that it set aside.
+    Column("rows_rejected", BigInteger, nullable=False),
+    # Records that it left out at the user's request.
+    Column("rows_discarded", BigInteger, nullable=False),
+    # Bytes of the decoded streams that it read and committed.
+    Column("bytes_read", BigInteger, nullable=False),
+    # What stopped it, as a sentence.
+    Column("error", _LONG),
+    sqlite_autoincrement=True,  # a number tells one run from another for ever: it fences what an old run still sends
+    **_MYSQL,
+)
+
+ingest_reject = Table(
+    "ingest_reject",
+    metadata,
+    # Number of this row.
+    Column("reject_id", _KEY, primary_key=True),
+    # File that the record stands in.
+    Column("file_id", BigInteger, nullable=False),
+    # Run that read it.
+    Column("run_id", BigInteger, nullable=False),
+    # Table that it was meant for.
+    Column("table_name", String(255), nullable=False),
+    # Line of the file where the record starts, from 1.
+    Column("line", BigInteger, nullable=False),
+    # Offset of its first byte in the decoded stream.
+    Column("byte_offset", BigInteger, nullable=False),
+    # Number of the record within the file, from 0.
+    Column("record", BigInteger, nullable=False),
+    # Column that did not fit, if it was one.
+    Column("column_name", Text),
+    # Reason code.
+    Column("reason", String(32), nullable=False),
+    # The reason as a sentence.
+    Column("message", _LONG, nullable=False),
+    # The record as it stands in the file; a byte that does not decode as \xNN.
+    Column("raw", _LONG, nullable=False),
+    # Whether the file was loaded without this record; if not, the file was refused.
+    Column("applied", Boolean, nullable=False),
+    Index("ix_ingest_reject_file_id", "file_id"),
+    **_MYSQL,
+)
+
+# The table that alembic keeps, spelt as alembic makes it: a new ledger is created whole and stamped without it.
+ingest_version = Table(
+    VERSION_TABLE,
+    metadata,
+    Column("version_num", String(32), primary_key=True, nullable=False),
+)

@@ -1,0 +1,326 @@
+"""SQLite: one file, one writer, and a bulk path that copies staged records undecoded."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.pool import NullPool
+from sqlalchemy.schema import CreateTable
+
+from ingest.errors import DatabaseUnreachable, LeaseHeld, UsageError
+from ingest.model import Column, ColumnType, Origin, TableName, TableShape
+from ingest.targets.base import BatchRef, Target, fingerprint_of
+from ingest.targets.staging import SQLITE
+
+BUSY_SECONDS = 60
+"""How long a statement waits for another program's lock on the file."""
+
+_TOKEN = re.compile(r"/\* ingest ([0-9a-f]{32}) \*/")
+
+
+class SQLiteTarget(Target):
+    """An SQLite database file."""
+
+    transactional_ddl = True
+    max_columns = 2_000  # SQLITE_MAX_COLUMN of every common build
+    stage_slots = 8  # at most 10 databases can be attached, and none detached before the transaction ends
+
+    def __init__(self, url: URL, *, bulk: bool = True) -> None:
+        super().__init__(url, bulk=bulk)
+        if url.get_driver_name() not in ("pysqlite", ""):
+            raise UsageError(f"SQLite is used through Python's own driver, not {url.get_driver_name()!r}.")
+        name = url.database or ""
+        if name in ("", ":memory:") or name.startswith("file:"):
+            raise UsageError(
+                "an SQLite database must be a file, for several processes share it.", hint="Write --to loaded.db"
+            )
+        self.path = os.path.abspath(name)
+
+    # connections -------------------------------------------------------------------------------------------
+
+    def exists(self) -> bool:
+        return os.path.exists(self.path)
+
+    def _make_engine(self) -> Engine:
+        folder = os.path.dirname(self.path)
+        if not os.path.isdir(folder):
+            raise DatabaseUnreachable(f"{self.label}: the folder {folder} does not exist.", hint="Create it first.")
+        engine = sa.create_engine(
+            sa.URL.create("sqlite", database=self.path),
+            connect_args={"timeout": BUSY_SECONDS},
+            hide_parameters=True,  # values of rows must not reach an error text
+        )
+        # Python's sqlite3 would begin transactions by rules of its own, without DDL; and a deferred transaction
+        # that read first cannot start to write when another has written. IMMEDIATE has neither fault.
+        sa.event.listen(engine, "connect", _own_transactions)
+        sa.event.listen(engine, "begin", _begin_immediate)
+        return engine
+
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[Connection]:
+        if not self.exists():
+            raise DatabaseUnreachable(f"{self.label} does not exist.")
+        # Not read-only where it can be helped: after a crash the first reader has to roll the journal back, and a
+        # read-only one cannot. `query_only` keeps it from writing anything of its own.
+        mode = "rw" if os.access(self.path, os.W_OK) else "ro"
+        uri = f"file:{quote(self.path)}?mode={mode}"
+
+        def creator() -> sqlite3.Connection:
+            connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+            connection.execute("PRAGMA query_only = ON")
+            return connection
+
+        engine = sa.create_engine("sqlite://", creator=creator, poolclass=NullPool, hide_parameters=True)
+        sa.event.listen(engine, "begin", _begin_deferred)
+        try:
+            connection = engine.connect()
+        except (sa.exc.OperationalError, sa.exc.DatabaseError) as error:
+            raise self.unreachable(error) from error
+        try:
+            with connection:
+                try:
+                    connection.execute(sa.text("SELECT count(*) FROM sqlite_master"))
+                except sa.exc.DatabaseError as error:
+                    raise self.unreachable(error) from error
+                yield connection
+        finally:
+            engine.dispose()
+
+    @contextlib.contextmanager
+    def begin(self) -> Iterator[Connection]:
+        try:
+            connection = self.engine.connect()
+        except sa.exc.DatabaseError as error:
+            raise self.unreachable(error) from error
+        with connection:
+            try:
+                transaction = connection.begin()
+            except sa.exc.DatabaseError as error:
+                raise self.unreachable(error) from error
+            with transaction:
+                yield connection
+
+    @contextlib.contextmanager
+    def lease(self, wait: float) -> Iterator[None]:
+        """An flock on a file beside the database, which the system releases when its holder is killed."""
+        path = f"{self.path}-ingest-lock"
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                raise DatabaseUnreachable(f"{self.label} cannot be written: {error.strerror} ({path}).") from error
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(handle)
+                if time.monotonic() >= deadline:
+                    raise LeaseHeld(
+                        f"another run is loading into {self.label}.",
+                        hint="Wait for it, or give --wait SECONDS to wait here.",
+                    ) from None
+                time.sleep(0.1)
+                continue
+            # The last holder removed the file it had locked: what we hold may be no longer the one on disk.
+            with contextlib.suppress(OSError):
+                if os.stat(path).st_ino == os.fstat(handle).st_ino:
+                    break
+            os.close(handle)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            os.close(handle)
+
+    @contextlib.contextmanager
+    def transaction(self, batches: Sequence[BatchRef]) -> Iterator[Connection]:
+        """Attach the stage files, which a transaction cannot; detach them when it has ended."""
+        files = sorted({b.staged.path for b in batches if b.staged.format == SQLITE})
+        connection = self.engine.connect()
+        with connection:
+            driver: Any = connection.connection.driver_connection
+            attached = []
+            try:
+                for number, path in enumerate(files):
+                    driver.execute(f"ATTACH DATABASE ? AS stage{number}", (path,))
+                    attached.append(number)
+                self._attached = {path: f"stage{number}" for number, path in enumerate(files)}
+                with connection.begin():
+                    yield connection
+            finally:
+                for number in attached:
+                    driver.execute(f"DETACH DATABASE stage{number}")
+
+    def assert_open(self, connection: Connection) -> None:
+        # A full disk or an I/O error rolls an SQLite transaction back by itself: what came next would be alone.
+        driver: Any = connection.connection.driver_connection
+        if not driver.in_transaction:
+            raise RuntimeError("SQLite has ended the transaction by itself")
+
+    def spool_base(self) -> Path:
+        return Path(os.path.dirname(self.path))
+
+    # tables ------------------------------------------------------------------------------------------------
+
+    def shape(self, connection: Connection, table: TableName) -> TableShape | None:
+        if table.schema is not None:
+            raise UsageError(
+                f"SQLite has no schemas, so {table} cannot be a table.", hint="Give --table a name without a dot."
+            )
+        found = connection.exec_driver_sql(
+            "SELECT name, type, sql FROM sqlite_master WHERE type IN ('table', 'view') AND name = ? COLLATE NOCASE",
+            (table.name,),
+        ).first()
+        if found is None:
+            return None
+        name, kind, sql = found
+        if kind == "view":
+            raise UsageError(f"{table} is a view.", hint="Give --table the name of a table.")
+        infos = connection.exec_driver_sql(f"PRAGMA table_xinfo({_quoted(name)})").all()
+        columns = tuple(_column(info) for info in infos if info[6] == 0)
+        triggers = connection.exec_driver_sql(
+            "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?", (name,)
+        ).scalar_one()
+        encoding = connection.exec_driver_sql("PRAGMA encoding").scalar_one()
+        why = _why_not_bulk(sql or "", infos, triggers, encoding)
+        if not self.bulk:
+            why = "--bulk off"
+        return TableShape(
+            table=TableName(name=name),
+            columns=columns,
+            definition=sql or "",
+            fingerprint=fingerprint_of(sql),
+            bulk=not why,
+            why_not_bulk=why,
+        )
+
+    def fingerprint(self, connection: Connection, table: TableName) -> str:
+        sql = connection.exec_driver_sql(
+            "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?", (table.name,)
+        ).first()
+        return fingerprint_of(sql[0]) if sql else ""
+
+    def token(self, connection: Connection, table: TableName) -> str | None:
+        shape = self.shape(connection, table)
+        match = _TOKEN.search(shape.definition) if shape else None
+        return match[1] if match else None
+
+    def create_table(self, connection: Connection, shape: TableShape, token: str) -> None:
+        # SQLite keeps the text of CREATE TABLE, comments included, through every ALTER TABLE.
+        table = self.sql_table(shape)
+        head = f"CREATE TABLE {connection.dialect.identifier_preparer.format_table(table)} ("
+        text = str(CreateTable(table).compile(dialect=connection.dialect)).strip()
+        if not text.startswith(head):
+            raise RuntimeError("SQLAlchemy writes CREATE TABLE in another way than expected")
+        connection.exec_driver_sql(f"{head}/* ingest {token} */{text[len(head) :]}")
+
+    def sql_type(self, column: Column) -> Any:
+        # SQLite has no exact decimals: NUMERIC keeps 15 digits. Bound as text, a value is kept as it is in our own
+        # TEXT columns, and becomes a number by SQLite's own rule in a user's NUMERIC column.
+        return sa.Text() if column.type is ColumnType.DECIMAL else super().sql_type(column)
+
+    # rows --------------------------------------------------------------------------------------------------
+
+    def stage_format(self, shape: TableShape) -> str:
+        return SQLITE if shape.bulk else super().stage_format(shape)
+
+    def insert(self, connection: Connection, shape: TableShape, batches: Sequence[BatchRef]) -> int:
+        inserted = 0
+        for batch in batches:
+            if batch.staged.format != SQLITE:
+                inserted += super().insert(connection, shape, [batch])
+                continue
+            # Only these very words copy records undecoded: a column list on either side doubles the cost.
+            # `*` is by position; the fingerprint compared before makes the positions the same.
+            stage = self._attached[batch.staged.path]
+            result = connection.exec_driver_sql(
+                f"INSERT INTO main.{_quoted(shape.table.name)} SELECT * FROM {stage}.{_quoted(batch.staged.table)}"  # noqa: S608
+            )
+            inserted += result.rowcount
+        return inserted
+
+
+def _own_transactions(driver: Any, record: object) -> None:
+    del record
+    driver.isolation_level = None
+    driver.execute("PRAGMA synchronous = FULL")
+    driver.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_deferred(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _column(info: Any) -> Column:
+    """A column of `PRAGMA table_xinfo`: cid, name, declared type, notnull, default, pk, hidden."""
+    declared = (info[2] or "").upper()
+    match = re.search(r"\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)", declared)
+    kind = _type(declared)
+    decimal = kind is ColumnType.DECIMAL and match is not None
+    # A NOT NULL column with a default still refuses a NULL that is given to it.
+    return Column(
+        name=info[1],
+        type=kind,
+        origin=Origin.EXISTING,
+        nullable=not info[3],
+        precision=int(match[1]) if decimal and match else None,
+        scale=int(match[2] or 0) if decimal and match else None,
+    )
+
+
+def _type(declared: str) -> ColumnType:
+    """The declared type, where it is one of ours; else by SQLite's rules of affinity (datatype3.html, 3.1)."""
+    if declared.startswith("BOOL"):
+        return ColumnType.BOOLEAN
+    if declared.startswith(("DATETIME", "TIMESTAMP")):
+        return ColumnType.TIMESTAMP
+    if declared == "DATE":
+        return ColumnType.DATE
+    if "INT" in declared:
+        return ColumnType.BIGINT
+    if any(word in declared for word in ("CHAR", "CLOB", "TEXT", "BLOB")) or not declared:
+        return ColumnType.TEXT
+    if any(word in declared for word in ("REAL", "FLOA", "DOUB")):
+        return ColumnType.DOUBLE
+    if declared.startswith(("NUMERIC", "DECIMAL", "NUMBER", "MONEY")):
+        return ColumnType.DECIMAL
+    return ColumnType.TEXT
+
+
+def _why_not_bulk(sql: str, infos: Sequence[Any], triggers: int, encoding: str) -> str:
+    """Why staged records cannot be copied into this table, "" if they can."""
+    if not re.match(r"\s*CREATE\s+TABLE\b", sql, re.IGNORECASE):
+        return "it is a virtual table"
+    if any(info[6] != 0 for info in infos):
+        return "it has generated columns"
+    if any(info[5] for info in infos):
+        # A stage would number its own rows from 1, and give them to the table as its keys.
+        return "it has a primary key"
+    if triggers:
+        return "it has triggers"
+    if encoding != "UTF-8":
+        return f"the database is in {encoding}"
+    if re.search(r"\bWITHOUT\s+ROWID\b|\bCOLLATE\b|\bREFERENCES\b|\bCHECK\b", sql, re.IGNORECASE):
+        return "its definition has a collation or a constraint that a stage cannot check"
+    return ""
+
+
+def _quoted(name: str) -> str:
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"'

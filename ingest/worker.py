@@ -1,0 +1,446 @@
+"""Slice in, staged batch out: a pure function of (slice, layout, target format), run by the workers of the pool.
+
+Opens no database, holds nothing between two tasks, and returns every failure as a value: an exception that
+left a task could hang the pool for ever (one that does not unpickle, a SystemExit).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import json
+import multiprocessing
+import os
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ingest import columns as typing_
+from ingest import inference, naming, reader, sniff
+from ingest.errors import SourceError
+from ingest.jobs import PREVIEW, PROFILE, Failure, Job, Layout, MemberCount, Result, Task
+from ingest.model import LINEAGE_COLUMN, Codec, Column, Origin, Reason, Reject
+from ingest.targets import staging
+
+PREVIEW_BYTES = 4 * 1024 * 1024
+"""How much of a file's head the transform is tried on, to see which columns it returns."""
+
+
+class _Split(Exception):
+    """Something unusual in a bundle: its files must be done one by one."""
+
+
+def run(task: Task) -> Result:
+    """Do one task. Never raises."""
+    began = time.perf_counter()
+    try:
+        result = _profile(task) if task.job.kind in (PROFILE, PREVIEW) else _stage(task)
+    except reader.Unproven:
+        result = _result(task, unproven=not task.job.bundle, split=task.job.bundle)
+    except _Split:
+        result = _result(task, split=True)
+    except SourceError as error:
+        # One bad file in a bundle must not take the others with it.
+        failure = Failure(code=Reason(error.code), message=error.message, hint=error.hint)
+        result = _result(task, split=True) if task.job.bundle else _result(task, failure=failure)
+    except BaseException as error:
+        result = _result(task, split=True) if task.job.bundle else _result(task, failure=_unexpected(task, error))
+    pa.default_memory_pool().release_unused()
+    return dataclasses.replace(
+        result,
+        seconds=time.perf_counter() - began,
+        pid=os.getpid(),
+        process=multiprocessing.current_process().name,
+    )
+
+
+def _result(task: Task, **fields: Any) -> Result:
+    return Result(job_id=task.job.job_id, slice=task.slice, prefix_sha256=task.prefix_sha256, **fields)
+
+
+def _unexpected(task: Task, error: BaseException) -> Failure:
+    # The text of an exception may quote a cell; its type and place may not.
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    trace = "".join(traceback.format_tb(error.__traceback__))
+    if isinstance(error, OSError):
+        return Failure(
+            code=Reason.SPOOL if error.errno in (28, 122) else Reason.UNREADABLE,
+            message=f"{task.job.source.display}: {error.strerror or type(error).__name__}.",
+            hint="Free some space, or choose another place with --spool." if error.errno in (28, 122) else "",
+            trace=trace,
+        )
+    kind = "out of memory" if isinstance(error, MemoryError) else type(error).__name__
+    return Failure(
+        code=Reason.CONSTRAINT if "Integrity" in kind else Reason.INTERNAL,
+        message=f"{task.job.source.display}: {kind} in {os.path.basename(place.filename)}, {place.name}.",
+        trace=trace,
+    )
+
+
+# reading --------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(slots=True)
+class _Text:
+    """The text of a task."""
+
+    parsed: reader.Parsed
+    data: bytes
+    members: tuple[MemberCount, ...]
+    base_lines: int = 0
+
+
+def _read(task: Task) -> _Text:
+    job, slice_ = task.job, task.slice
+    first = job.members[0]
+    width = len(job.layout.columns)
+    if job.bundle:
+        data, members = _read_bundle(job)
+        parsed = reader.read(data, width, first.header.dialect, null=job.layout.null, proven=False)
+        if parsed.rejects or parsed.records != sum(m.records for m in members):
+            raise _Split
+        return _Text(parsed=parsed, data=data, members=members)
+    data = reader.load_bytes(job.source, slice_)
+    sha256, base_lines = None, 0
+    if slice_.index == 0:
+        head = _head(job, slice_.start)
+        base_lines = head.count(first.header.dialect.separator)
+        if job.whole and job.source.codec is Codec.PLAIN:
+            digest = hashlib.sha256(head)
+            digest.update(data)
+            sha256 = digest.hexdigest()
+        del head
+    parsed = reader.read(
+        data,
+        width,
+        first.header.dialect,
+        null=job.layout.null,
+        exact=slice_.exact,
+        after_broken=slice_.after_broken,
+        proven=slice_.first and slice_.last,
+    )
+    members = (MemberCount(file_id=first.file_id, records=parsed.records, rows=parsed.table.num_rows, sha256=sha256),)
+    return _Text(parsed=parsed, data=data, members=members, base_lines=base_lines)
+
+
+def _head(job: Job, end: int) -> bytes:
+    """The decoded bytes before a job's first slice: the header, and on a resume all that was committed."""
+    with sniff.open_decoded(job.source) as stream:
+        head = stream.read(end)
+    if len(head) != end:
+        raise SourceError(f"{job.source.display} became shorter while it was read.", code=Reason.CHANGED_WHILE_READ)
+    return head
+
+
+def _read_bundle(job: Job) -> tuple[bytes, tuple[MemberCount, ...]]:
+    """The data of several small files with the same header as one buffer, and how many records each has."""
+    parts: list[bytes] = []
+    members: list[MemberCount] = []
+    dialect = job.members[0].header.dialect
+    end = dialect.separator
+    for member in job.members:
+        whole = reader.read_file(member.source)
+        data = whole[member.header.data_start :]
+        if not data.endswith(end):
+            data += end
+        if b'"' in data or b"\r" in data or data.startswith(end) or end * 2 in data:
+            count = reader.count_records(data, dialect)
+            if count is None:
+                raise _Split
+        else:
+            count = data.count(end)
+        parts.append(data)
+        sha256 = hashlib.sha256(whole).hexdigest()
+        members.append(MemberCount(file_id=member.file_id, records=count, rows=count, sha256=sha256))
+    return b"".join(parts), tuple(members)
+
+
+# profiles -------------------------------------------------------------------------------------------------------
+
+
+def _profile(task: Task) -> Result:
+    job = task.job
+    if job.kind == PREVIEW:
+        return _result(task, profiles=_preview(task))
+    if job.sample is not None:
+        return _result(task, profiles=_profile_sample(job))
+    text = _read(task)
+    return _result(
+        task,
+        records=text.parsed.records,
+        profiles=inference.profile(text.parsed.table),
+        broken=text.parsed.ends_broken,
+    )
+
+
+def _profile_sample(job: Job) -> list[Any]:
+    """Profiles of `job.sample` bytes of a file: its head, its tail, and places between them.
+
+    A window inside the file starts after a line end, which may lie in a quoted field: what is misread there
+    makes a type wider or a later value a reject, never a wrong row.
+    """
+    header, sample = job.members[0].header, job.sample or 0
+    width = len(job.layout.columns)
+    separator = header.dialect.separator
+    profiles = [inference.ColumnProfile() for _ in range(width)]
+    with sniff.open_decoded(job.source) as stream:
+        data_bytes = job.source.size - header.data_start
+        seekable = job.source.codec is Codec.PLAIN and data_bytes > sample
+        windows = max(2, min(16, sample // (64 * 1024))) if seekable else 1
+        window = sample // windows
+        for number in range(windows):
+            offset = header.data_start
+            if number:
+                offset += (data_bytes - window) * number // (windows - 1)
+            stream.seek(offset)
+            data = stream.read(window)
+            if number:
+                data = data[data.find(separator) + 1 :]
+            if offset + window < job.source.size or not seekable:
+                data = data[: data.rfind(separator) + 1] or data
+            if not data:
+                continue
+            parsed = reader.read(data, width, header.dialect, null=job.layout.null, exact=True)
+            found = inference.profile(parsed.table)
+            profiles = [inference.merge(a, b) for a, b in zip(profiles, found, strict=True)]
+    return profiles
+
+
+def _preview(task: Task) -> tuple[Column, ...]:
+    """The columns that the transform returns for the head of a file."""
+    job = task.job
+    header = job.members[0].header
+    with sniff.open_decoded(job.source) as stream:
+        stream.seek(header.data_start)
+        data = stream.read(PREVIEW_BYTES)
+    if len(data) == PREVIEW_BYTES:
+        data = data[: data.rfind(header.dialect.separator) + 1] or data
+    parsed = reader.read(data, len(job.layout.columns), header.dialect, null=job.layout.null, exact=True)
+    typed = _typed(parsed.table, job.layout)
+    frame = _call_transform(task, typed.table)
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    return tuple(
+        Column(
+            name=str(name),
+            type=typing_.column_type(table.schema.field(i).type),
+            origin=Origin.UNDECIDED if table.column(i).null_count == table.num_rows else Origin.TRANSFORM,
+        )
+        for i, name in enumerate(table.column_names)
+    )
+
+
+# staging --------------------------------------------------------------------------------------------------------
+
+
+def _typed(text: pa.Table, layout: Layout) -> typing_.Typed:
+    wanted = [i for i, column in enumerate(layout.columns) if column is not None]
+    chosen = [column for column in layout.columns if column is not None]
+    return typing_.convert_table(text.select(wanted), chosen)
+
+
+def _stage(task: Task) -> Result:
+    job, slice_, layout = task.job, task.slice, task.job.layout
+    text = _read(task)
+    parsed = text.parsed
+    rejects = list(parsed.rejects)
+    # `numbers` holds the record number of each row of `batch`, None while row i is record i.
+    numbers: np.ndarray[Any, Any] | None = parsed.kept
+    typed = _typed(parsed.table, layout)
+    bad = _bad_records(typed.bad, numbers)
+    numbers = _kept(numbers, typed.kept)
+    batch = typed.table
+    discarded = 0
+    if layout.transform is not None:
+        frame = _call_transform(task, batch)
+        positions = _positions(task, frame, batch.num_rows)
+        discarded = batch.num_rows - len(positions)
+        numbers = _kept(numbers, positions)
+        fitted = _to_table(pa.Table.from_pandas(frame, preserve_index=False), layout)
+        bad += _bad_records(fitted.bad, numbers)
+        numbers = _kept(numbers, fitted.kept)
+        batch = fitted.table
+    if job.bundle and (bad or rejects):
+        raise _Split
+    rejected = len(rejects) + len(bad)
+    rejects = sorted(rejects + _placed(task, text, bad), key=lambda r: r.record)
+    rows = batch.num_rows
+    if parsed.records != rows + rejected + discarded:
+        raise SourceError(
+            f"{job.source.display}: {parsed.records} records became {rows} rows, {rejected} rejects and "
+            f"{discarded} discarded.",
+            code=Reason.COUNTS,
+            hint="Nothing of it was loaded. This is an error of this program: please report it.",
+        )
+    ids = np.array([m.file_id for m in text.members], dtype=np.int64)
+    which = np.repeat(np.arange(len(ids)), [m.records for m in text.members])
+    which = which if numbers is None else which[numbers]
+    members = text.members
+    if job.bundle:
+        per_file = np.bincount(which, minlength=len(ids))
+        members = tuple(dataclasses.replace(m, rows=int(n)) for m, n in zip(members, per_file, strict=True))
+    else:
+        members = (dataclasses.replace(members[0], rows=rows),)
+    staged, size = None, 0
+    if rows:
+        assert layout.shape is not None
+        if job.lineage:
+            batch = batch.append_column(LINEAGE_COLUMN, pa.array(ids[which] if job.bundle else np.full(rows, ids[0])))
+        staged = staging.stage(layout.stage_format, batch, layout.shape, stem=_stem(task), name=str(slice_.index))
+        size = batch.nbytes
+    return _result(
+        task,
+        records=parsed.records,
+        rows=rows,
+        discarded=discarded,
+        rejected=rejected,
+        lines=parsed.lines,
+        base_lines=text.base_lines,
+        broken=parsed.ends_broken,
+        members=members,
+        staged=staged,
+        staged_bytes=size,
+        rejects_path=_write_rejects(task, rejects) if rejects else None,
+    )
+
+
+def _stem(task: Task) -> str:
+    """One stage a (job, step, worker): a worker appends to its own, and a transaction attaches few."""
+    identity = multiprocessing.current_process()._identity
+    return f"{task.stem}-s{task.slice.step}-w{(identity[-1] if identity else 0) % 8}"
+
+
+def _kept(numbers: Any, kept: Any) -> Any:
+    if kept is None:
+        return numbers
+    return kept if numbers is None else numbers[kept]
+
+
+def _bad_records(bad: Sequence[Any], numbers: Any) -> list[tuple[int, Any]]:
+    return [(cell.row if numbers is None else int(numbers[cell.row]), cell) for cell in bad]
+
+
+def _placed(task: Task, text: _Text, bad: list[tuple[int, Any]]) -> list[Reject]:
+    """Rejects for records whose values do not fit, with their place and text looked up."""
+    if not bad:
+        return []
+    bad = sorted(bad, key=lambda pair: pair[0])
+    limit = task.job.reject_limit
+    places = reader.locate(
+        text.data,
+        task.job.members[0].header.dialect,
+        [record for record, _ in bad[:limit]],
+        exact=task.slice.exact or text.parsed.exact,
+        after_broken=task.slice.after_broken,
+    )
+    return [
+        Reject(
+            code=cell.code,
+            message=cell.message,
+            line=line,
+            byte=byte,
+            record=record,
+            column=cell.column,
+            text=raw,
+        )
+        for (record, cell), (line, byte, raw) in zip(bad, places, strict=False)
+    ]
+
+
+def _write_rejects(task: Task, rejects: list[Reject]) -> str:
+    """One JSON object a line; lines and records still count from the slice's start, bytes from the file's."""
+    path = f"{task.stem}-{task.slice.index}.rejects"
+    with open(path, "w", encoding="ascii") as file:
+        for reject in rejects:
+            fields = dataclasses.asdict(reject)
+            fields["byte"] += task.slice.start
+            file.write(json.dumps(fields) + "\n")
+    return path
+
+
+# the user's transform --------------------------------------------------------------------------------------------
+
+
+def _call_transform(task: Task, batch: pa.Table) -> Any:
+    import pandas as pd
+
+    name = task.job.layout.transform or ""
+    first = task.slice.start
+    where = f"{task.job.source.display}, bytes {first} to {first + task.slice.length}"
+    frame = batch.to_pandas(types_mapper=pd.ArrowDtype)
+    try:
+        result = load_transform(name)(frame)
+    except SourceError:
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        # Only texts that name columns or attributes are repeated: others may quote a cell.
+        text = f" {error}" if isinstance(error, (KeyError, AttributeError, NameError)) else ""
+        raise SourceError(
+            f"the transform {name} raised {type(error).__name__}{text} at line {place.lineno} of "
+            f"{os.path.basename(place.filename)}, for {where} ({batch.num_rows} records).",
+            code=Reason.TRANSFORM,
+            hint="Nothing of the file was loaded. Mend the function and run the same command again.",
+        ) from error
+    if not isinstance(result, pd.DataFrame):
+        raise SourceError(
+            f"the transform {name} returned {type(result).__name__}, not a DataFrame, for {where}.",
+            code=Reason.TRANSFORM,
+        )
+    return result
+
+
+def load_transform(name: str) -> Any:
+    """The function behind MODULE:FUNCTION. The working directory can be imported from, as with `python -m`."""
+    module, _, function = name.partition(":")
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise SourceError(
+            f"the transform {name} cannot be imported: {error}.",
+            code=Reason.TRANSFORM,
+            hint="Write --transform MODULE:FUNCTION, the module importable from the working directory.",
+        ) from error
+
+
+def _positions(task: Task, frame: Any, rows: int) -> npt.NDArray[np.int64]:
+    """The rows of the batch that the transform kept, by the index of what it returned."""
+    try:
+        positions: npt.NDArray[np.int64] = frame.index.to_numpy(dtype=np.int64)
+    except (TypeError, ValueError):
+        positions = np.array([-1])
+    if len(positions) != len(np.unique(positions)) or (
+        len(positions) and not 0 <= positions.min() <= positions.max() < rows
+    ):
+        raise SourceError(
+            f"the transform {task.job.layout.transform} returned rows whose index is not that of its input.",
+            code=Reason.TRANSFORM,
+            hint="Keep the frame's index: a row may be changed or dropped, not added (no reset_index, no explode).",
+        )
+    return positions
+
+
+def _to_table(returned: pa.Table, layout: Layout) -> typing_.Typed:
+    """What the transform returned, in the table's columns and types."""
+    assert layout.shape is not None
+    known = {c.name: c for c in layout.shape.columns if c.name != LINEAGE_COLUMN}
+    names = naming.match_columns(returned.column_names, list(known))
+    unknown = [name for name, column in names.items() if column is None]
+    if unknown and not layout.ignore_new:
+        raise SourceError(
+            f"the transform {layout.transform} returned the column {unknown[0]!r}, which the table "
+            f"{layout.shape.table} does not have and the first batch did not show.",
+            code=Reason.TRANSFORM,
+            hint="Return the same columns for every batch.",
+        )
+    chosen = {name: column for name, column in names.items() if column is not None}
+    renamed = returned.select(list(chosen)).rename_columns(list(chosen.values()))
+    return typing_.fit(renamed, [known[column] for column in chosen.values()])

@@ -1,0 +1,44 @@
+"""What every test may use: the two ways into SQLite, and a check that no process of ours is left behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+
+@pytest.fixture(params=["auto", "off"], ids=["bulk", "insert"])
+def bulk(request: pytest.FixtureRequest) -> str:
+    """`--bulk`: the suite holds on the bulk path and on plain `insert()`."""
+    value: str = request.param
+    return value
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Path:
+    """Where a test's database is to be."""
+    folder = tmp_path / "db"
+    folder.mkdir()
+    return folder / "test.db"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_running() -> Iterator[None]:
+    """After each test, none of the processes it started for a load is alive."""
+    yield
+    own = psutil.Process(os.getpid())
+    left = [p for p in own.children(recursive=True) if _is_ours(p)]
+    _, alive = psutil.wait_procs(left, timeout=5)
+    assert not alive, f"still running: {alive}"
+
+
+def _is_ours(process: psutil.Process) -> bool:
+    # multiprocessing's own forkserver and resource tracker of this pytest process live as long as it does.
+    try:
+        line = " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+    return "forkserver" not in line and "resource_tracker" not in line

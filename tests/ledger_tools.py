@@ -1,0 +1,100 @@
+"""What the tests of the ledger share: an engine as the tool opens it, and short ways to a file in a given state."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, create_engine, event
+
+from ingest import ledger
+from ingest.model import FileState, Reason, Reject
+from ingest.rows import FileRow, Move, NewFile
+
+
+def open_engine(path: Path) -> Engine:
+    engine = create_engine(f"sqlite:///{path}")
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def start(engine: Engine) -> int:
+    with engine.begin() as connection:
+        return ledger.start_run(connection, host="here", pid=7, version="0.1", options="{}")
+
+
+def new_file(number: int = 1, **changes: object) -> NewFile:
+    entry = NewFile(
+        table_name="orders",
+        path=f"/data/orders_{number}.csv",
+        path_key=f"{number:064x}",
+        size=100,
+        mtime_ns=1,
+        ctime_ns=2,
+        scanned_ns=3,
+        lineage=True,
+        sha256="aa",
+        header="{}",
+    )
+    return replace(entry, **changes)
+
+
+def register(engine: Engine, run_id: int, *numbers: int, **changes: object) -> list[FileRow]:
+    with engine.begin() as connection:
+        entries = [new_file(number, **changes) for number in numbers or (1,)]
+        rows = ledger.register(connection, run_id, entries)
+        return [rows[entry.path_key] for entry in entries]
+
+
+def move(row: FileRow, to: int, **changes: object) -> Move:
+    return replace(
+        Move(
+            file_id=row.file_id,
+            version=row.version,
+            epoch=row.epoch,
+            from_bytes=row.committed_bytes,
+            to_bytes=to,
+            records=10,
+            rows=7,
+            rejected=2,
+            discarded=1,
+            prefix_sha256=f"prefix{to}",
+        ),
+        **changes,
+    )
+
+
+def advance(engine: Engine, run_id: int, *moves: Move) -> None:
+    with engine.begin() as connection:
+        ledger.advance(connection, run_id, moves)
+
+
+def read(engine: Engine, file_id: int) -> FileRow:
+    with engine.begin() as connection:
+        row = ledger.file(connection, file_id)
+    assert row is not None
+    return row
+
+
+def counts(row: FileRow) -> tuple[int, int, int, int, int]:
+    return (row.committed_bytes, row.committed_records, row.rows_loaded, row.rows_rejected, row.rows_discarded)
+
+
+def reject(record: int, **changes: object) -> Reject:
+    base = Reject(code=Reason.RAGGED, message="9 fields, expected 8", line=record + 2, byte=record * 10, record=record)
+    return replace(base, **{"text": "1,2,3"} | changes)
+
+
+def settle(engine: Engine, run_id: int, row: FileRow, state: FileState, **changes: int) -> None:
+    named = {"file_id": row.file_id, "version": row.version, "epoch": row.epoch} | changes
+    with engine.begin() as connection:
+        ledger.settle(connection, run_id, **named, state=state, code=Reason.OVER_BUDGET, error="11 rejects, 10 allowed")

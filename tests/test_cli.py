@@ -1,0 +1,482 @@
+"""The door: every option reaches the settings, every error its exit code, and nothing heavy is paid for at it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import os
+import pkgutil
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import ingest
+from ingest import history, ledger
+from ingest.cli import EXIT_CODES, EXIT_MEANINGS, _errors, _logging, _signals, app
+from ingest.cli.options import LoadOptions, settings_from, spread
+from ingest.console import Console, JsonLines
+from ingest.errors import DatabaseUnreachable, FenceError, IngestError, LeaseHeld, LedgerError, UsageError
+from ingest.model import ColumnType, FileState, Reason, Reject, RunState, StopRequest
+from ingest.rows import Move, NewFile, Totals
+from ingest.settings import Budget, DeclaredType, Settings, database_url
+from ingest.targets import target_for
+
+GIVEN: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "to": (["--to", "x.db"], {"to": "x.db"}),
+    "table": (["--table", "{dir}"], {"table": "{dir}"}),
+    "include": (["--include", "*.txt", "--include", "*.dat"], {"include": ("*.txt", "*.dat")}),
+    "exclude": (["--exclude", "old*"], {"exclude": ("old*",)}),
+    "min_age": (["--min-age", "2.5"], {"min_age": 2.5}),
+    "workers": (["--workers", "3"], {"workers": 3}),
+    "start_method": (["--start-method", "spawn"], {"start_method": "spawn"}),
+    "slice_bytes": (["--slice-bytes", "1MiB"], {"slice_bytes": 1 << 20}),
+    "commit_bytes": (["--commit-bytes", "64k"], {"commit_bytes": 64 << 10}),
+    "file_timeout": (["--file-timeout", "5"], {"file_timeout": 5.0}),
+    "wait": (["--wait", "7"], {"wait": 7.0}),
+    "spool": (["--spool", "/tmp/s"], {"spool": "/tmp/s"}),
+    "bulk": (["--bulk", "off"], {"bulk": "off"}),
+    "types": (["--types", "text"], {"types": "text"}),
+    "sample": (["--sample", "4096"], {"sample": 4096}),
+    "type": (
+        ["--type", "price=decimal(12,2)", "--type", "zip=text"],
+        {
+            "declared": (
+                DeclaredType(column="price", type=ColumnType.DECIMAL, precision=12, scale=2),
+                DeclaredType(column="zip", type=ColumnType.TEXT),
+            )
+        },
+    ),
+    "rename": (["--rename", "a=b=c"], {"rename": (("a=b", "c"),)}),
+    "names": (["--names", "snake"], {"names": "snake"}),
+    "null": (["--null", "NA", "--null", "-"], {"null": ("NA", "-")}),
+    "new_columns": (["--new-columns", "ignore"], {"new_columns": "ignore"}),
+    "transform": (["--transform", "m:f"], {"transform": "m:f"}),
+    "lineage": (["--lineage", "none"], {"lineage": "none"}),
+    "max_rejects": (["--max-rejects", "0.5%"], {"max_rejects": Budget(percent=0.5)}),
+    "max_rejects_run": (["--max-rejects-run", "9"], {"max_rejects_run": 9}),
+    "on_change": (["--on-change", "reload"], {"on_change": "reload"}),
+    "on_duplicate": (["--on-duplicate", "load"], {"on_duplicate": "load"}),
+    "on_lost": (["--on-lost", "ignore"], {"on_lost": "ignore"}),
+    "verify_content": (["--verify-content"], {"verify_content": True}),
+}
+"""Each option as it is typed, and what it makes of the settings."""
+
+
+def parsed(*arguments: str) -> Settings:
+    """The settings that typer and `settings_from` make of a command line."""
+    seen: list[Settings] = []
+
+    def command(paths: list[str], options: LoadOptions) -> None:
+        seen.append(settings_from(options))
+
+    only = typer.Typer()
+    only.command()(spread(command))
+    only(["a.csv", *arguments], standalone_mode=False)
+    return seen[0]
+
+
+def run(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if k != "INGEST_DATABASE_URL"} | variables
+    environment["PYTHONPATH"] = str(Path(ingest.__file__).parent.parent)
+    return subprocess.run(
+        [sys.executable, "-m", "ingest", *arguments],
+        cwd=cwd,
+        env=environment | {"COLUMNS": "200", "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.mark.parametrize("option", GIVEN)
+def test_each_option_reaches_the_settings(option: str) -> None:
+    typed, expected = GIVEN[option]
+    assert parsed(*typed) == Settings(**expected)
+
+
+def test_every_setting_has_an_option_and_a_test() -> None:
+    assert set(GIVEN) == {f.name for f in fields(LoadOptions)}
+    assert {name for _, made in GIVEN.values() for name in made} == {f.name for f in fields(Settings)}
+
+
+def test_defaults_of_the_command_line_are_those_of_the_library() -> None:
+    assert parsed() == Settings()
+
+
+def test_api_takes_the_words_of_the_command_line() -> None:
+    made = ingest._settings(
+        Path("x.db"),
+        {
+            "max_rejects": "1%",
+            "declared": {"price": "decimal(12,2)"},
+            "rename": {"a": "b"},
+            "slice_bytes": "16MiB",
+            "null": "NA",
+            "include": ["*.txt"],
+            "spool": Path("/tmp/s"),
+        },
+    )
+    assert made == Settings(
+        to="x.db",
+        max_rejects=Budget(percent=1.0),
+        declared=(DeclaredType(column="price", type=ColumnType.DECIMAL, precision=12, scale=2),),
+        rename=(("a", "b"),),
+        slice_bytes=16 << 20,
+        null=("NA",),
+        include=("*.txt",),
+        spool="/tmp/s",
+    )
+    assert ingest._settings(None, {"max_rejects": 5}).max_rejects == Budget(count=5)
+
+
+def test_api_options_are_the_settings() -> None:
+    assert set(ingest.Options.__annotations__) == {f.name for f in fields(Settings)} - {"to"}
+    with pytest.raises(TypeError, match="no_such_option"):
+        ingest._settings(None, {"no_such_option": 1})  # type: ignore[typeddict-unknown-key]
+
+
+def test_every_public_name_is_there() -> None:
+    for name in ingest.__all__:
+        assert getattr(ingest, name) is not None
+    with pytest.raises(AttributeError):
+        _ = ingest.no_such_name  # type: ignore[attr-defined]
+
+
+def test_no_module_takes_the_place_of_a_public_function() -> None:
+    modules = {module.name for module in pkgutil.iter_modules(ingest.__path__)}
+    assert not modules & set(ingest.__all__)
+
+
+def test_exit_codes_are_the_published_ones() -> None:
+    assert set(EXIT_MEANINGS) == {0, 1, 2, 3, 4, 10, 75, 130, 143}
+    assert set(EXIT_CODES.values()) <= set(EXIT_MEANINGS)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("x"), 2),
+        (DatabaseUnreachable("x"), 10),
+        (LeaseHeld("x"), 75),
+        (LedgerError("x"), 1),
+        (FenceError("x"), 1),
+        (IngestError("x"), 1),
+        (KeyboardInterrupt(), 130),
+        (ValueError("a cell's value"), 1),
+    ],
+)
+def test_each_error_has_its_exit_code(error: BaseException, code: int) -> None:
+    stderr, stdout = io.StringIO(), io.StringIO()
+    with pytest.raises(typer.Exit) as ended, _errors(Console(stderr), JsonLines(stdout), verbose=False):
+        raise error
+    assert ended.value.exit_code == code
+    assert json.loads(stdout.getvalue())["exit_code"] == code
+    assert stderr.getvalue().startswith("error: ")
+    assert "Traceback" not in stderr.getvalue()
+    assert "a cell's value" not in stderr.getvalue() + stdout.getvalue()
+
+
+def test_message_and_hint_are_told() -> None:
+    stderr = io.StringIO()
+    with pytest.raises(typer.Exit), _errors(Console(stderr), None, verbose=False):
+        raise UsageError("It is\x1b wrong.", hint="Do this.")
+    assert stderr.getvalue() == "error: It is\\x1b wrong.\n  Do this.\n"
+
+
+def test_signals_ask_the_run_to_stop_and_are_put_back() -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    stop = StopRequest()
+    with _signals(stop, quiet=True):
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+    assert (stop.signal, stop.count) == ("SIGTERM", 2)
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_log_file_tells_processes_apart_and_keeps_the_traceback(tmp_path: Path) -> None:
+    path = tmp_path / "run.log"
+
+    def session() -> None:
+        with _logging(path, verbose=False):
+            logging.getLogger("ingest.pool").info("a\nline")
+            raise ValueError("odd")
+
+    with pytest.raises(ValueError, match="odd"):
+        session()
+    text = path.read_text()
+    assert re.search(rf"^\S+ \S+ MainProcess\[{os.getpid()}\] INFO a\\nline$", text, re.MULTILINE)
+    assert "Traceback" in text
+
+
+@pytest.mark.parametrize("how", [["--version"], ["--version", "load"]], ids=" ".join)
+def test_version_is_told(how: list[str], tmp_path: Path) -> None:
+    done = run(*how, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"ingest {ingest.__version__}\n")
+
+
+def test_version_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['ingest', '--version']\n"
+        "from ingest.__main__ import main; main()\n"
+        "print(*sorted({m.partition('.')[0] for m in sys.modules} & {'typer', 'rich', 'sqlalchemy', 'pandas'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"ingest {ingest.__version__}\n\n"
+
+
+COMMANDS = [
+    ["load"],
+    ["plan"],
+    ["status"],
+    ["runs"],
+    ["rejects", "list"],
+    ["rejects", "export"],
+    ["forget"],
+    ["ledger", "current"],
+    ["ledger", "upgrade"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_helps_and_takes_a_database(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"})
+    assert done.exit_code == 0
+    assert "--to" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_names_every_option_and_exit_code(tmp_path: Path) -> None:
+    told = run("load", "--help", cwd=tmp_path).stdout
+    missing = [f.name for f in fields(LoadOptions) if f"--{f.name.replace('_', '-')}" not in told]
+    assert missing == []
+    assert all(f"--{name}" in told for name in ("json", "progress", "quiet", "verbose", "log-file"))
+    epilog = " ".join(run("--help", cwd=tmp_path).stdout.split())
+    assert all(f"{code} {meaning}" in epilog for code, meaning in EXIT_MEANINGS.items())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["load"],
+        ["load", "x", "--no-such-option"],
+        ["load", "x", "--bulk", "sometimes"],
+        ["load", "x", "--slice-bytes", "much"],
+        ["load", "x", "--max-rejects", "-1"],
+        ["load", "x", "--type", "price"],
+        ["load", "x", "--workers", "-1"],
+        ["load", "x", "--log-file", "no/such/folder/log"],
+        ["no-such-command"],
+        ["status", "--to", "nope://x"],
+        ["forget", "x.csv"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_2_without_a_traceback(arguments: list[str], tmp_path: Path) -> None:
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "rror" in done.stderr
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+READING = [["status"], ["status", "x"], ["runs"], ["runs", "1"], ["rejects", "list"], ["rejects", "export", "r.csv"]]
+
+
+@pytest.mark.parametrize(
+    "command", [*READING, ["forget", "x", "--yes"], ["ledger", "current"], ["ledger", "upgrade"]], ids=" ".join
+)
+def test_commands_that_read_create_nothing(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("INGEST_DATABASE_URL", raising=False)
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 2, done.stderr
+    assert done.stderr.splitlines()[0] == "database: sqlite:///ingest.db"
+    assert "there is no database at sqlite:///ingest.db yet" in done.stderr
+    assert "ingest load PATH" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_error_is_an_event_with_json(tmp_path: Path) -> None:
+    done = run("status", "--json", cwd=tmp_path, INGEST_DATABASE_URL="other.db")
+    told = json.loads(done.stdout)
+    assert (told["event"], told["kind"], told["exit_code"]) == ("error", "UsageError", 2)
+    assert "other.db" in told["message"]
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Path:
+    """A database whose ledger knows a loaded file, a refused one with a reject, and a namesake of the first."""
+    target = target_for(database_url(str(tmp_path / "x.db")))
+    names = ("a/orders.csv", "b/orders.csv", "b/bad.csv")
+    entries = [
+        NewFile(
+            table_name="orders",
+            path=f"/in/{name}",
+            path_key=f"{i:064}",
+            size=100,
+            mtime_ns=1,
+            ctime_ns=1,
+            scanned_ns=1,
+            lineage=True,
+        )
+        for i, name in enumerate(names)
+    ]
+    with target.begin() as connection:
+        ledger.create(connection)
+        run_id = ledger.start_run(connection, host="here", pid=1, version="0", options="{}")
+        rows = list(ledger.register(connection, run_id, entries).values())
+        moves = [
+            Move(
+                file_id=row.file_id,
+                version=row.version,
+                epoch=row.epoch,
+                from_bytes=0,
+                to_bytes=100,
+                records=9,
+                rows=9,
+                rejected=0,
+                discarded=0,
+                prefix_sha256=None,
+                done=True,
+            )
+            for row in rows[:2]
+        ]
+        ledger.advance(connection, run_id, moves)
+        bad = rows[2]
+        ledger.settle(
+            connection,
+            run_id,
+            file_id=bad.file_id,
+            version=bad.version,
+            epoch=bad.epoch,
+            state=FileState.REFUSED,
+            code=Reason.OVER_BUDGET,
+            error="It has 1 reject.",
+        )
+        reject = Reject(
+            code=Reason.BAD_NUMBER, message="No number.", line=3, byte=20, record=1, column="p", text="2,\x1b"
+        )
+        ledger.write_rejects(
+            connection, run_id, file_id=bad.file_id, table_name="orders", rejects=[reject], applied=False
+        )
+        totals = Totals(files_loaded=2, files_refused=1)
+        ledger.finish_run(connection, run_id, state=RunState.FINISHED, exit_code=4, totals=totals)
+    target.close()
+    return tmp_path / "x.db"
+
+
+def test_status_counts_and_names_what_is_not_loaded(filled: Path) -> None:
+    done = run("status", "--to", str(filled), cwd=filled.parent)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == f"database: sqlite:///{filled}\n"
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines[:2] == [
+        ["table", "loaded", "refused", "rows", "rejected", "discarded"],
+        ["orders", "2", "1", "18", "0", "0"],
+    ]
+    assert "over_budget: It has 1 reject." in done.stdout
+    assert "/in/a/orders.csv" in done.stdout.partition("no longer there")[2]
+
+
+def test_status_tells_the_story_of_one_file(filled: Path) -> None:
+    told = history.story(str(filled), "bad.csv")
+    assert told[0] == "/in/b/bad.csv was refused: nothing of it is in orders."
+    assert "The reason (over_budget): It has 1 reject." in told
+    assert any("1 of its records are kept as rejects" in sentence for sentence in told)
+
+
+def test_status_is_one_json_document(filled: Path) -> None:
+    done = run("status", "--json", "--to", str(filled), cwd=filled.parent)
+    told = json.loads(done.stdout)
+    assert [file["state"] for file in told["files"]] == ["loaded", "loaded", "refused"]
+    assert done.stderr == ""
+
+
+def test_ambiguous_file_is_refused_with_the_choices(filled: Path) -> None:
+    with pytest.raises(UsageError, match=r"2 files: /in/a/orders\.csv, /in/b/orders\.csv"):
+        history.story(str(filled), "orders.csv")
+    assert "/in/a/orders.csv is loaded" in history.story(str(filled), "a/orders.csv")[0]
+    assert "/in/a/orders.csv is loaded" in history.story(str(filled), "/in/a/orders.csv")[0]
+    with pytest.raises(UsageError, match="knows no file"):
+        history.story(str(filled), "rders.csv")
+
+
+def test_runs_are_listed_and_shown(filled: Path) -> None:
+    done = run("runs", "--json", "--to", str(filled), cwd=filled.parent)
+    (row,) = map(json.loads, done.stdout.splitlines())
+    assert (row["state"], row["exit_code"], row["files_loaded"]) == ("finished", 4, 2)
+    assert row["started_at"].endswith("Z")
+    assert "/in/b/bad.csv" in run("runs", "1", "--to", str(filled), cwd=filled.parent).stdout
+    missing = run("runs", "7", "--to", str(filled), cwd=filled.parent)
+    assert (missing.returncode, "there is no run 7" in missing.stderr) == (2, True)
+
+
+def test_rejects_are_listed_escaped_and_exported_raw(filled: Path) -> None:
+    listed = run("rejects", "list", "bad.csv", "--to", str(filled), cwd=filled.parent)
+    assert listed.stdout.splitlines() == [
+        "/in/b/bad.csv:3: column p: bad_number: No number. (the whole file was refused)",
+        "    2,\\x1b",
+    ]
+    assert run("rejects", "list", "a/orders.csv", "--to", str(filled), cwd=filled.parent).stdout == "no rejects\n"
+    piped = run("rejects", "export", "-", "--to", str(filled), cwd=filled.parent)
+    _, row = csv.reader(io.StringIO(piped.stdout))
+    assert row == ["/in/b/bad.csv", "3", "20", "1", "p", "bad_number", "No number.", "2,\x1b", "false"]
+    done = run("rejects", "export", "out.csv", "--to", str(filled), cwd=filled.parent)
+    assert done.returncode == 0, done.stderr
+    assert (filled.parent / "out.csv").read_bytes() == piped.stdout.encode()
+
+
+def test_export_of_a_missing_ledger_leaves_the_old_export_alone(tmp_path: Path) -> None:
+    old = tmp_path / "out.csv"
+    old.write_text("precious")
+    assert run("rejects", "export", "out.csv", cwd=tmp_path).returncode == 2
+    assert old.read_text() == "precious"
+
+
+def test_forget_needs_yes_and_forgets_only_what_is_named(filled: Path) -> None:
+    to = ("--to", str(filled))
+    assert run("forget", "bad.csv", *to, cwd=filled.parent).returncode == 2
+    assert run("forget", "bad.csv", "unknown.csv", "--yes", *to, cwd=filled.parent).returncode == 2
+    assert len(history.status(str(filled)).files) == 3
+    done = run("forget", "bad.csv", "--yes", *to, cwd=filled.parent)
+    assert done.returncode == 0, done.stderr
+    assert [row.path for row in history.status(str(filled)).files] == ["/in/a/orders.csv", "/in/b/orders.csv"]
+    assert list(history.rejects(str(filled))) == []
+
+
+def test_forget_waits_for_no_run(filled: Path) -> None:
+    with target_for(database_url(str(filled))).lease(0):
+        done = run("forget", "bad.csv", "--yes", "--to", str(filled), cwd=filled.parent)
+    assert done.returncode == 75
+    assert len(history.status(str(filled)).files) == 3
+
+
+def test_ledger_version_is_told(filled: Path) -> None:
+    done = run("ledger", "current", "--to", str(filled), cwd=filled.parent)
+    assert done.stdout.startswith(f"{ledger.HEAD} (this program writes {ledger.HEAD}")
+    assert history.ledger_upgrade(str(filled)) == (ledger.HEAD, ledger.HEAD)
+
+
+def test_reader_of_a_pipe_may_leave(filled: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    environment = os.environ | {"PYTHONPATH": str(Path(ingest.__file__).parent.parent)}
+    command = [sys.executable, "-m", "ingest", "status", "--to", str(filled)]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+    os.close(write)
+    assert done.stderr == f"database: sqlite:///{filled}\n"

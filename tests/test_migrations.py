@@ -1,0 +1,156 @@
+"""Migrating makes the same ledger as `tables.py` says, and never harms one that it does not know."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import ledger_tools
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, inspect
+from sqlalchemy.exc import OperationalError
+
+from ingest import ledger
+from ingest.errors import LedgerError
+from ingest.tables import VERSION_TABLE, metadata
+
+
+@pytest.fixture
+def open_engine(tmp_path: Path) -> Iterator[Callable[[str], Engine]]:
+    opened: list[Engine] = []
+
+    def open_one(name: str) -> Engine:
+        engine = ledger_tools.open_engine(tmp_path / name)
+        opened.append(engine)
+        return engine
+
+    yield open_one
+    for engine in opened:
+        engine.dispose()
+
+
+def created(engine: Engine) -> Engine:
+    with engine.begin() as connection:
+        ledger.create(connection)
+    return engine
+
+
+def upgraded(engine: Engine) -> Engine:
+    ledger.upgrade(engine)
+    return engine
+
+
+def shape(engine: Engine) -> dict[str, object]:
+    """Everything that a reflection tells of our tables; constraints and indexes sorted by name."""
+    seen = inspect(engine)
+    return {
+        name: (
+            [(c["name"], str(c["type"]), c["nullable"], c["primary_key"]) for c in seen.get_columns(name)],
+            seen.get_pk_constraint(name)["constrained_columns"],
+            sorted((c["name"], c["column_names"]) for c in seen.get_unique_constraints(name)),
+            sorted((i["name"], i["column_names"], i["unique"]) for i in seen.get_indexes(name)),
+        )
+        for name in seen.get_table_names()
+    }
+
+
+@pytest.mark.parametrize("make", [created, upgraded])
+def test_the_ledger_is_what_tables_say(open_engine: Callable[[str], Engine], make: Callable[[Engine], Engine]) -> None:
+    with make(open_engine("a.db")).connect() as connection:
+        options = {"version_table": VERSION_TABLE, "compare_type": True, "compare_server_default": True}
+        assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
+        assert ledger.version(connection) == ledger.HEAD
+
+
+def test_creating_and_migrating_make_the_same(open_engine: Callable[[str], Engine]) -> None:
+    made, migrated = shape(created(open_engine("made.db"))), shape(upgraded(open_engine("migrated.db")))
+    assert set(made) == {"ingest_file", "ingest_table", "ingest_run", "ingest_reject", "ingest_version"}
+    assert made == migrated
+
+
+def test_migrated_numbers_are_never_given_again(open_engine: Callable[[str], Engine]) -> None:
+    query = "SELECT name FROM sqlite_schema WHERE sql LIKE '%AUTOINCREMENT%' ORDER BY name"
+    for engine in (created(open_engine("made.db")), upgraded(open_engine("migrated.db"))):
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql(query).scalars().all() == ["ingest_file", "ingest_run"]
+
+
+def test_head_is_the_newest_migration() -> None:
+    folder = Path(__file__).parent.parent / "migrations"
+    assert ScriptDirectory(str(folder)).get_heads() == [ledger.HEAD]
+
+
+def test_a_database_without_a_ledger_has_no_version(open_engine: Callable[[str], Engine]) -> None:
+    engine = open_engine("a.db")
+    with engine.connect() as connection:
+        assert ledger.version(connection) is None
+    assert inspect(engine).get_table_names() == []
+
+
+def test_no_ledger_is_upgraded_to_a_new_one_and_then_left_alone(open_engine: Callable[[str], Engine]) -> None:
+    engine = open_engine("a.db")
+    assert ledger.upgrade(engine) == (None, ledger.HEAD)
+    assert ledger.upgrade(engine) == (ledger.HEAD, ledger.HEAD)
+
+
+def test_a_version_table_without_a_version_is_upgraded(open_engine: Callable[[str], Engine]) -> None:
+    engine = open_engine("a.db")
+    with engine.begin() as connection:
+        metadata.tables[VERSION_TABLE].create(connection)
+        assert ledger.version(connection) is None
+    assert ledger.upgrade(engine) == (None, ledger.HEAD)
+    with engine.connect() as connection:
+        assert ledger.version(connection) == ledger.HEAD
+
+
+def test_creating_twice_keeps_what_is_there(open_engine: Callable[[str], Engine]) -> None:
+    engine = created(open_engine("a.db"))
+    with engine.begin() as connection:
+        run_id = ledger.start_run(connection, host="here", pid=1, version="0.1", options="{}")
+    created(engine)
+    upgraded(engine)
+    with engine.connect() as connection:
+        assert [row.run_id for row in ledger.runs(connection)] == [run_id]
+        assert ledger.version(connection) == ledger.HEAD
+
+
+def test_creating_is_in_the_transaction_of_the_caller(open_engine: Callable[[str], Engine]) -> None:
+    engine = open_engine("a.db")
+    with engine.connect() as connection:
+        ledger.create(connection)
+        connection.rollback()
+    assert inspect(engine).get_table_names() == []
+
+
+def test_a_newer_ledger_is_refused_and_left_as_it_is(open_engine: Callable[[str], Engine]) -> None:
+    engine = created(open_engine("a.db"))
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+    with pytest.raises(LedgerError, match="Upgrade ingest"):
+        ledger.upgrade(engine)
+    with pytest.raises(LedgerError, match="9999"):
+        created(engine)
+    with engine.connect() as connection:
+        assert ledger.version(connection) == "9999"
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(open_engine: Callable[[str], Engine]) -> None:
+    engine = open_engine("a.db")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE ingest_reject (theirs INTEGER)")
+    with pytest.raises(OperationalError):
+        ledger.upgrade(engine)
+    assert inspect(engine).get_table_names() == ["ingest_reject"]
+
+
+def test_upgrading_says_nothing_and_sets_up_no_logging(
+    open_engine: Callable[[str], Engine], capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = (list(logging.getLogger().handlers), logging.getLogger("alembic").level)
+    upgraded(open_engine("a.db"))
+    assert (list(logging.getLogger().handlers), logging.getLogger("alembic").level) == before
+    assert capfd.readouterr() == ("", "")

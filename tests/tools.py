@@ -1,0 +1,128 @@
+"""Run loads, and compare tables with an oracle that reads the files by itself and never asks the tool."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import os
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ingest.model import Event, RunReport
+from ingest.run import load as run_load
+from ingest.settings import Settings
+
+Row = tuple[str | None, ...]
+
+
+def load(paths: Sequence[Path] | Path, db: Path, *, events: list[Event] | None = None, **settings: Any) -> RunReport:
+    """A load in this process (its workers and its writer are processes of their own)."""
+    listed = [paths] if isinstance(paths, Path) else list(paths)
+    told: list[Event] = [] if events is None else events
+    return run_load(listed, Settings(to=str(db), workers=settings.pop("workers", 2), **settings), on_event=told.append)
+
+
+def ingest(
+    *arguments: str | Path, cwd: Path, timeout: float = 60, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """The command line, as a user's shell would start it."""
+    return subprocess.run(
+        [sys.executable, "-m", "ingest", *map(str, arguments)],
+        cwd=cwd,
+        env=environ(**environment),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def start(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.Popen[str]:
+    """The command line, started and left running, the leader of its own process group."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "ingest", *map(str, arguments)],
+        cwd=cwd,
+        env=environ(**environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def environ(**more: str) -> dict[str, str]:
+    """Our environment without what a user of this machine may have set for the tool."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("INGEST_")} | more
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]], **dialect: Any) -> Path:
+    """A CSV file as Python's csv writes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator=dialect.pop("lineterminator", "\n"), **dialect)
+        writer.writerow(header)
+        writer.writerows(rows)
+    return path
+
+
+def orders(path: Path, count: int, first: int = 0) -> Path:
+    """A file of orders whose every row is its own: id, customer, amount, day, note."""
+    return write_csv(
+        path,
+        ["id", "customer", "amount", "day", "note"],
+        (
+            (i, f"c{i % 97}", f"{i % 1000}.{i % 100:02d}", f"2024-{i % 12 + 1:02d}-{i % 28 + 1:02d}", f"n{i}" * (i % 5))
+            for i in range(first, first + count)
+        ),
+    )
+
+
+def expected(paths: Iterable[Path], columns: Sequence[str]) -> Counter[Row]:
+    """The multiset of the files' rows, as text, by Python's csv alone; an empty field is None."""
+    rows: Counter[Row] = Counter()
+    for path in paths:
+        opener = gzip.open if path.suffix == ".gz" else open
+        with opener(path, "rt", newline="", encoding="utf-8-sig") as file:
+            for record in csv.DictReader(file):
+                rows[tuple((record.get(c) or None) for c in columns)] += 1
+    return rows
+
+
+def stored(db: Path, table: str, columns: Sequence[str]) -> Counter[Row]:
+    """The multiset of the table's rows by a plain SELECT; doubles as the shortest text with two decimals or more."""
+    with sqlite3.connect(db) as connection:
+        names = ", ".join(f'"{c}"' for c in columns)
+        found = connection.execute(f'SELECT {names} FROM "{table}"').fetchall()
+    connection.close()
+    return Counter(tuple(_text(value) for value in row) for row in found)
+
+
+def _text(value: object) -> str | None:
+    if value is None or value == "":
+        return None
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def query(db: Path, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+    """Rows of a plain query."""
+    connection = sqlite3.connect(db)
+    try:
+        rows = connection.execute(sql, parameters).fetchall()
+        connection.commit()
+        return rows
+    finally:
+        connection.close()
+
+
+ORDERS = ("id", "customer", "amount", "day", "note")
+
+
+def assert_loaded_once(db: Path, table: str, files: Iterable[Path], columns: Sequence[str] = ORDERS) -> None:
+    """Every row of the files is in the table exactly once, and the database passes its own check."""
+    assert stored(db, table, columns) == expected(files, columns)
+    assert query(db, "PRAGMA integrity_check") == [("ok",)]
