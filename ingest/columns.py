@@ -24,7 +24,6 @@ from ingest.inference import (
     DAY_US,
     EXACT_DIGITS,
     FIRST_DAY,
-    LAST_DAY,
     MOMENT,
     TOO_FINE,
     ZONED,
@@ -46,6 +45,9 @@ from ingest.inference import (
     without,
 )
 from ingest.model import Column, ColumnType, Origin, Reason
+
+LAST_DAY = 2_932_896
+"""9999-12-31 in days from 1970-01-01."""
 
 INTEGER = r"^[+-]?[0-9]+$"
 CANONICAL_INTEGER = r"^(0|-?[1-9][0-9]*)$"
@@ -154,9 +156,8 @@ def _boolean_words(array: Any) -> tuple[Mask, Mask]:
     return true, true | flags(pc.is_in(lower, value_set=_FALSE))
 
 
-def to_boolean(array: Any, *, strict: bool) -> Any:
+def to_boolean(array: Any) -> Any:
     """bool, or None where a value is none of the words."""
-    del strict
     true, known = _boolean_words(array)
     valid = valid_rows(array)
     return without(mask_array(true), ~valid) if known[valid].all() else None
@@ -182,9 +183,9 @@ def _clean(array: Any, column: Column) -> Any:
         case ColumnType.DOUBLE:
             return to_double(array, strict=column.strict)
         case ColumnType.BOOLEAN:
-            return to_boolean(array, strict=column.strict)
+            return to_boolean(array)
         case ColumnType.DATE:
-            return to_date(array, strict=column.strict)
+            return to_date(array)
         case ColumnType.TIMESTAMP:
             return to_timestamp(array, strict=column.strict)
         case ColumnType.DECIMAL:

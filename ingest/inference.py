@@ -33,9 +33,6 @@ EXACT_DECIMALS = 300
 FIRST_DAY = -719_162
 """0001-01-01 in days from 1970-01-01: the first day that Python and the databases have; Arrow also reads year 0."""
 
-LAST_DAY = 2_932_896
-"""9999-12-31 in days from 1970-01-01."""
-
 DAY_US = 86_400_000_000
 FIRST_US = FIRST_DAY * DAY_US
 
@@ -58,13 +55,10 @@ _NUMBER_LIKE, _DATE_OR_MOMENT, _DATE, _ZONED, _TOO_FINE = map(
 )
 _PLAIN_BYTES = np.isin(np.arange(256), list(b"0123456789.-"))
 
-_PAIRS = tuple(
-    (case(yes), case(no))
-    for yes, no in (("true", "false"), ("t", "f"), ("yes", "no"))
-    for case in (str.lower, str.title, str.upper)
-    if case is not str.title or len(yes) > 1
+_PAIRS = (
+    *(("true", "false"), ("True", "False"), ("TRUE", "FALSE"), ("t", "f"), ("T", "F")),
+    *(("yes", "no"), ("Yes", "No"), ("YES", "NO")),
 )
-_ALONE = ("true", "false")
 _BITS = {word: 1 << bit for bit, word in enumerate(word for pair in _PAIRS for word in pair)}
 
 
@@ -105,7 +99,7 @@ class Cells:
         return spread
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Numbers:
     """How plain numbers are written, one entry a value: an optional minus, digits, at most one point."""
 
@@ -146,15 +140,8 @@ class Numbers:
             bare |= pointed & (decimals == 0)
         if bare.any() and (whole + decimals == 0).any():
             return None
-        return cls(
-            cells=cells,
-            points=points,
-            negative=negative,
-            whole=whole,
-            decimals=decimals,
-            padded=(data[first] == ord("0")) & (whole > 1),
-            bare=bare,
-        )
+        padded = (data[first] == ord("0")) & (whole > 1)
+        return cls(cells, points, negative, whole, decimals, padded, bare)
 
     def inexact(self) -> Mask:
         """Values that a double may not give back: over 15 significant digits, or so small that digits are lost."""
@@ -243,10 +230,10 @@ def on_the_calendar(array: Any) -> Mask:
     """One flag a row: there is such a day (from year 1) and time. Every value matches DATE or MOMENT, or is null."""
     cells = Cells.of(array)
 
-    def number(at: int, digits: int) -> Integers:
-        total = np.zeros(len(cells.starts), dtype=np.int64)
-        for k in range(digits):
-            total = total * 10 + (cells.data[cells.starts + at + k] - np.uint8(ord("0")))
+    def number(at: int, digits: int, starts: Integers = cells.starts) -> Integers:
+        total = np.zeros(len(starts), dtype=np.int64)
+        for k in range(at, at + digits):
+            total = total * 10 + (cells.data[starts + k] - np.uint8(ord("0")))
         return total
 
     year, month, day = number(0, 4), number(5, 2), number(8, 2)
@@ -254,16 +241,11 @@ def on_the_calendar(array: Any) -> Mask:
     days = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])[np.minimum(month, 12)]
     days = days + (leap & (month == 2))
     fits: Mask = (year >= 1) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= days)
-    # Values without a clock, or without seconds, read the date's own digits again instead of a neighbour's bytes.
-    length = cells.ends - cells.starts
     for at, limit in ((11, 24), (14, 60), (17, 60)):
-        there = length >= at + 2
+        there = np.flatnonzero(cells.ends - cells.starts >= at + 2)
         if at == 17:
-            there &= cells.data[np.where(there, cells.starts + 16, cells.starts)] == ord(":")
-        where = np.where(there, cells.starts + at, cells.starts)
-        digits = (cells.data[where] - np.uint8(ord("0"))).astype(np.int64) * 10
-        digits += cells.data[where + 1] - np.uint8(ord("0"))
-        fits &= ~there | (digits < limit)
+            there = there[cells.data[cells.starts[there] + 16] == ord(":")]
+        fits[there] &= number(at, 2, cells.starts[there]) < limit
     return ~cells.spread(~fits, len(array))
 
 
@@ -275,9 +257,8 @@ def try_cast(array: Any, kind: Any) -> Any:
         return None
 
 
-def to_date(array: Any, *, strict: bool = True) -> Any:
+def to_date(array: Any) -> Any:
     """date32, or None where a value is no YYYY-MM-DD from year 1 on."""
-    del strict
     typed = try_cast(array, pa.date32())
     first = None if typed is None else pc.min(typed.cast(pa.int32())).as_py()
     return None if first is not None and first < FIRST_DAY else typed
@@ -347,14 +328,8 @@ class ColumnProfile:
         """The type for the column, by the table of D14."""
         if not self.seen:
             return Verdict(type=ColumnType.TEXT, origin=Origin.UNDECIDED)
-        if self.number:
-            kind, note = self._number()
-        elif self.boolean:
-            kind, note = self._boolean()
-        elif self.moment:
-            kind, note = self._moment()
-        else:
-            kind, note = ColumnType.TEXT, ""
+        ways = ((self.number, self._number), (self.boolean, self._boolean), (self.moment, self._moment))
+        kind, note = next((way() for holds, way in ways if holds), (ColumnType.TEXT, ""))
         return Verdict(type=kind, origin=Origin.INFERRED, note=note)
 
     def _number(self) -> tuple[ColumnType, str]:
@@ -382,17 +357,14 @@ class ColumnProfile:
             return ColumnType.TEXT, f"{len(used)} spellings of true/false"
         both = self.words == _BITS[used[0][0]] | _BITS[used[0][1]]
         # A column of "no" alone may be Norway's.
-        alone = used[0][0].lower() in _ALONE
+        alone = used[0][0].lower() == "true"
         return (ColumnType.BOOLEAN if both or alone else ColumnType.TEXT), ""
 
     def _moment(self) -> tuple[ColumnType, str]:
-        notes = []
-        if self.zoned:
-            notes.append("values carry a time zone")
-        if self.too_fine:
-            notes.append("values have more than 6 digits of a second")
-        if self.dates and self.timestamps:
-            notes.append("dates and timestamps are mixed")
+        mixed = self.dates and self.timestamps
+        notes = ["values carry a time zone"] * self.zoned
+        notes += ["values have more than 6 digits of a second"] * self.too_fine
+        notes += ["dates and timestamps are mixed"] * mixed
         if notes:
             return ColumnType.TEXT, "; ".join(notes)
         return (ColumnType.DATE if self.dates else ColumnType.TIMESTAMP), ""
@@ -402,7 +374,6 @@ _COUNTS = (
     *("special", "exponent", "plus", "bare", "padded", "negative_zero"),
     *("long", "inexact", "fractional", "ends_in_zero"),
 )
-_FLAGS = ("dates", "timestamps", "zoned", "too_fine")
 
 
 def merge(a: ColumnProfile, b: ColumnProfile) -> ColumnProfile:
@@ -415,7 +386,7 @@ def merge(a: ColumnProfile, b: ColumnProfile) -> ColumnProfile:
     if values["boolean"]:
         values["words"] = a.words | b.words
     if values["moment"]:
-        values |= {name: getattr(a, name) or getattr(b, name) for name in _FLAGS}
+        values |= {name: getattr(a, name) or getattr(b, name) for name in ("dates", "timestamps", "zoned", "too_fine")}
     return ColumnProfile(**values)
 
 
@@ -467,8 +438,7 @@ def _profile(array: Any) -> ColumnProfile:
 def _numbers(array: Any) -> dict[str, Any]:
     """The counts of a column of numbers; {} when a value is none. No value is null or empty."""
     found: dict[str, Any] = {"number": True}
-    cells = Cells.of(array)
-    numbers = Numbers.of(cells)
+    numbers = Numbers.of(cells := Cells.of(array))
     if numbers is None:
         strange = np.flatnonzero(~_PLAIN_BYTES[cells.data])[:SAMPLE]
         # Without a letter or a plus sign it is no number at all; with one, the first few tell most words.
@@ -477,8 +447,7 @@ def _numbers(array: Any) -> dict[str, Any]:
             return {}
         if not matches(array, NUMBER_LIKE).all():
             return {}
-        special = matches(array, "[nN]")
-        exponent = matches(array, "[eE]")
+        special, exponent = matches(array, "[nN]"), matches(array, "[eE]")
         plus = matches(array, "^[+]") & ~special & ~exponent
         for name, mask in (("special", special), ("exponent", exponent), ("plus", plus)):
             found[name] = int(np.count_nonzero(mask))
@@ -495,13 +464,10 @@ def _numbers(array: Any) -> dict[str, Any]:
             return found
     found["fewest"], found["most"] = int(numbers.decimals.min()), int(numbers.decimals.max())
     found["inexact"] = int(np.count_nonzero(numbers.inexact()))
-    if numbers.whole.max() > BIGINT_DIGITS:
-        found["long"] = int(np.count_nonzero((numbers.whole > BIGINT_DIGITS) & (numbers.decimals == 0)))
-    if numbers.negative.any():
-        found["negative_zero"] = int(np.count_nonzero(numbers.negative_zero()))
-    if found["most"] > 0:
-        found["fractional"] = int(np.count_nonzero(numbers.decimals))
-        found["ends_in_zero"] = int(np.count_nonzero(numbers.ends_in_zero()))
+    found["long"] = int(np.count_nonzero((numbers.whole > BIGINT_DIGITS) & (numbers.decimals == 0)))
+    found["negative_zero"] = int(np.count_nonzero(numbers.negative_zero()))
+    found["fractional"] = int(np.count_nonzero(numbers.decimals))
+    found["ends_in_zero"] = int(np.count_nonzero(numbers.ends_in_zero()))
     return found
 
 
@@ -523,13 +489,12 @@ def _moments(array: Any) -> dict[str, Any]:
         return found | {"dates": True}
     if not odd and to_timestamp(array, strict=True) is not None:
         return found | {"timestamps": True}
-    dates = lengths(array) == len("2024-01-31")
-    timestamps = ~dates
     if not matches(array, DATE_OR_MOMENT).all() or not on_the_calendar(array).all():
         return {}
+    dates = lengths(array) == len("2024-01-31")
     return found | {
         "dates": bool(dates.any()),
-        "timestamps": bool(timestamps.any()),
+        "timestamps": not dates.all(),
         "zoned": bool(matches(array, ZONED).any()),
         "too_fine": bool(matches(array, TOO_FINE).any()),
     }

@@ -272,11 +272,13 @@ def test_check_of_the_book_sees_across_words_and_blocks(pieces: list[tuple[bytes
 
 
 @pytest.mark.parametrize("length", [62, 63, 64, 65, 126, 127, 128, 129])
-@pytest.mark.parametrize("tail", [b'",1\n', b'"x,1\n', b'"', b'""', b'"""', b'",'])
+@pytest.mark.parametrize("tail", [b'"a"', b'"a",1\n', b'",1\n', b'"x,1\n', b'"', b'""', b'"""', b'",'])
 def test_check_of_the_book_at_each_edge(monkeypatch: pytest.MonkeyPatch, length: int, tail: bytes) -> None:
     monkeypatch.setattr(reader, "BLOCK", 64)
-    data = b'"' + b"x" * (length - 1) + tail
-    assert by_the_book(data, COMMA) == plainly_by_the_book(data)
+    for data in (b'"' + b"x" * (length - 1) + tail, b"x" * length + tail, b"x" * (length - 1) + b"," + tail):
+        assert by_the_book(data, COMMA) == plainly_by_the_book(data)
+    for data in (b'"a",' + b"x" * (length - 4) + tail, b'"a",' + b"x" * (length - 5) + b"," + tail):
+        assert by_the_book(data, COMMA) == plainly_by_the_book(data)
 
 
 # what is set aside ---------------------------------------------------------------------------------------------------
@@ -306,6 +308,7 @@ def test_bytes_that_are_not_utf8_reject_only_their_records() -> None:
         (Reason.BAD_BYTE, 4, 16, 3, "\\xff,1,2"),
     ]
     assert "0xE9, 5 bytes into the record" in parsed.rejects[0].message
+    assert rows(read(b"1,a\n2,\xe9\n", 2, COMMA)) == [["1", "a"]]
 
 
 def test_ragged_records_beside_wrong_bytes_write_nothing_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:

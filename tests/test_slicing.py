@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ingest import quoting
+from ingest import quoting, slicing
 from ingest.errors import SourceError
-from ingest.model import Codec, Header, Reason, Slice, Source
+from ingest.model import Codec, Dialect, Header, Reason, Slice, Source
 from ingest.reader import load_bytes
 from ingest.slicing import Sliced, slices, whole
 from ingest.sniff import sniff
@@ -156,10 +156,28 @@ def test_last_slice_ends_at_the_end_without_a_line_end(tmp_path: Path, line_end:
 
 def test_a_line_end_of_two_bytes_is_not_cut_apart_in_a_file_of_lone_ones(tmp_path: Path) -> None:
     source = written(tmp_path, b"a,b\r1,2\r" + b"3,4\r\n" * 3)
-    header = Header(dialect=sniff(written(tmp_path, b"a,b\r1,2\r", "b.csv")).dialect, names=("a", "b"), data_start=4)
+    header = Header(dialect=Dialect(line_end="\r"), names=("a", "b"), data_start=4)
     for exact in (False, True):
         parts = [load_bytes(source, s) for s, _ in cut(source, header, slice_bytes=1, exact=exact)[0]]
         assert parts == [b"1,2\r"] + [b"3,4\r\n"] * 3
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("lookahead", [1, 2, 3])
+def test_borders_do_not_depend_on_where_a_read_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lookahead: int, exact: bool
+) -> None:
+    monkeypatch.setattr(slicing, "LOOKAHEAD", lookahead)
+    records = [b"1,2\r\n", b'"a\r\n""",2\r\n', b"3,4\r", b'"\r",""\r', b"5,6\r\n"]
+    data = b"".join(records)
+    source = written(tmp_path, data)
+    header = Header(dialect=Dialect(line_end="\r"), names=("a", "b"), data_start=0)
+    borders = {sum(map(len, records[:count])) for count in range(1, len(records) + 1)}
+    for slice_bytes in range(1, len(data) + 1):
+        found, _ = cut(source, header, slice_bytes=slice_bytes, exact=exact)
+        assert b"".join(load_bytes(source, s) for s, _ in found) == data
+        assert {s.start + s.length for s, _ in found} <= borders
+        assert [s.last for s, _ in found] == [False] * (len(found) - 1) + [True]
 
 
 def test_bom_belongs_to_no_slice(tmp_path: Path) -> None:
@@ -291,7 +309,7 @@ def test_endless_line_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 )
 def test_exact_rules_take_linear_time(tmp_path: Path, data: bytes) -> None:
     source = written(tmp_path, b"a,b\n" + data)
-    header = Header(dialect=sniff(written(tmp_path, b"a,b\n1,2\n", "b.csv")).dialect, names=("a", "b"), data_start=4)
+    header = Header(dialect=Dialect(), names=("a", "b"), data_start=4)
     began = time.process_time()
     found, _ = cut(source, header, slice_bytes=50_000, exact=True)
     assert sum(s.length for s, _ in found) == len(data)
