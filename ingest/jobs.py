@@ -6,11 +6,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from ingest.model import Column, Header, Reason, Slice, Source, TableShape
-from ingest.targets.staging import Staged
 
 PROFILE = "profile"  #: look at the values, to infer types
 PREVIEW = "preview"  #: run the transform on the head, to see its columns
 STAGE = "stage"  #: type and stage, to be loaded
+
+ARROW = "arrow"
+"""A stage format: an Arrow IPC file a batch, for targets that insert rows through SQLAlchemy."""
+SQLITE = "sqlite"
+"""A stage format: a small SQLite database with a table a batch, made from the target table's own definition."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staged:
+    """Where a batch was staged."""
+
+    format: str
+    path: str
+    table: str = ""  #: SQLITE: its table in the file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +42,7 @@ class Layout:
     columns: tuple[Column | None, ...]  #: by position in the file; None: left out at the user's request
     null: tuple[str, ...] = ()
     shape: TableShape | None = None  #: STAGE: the table
-    stage_format: str = ""  #: STAGE: a format of `targets.staging`
+    stage_format: str = ""  #: STAGE: a stage format
     transform: str | None = None  #: MODULE:FUNCTION
     ignore_new: bool = False  #: columns that the transform returns and the table lacks are left out
 

@@ -14,10 +14,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import Connection
 
-from ingest import inference, ledger, manifest, planning, spool
+from ingest import ledger, manifest, planning, spool
 from ingest import schema as schemas
 from ingest.bundles import bundles
 from ingest.crew import Crew, Lost, renumbered
@@ -52,6 +53,9 @@ from ingest.settings import Settings, database_url, workers_default
 from ingest.targets import target_for
 from ingest.targets.base import Target
 from ingest.writing import Writing
+
+if TYPE_CHECKING:
+    from ingest.inference import ColumnProfile
 
 log = logging.getLogger("ingest")
 
@@ -192,19 +196,21 @@ class _Run:
         if settings.transform:
             self._preview(planned, crew, tables, profiles)
         else:
-            for table in tables:
-                merged: dict[str, inference.ColumnProfile] = {}
+            from ingest.inference import merge  # Arrow: while the workers are at it, and only if they are
+
+            for table in tables if wanted else ():
+                merged: dict[str, ColumnProfile] = {}
                 for one in table.groups:
                     for name, profile in zip(one.names, profiles.get(id(one), ()), strict=False):
                         column = one.where.get(name)
                         if column is not None:
-                            merged[column] = inference.merge(merged[column], profile) if column in merged else profile
+                            merged[column] = merge(merged[column], profile) if column in merged else profile
                 schemas.settle(table, merged)
         return [table for table in tables if table.groups]
 
     def _profile(
         self, planned: Planned, crew: Crew, wanted: list[tuple[TableSchema, Group]]
-    ) -> dict[int, list[inference.ColumnProfile]]:
+    ) -> dict[int, list[ColumnProfile]]:
         """Look at all values (or a sample) of the files that decide a type; profiles by group."""
         settings = self._settings
         jobs: dict[int, tuple[Group, Work | None]] = {}
@@ -233,21 +239,21 @@ class _Run:
                 total += job.size
                 crew.submit(job)
         found = self._gather(planned, crew, jobs, number, total)
-        merged: dict[int, list[inference.ColumnProfile]] = {}
+        from ingest.inference import merge
+
+        merged: dict[int, list[ColumnProfile]] = {}
         for job_id, results in found.items():
             one = jobs[job_id][0]
             for profiles in results:
                 known = merged.get(id(one))
-                merged[id(one)] = (
-                    [inference.merge(a, b) for a, b in zip(known, profiles, strict=True)] if known else profiles
-                )
+                merged[id(one)] = [merge(a, b) for a, b in zip(known, profiles, strict=True)] if known else profiles
         return merged
 
     def _gather(
         self, planned: Planned, crew: Crew, jobs: dict[int, tuple[Group, Work | None]], number: int, total: int
-    ) -> dict[int, list[list[inference.ColumnProfile]]]:
+    ) -> dict[int, list[list[ColumnProfile]]]:
         """Wait for all profiles, by job; a file that cannot be read is refused here and now."""
-        found: dict[int, list[list[inference.ColumnProfile]]] = {}
+        found: dict[int, list[list[ColumnProfile]]] = {}
         slices: dict[int, int] = {}
         bytes_done = 0
 
@@ -331,7 +337,7 @@ class _Run:
         planned: Planned,
         crew: Crew,
         tables: list[TableSchema],
-        profiles: dict[int, list[inference.ColumnProfile]],
+        profiles: dict[int, list[ColumnProfile]],
     ) -> None:
         """With a transform: see which columns it returns for the head of a file of each kind."""
         jobs: dict[int, Group] = {}

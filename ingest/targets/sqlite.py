@@ -19,9 +19,9 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateTable
 
 from ingest.errors import DatabaseUnreachable, LeaseHeld, UsageError
+from ingest.jobs import SQLITE
 from ingest.model import Column, ColumnType, Origin, TableName, TableShape
 from ingest.targets.base import BatchRef, Target, fingerprint_of
-from ingest.targets.staging import SQLITE
 
 BUSY_SECONDS = 60
 """How long a statement waits for another program's lock on the file."""

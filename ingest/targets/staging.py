@@ -10,27 +10,13 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingest.jobs import ARROW, SQLITE, Staged
 from ingest.model import TableShape
-
-ARROW = "arrow"
-"""An Arrow IPC file, a file a batch: for targets that insert rows through SQLAlchemy."""
-SQLITE = "sqlite"
-"""A small SQLite database with a table a batch, made from the target table's own definition."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Staged:
-    """Where a batch was staged."""
-
-    format: str
-    path: str
-    table: str = ""  #: SQLITE: its table in the file
 
 
 def stage(format_: str, batch: pa.Table, shape: TableShape, *, stem: str, name: str) -> Staged:

@@ -1,0 +1,166 @@
+"""Find the processes of a run, stop a run in its middle, and kill; everything is waited for by what can be seen."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+
+from tests import tools
+
+T = TypeVar("T")
+
+SECONDS = 30.0
+"""A wait that lasts longer has failed: everything waited for here takes a second or two."""
+
+
+def wait_for(look: Callable[[], T | None], what: str, seconds: float = SECONDS) -> T:
+    """What `look` returns as soon as it is true."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = look()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
+        time.sleep(0.005)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Processes:
+    """The processes of one run, by what they do."""
+
+    main: int
+    host: int
+    workers: tuple[int, ...]
+    writer: int
+    helpers: tuple[int, ...]  #: multiprocessing's own: fork servers and the resource tracker
+
+    @property
+    def all(self) -> tuple[int, ...]:
+        return (self.main, self.host, *self.workers, self.writer, *self.helpers)
+
+
+def processes(main: int) -> Processes | None:
+    """The processes of the run of `main`, if they are all there."""
+    try:
+        below = psutil.Process(main).children(recursive=True)
+        own = os.getsid(main)
+        helpers = [p for p in below if _is_helper(p)]
+        others = [p for p in below if p not in helpers]
+        writers = [p.pid for p in others if os.getsid(p.pid) == own]
+        hosts = [p.pid for p in others if os.getsid(p.pid) == p.pid]
+        workers = [p.pid for p in others if p.pid not in (*writers, *hosts)]
+    except (psutil.Error, ProcessLookupError):
+        return None
+    if len(writers) != 1 or len(hosts) != 1 or not workers:
+        return None
+    return Processes(
+        main=main,
+        host=hosts[0],
+        workers=tuple(workers),
+        writer=writers[0],
+        helpers=tuple(p.pid for p in helpers),
+    )
+
+
+def _is_helper(process: psutil.Process) -> bool:
+    line = " ".join(process.cmdline())
+    if "resource_tracker" in line:
+        return True
+    # What a fork server forks has its command line, and another program as parent.
+    parent = process.parent()
+    return "forkserver" in line and parent is not None and "forkserver import" not in " ".join(parent.cmdline())
+
+
+def kill(*pids: int) -> None:
+    """`kill -9`; who is gone already is fine."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def assert_gone(pids: tuple[int, ...], seconds: float = 5.0) -> None:
+    """None of the processes is alive after so many seconds."""
+
+    def alive() -> list[int]:
+        return [pid for pid in pids if _alive(pid)]
+
+    deadline = time.monotonic() + seconds
+    while alive():
+        assert time.monotonic() < deadline, f"alive after {seconds:g} s: {[psutil.Process(p) for p in alive()]}"
+        time.sleep(0.01)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def progress(db: Path) -> tuple[int, int]:
+    """Files of which something is committed, and files that are not loaded; (0, 0) before the ledger is there."""
+    try:
+        return tuple(tools.query(db, "SELECT sum(committed_bytes > 0), sum(state <> 'loaded') FROM ingest_file")[0])  # type: ignore[return-value]
+    except sqlite3.OperationalError:
+        return (0, 0)
+
+
+@contextlib.contextmanager
+def held_midway(db: Path, run: subprocess.Popen[str]) -> Iterator[Processes]:
+    """The run, part of it committed and unable to commit more inside the block: the database is locked against it."""
+    wait_for(lambda: db.exists() or run.poll() is not None, "the database")
+    connection = sqlite3.connect(db, timeout=SECONDS, isolation_level=None)
+
+    def held() -> bool:
+        connection.execute("BEGIN IMMEDIATE")
+        with contextlib.suppress(sqlite3.OperationalError):
+            query = "SELECT sum(committed_bytes > 0), sum(state <> 'loaded') FROM ingest_file"
+            committed, left = connection.execute(query).fetchone()
+            if committed and left:
+                return True
+            assert left != 0 or committed is None, "the run was too quick for this test"
+        connection.execute("COMMIT")
+        return False
+
+    try:
+        wait_for(held, "a part of the files to be committed")
+        yield wait_for(lambda: processes(run.pid), "all processes of the run")
+    finally:
+        connection.close()
+
+
+def finish(run: subprocess.Popen[str], seconds: float = SECONDS) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a run that is to end by itself."""
+    try:
+        out, err = run.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        run.kill()
+        out, err = run.communicate()
+        raise AssertionError(f"still running after {seconds:g} s\n{out}\n{err}") from None
+    return run.returncode, out, err
+
+
+def semaphores() -> set[str]:
+    """Named semaphores of this machine."""
+    return {name for name in os.listdir("/dev/shm") if name.startswith("sem.")}
+
+
+def spools(folder: Path) -> list[str]:
+    """Spool folders below `folder`."""
+    return [path.name for path in folder.iterdir() if path.name.startswith(".ingest-")]
+
+
+def aged(*paths: Path) -> None:
+    """Give files an old time stamp: one of this second has to be compared by content."""
+    for path in paths:
+        os.utime(path, (1_700_000_000, 1_700_000_000))
