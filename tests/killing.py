@@ -15,8 +15,6 @@ from typing import TypeVar
 
 import psutil
 
-from tests import tools
-
 T = TypeVar("T")
 
 SECONDS = 30.0
@@ -76,9 +74,9 @@ def _is_helper(process: psutil.Process) -> bool:
     line = " ".join(process.cmdline())
     if "resource_tracker" in line:
         return True
-    # What a fork server forks has its command line, and another program as parent.
+    # What a fork server forks keeps its command line; the fork server of a forked process has another.
     parent = process.parent()
-    return "forkserver" in line and parent is not None and "forkserver import" not in " ".join(parent.cmdline())
+    return "forkserver" in line and parent is not None and line != " ".join(parent.cmdline())
 
 
 def kill(*pids: int) -> None:
@@ -105,14 +103,6 @@ def _alive(pid: int) -> bool:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
-
-
-def progress(db: Path) -> tuple[int, int]:
-    """Files of which something is committed, and files that are not loaded; (0, 0) before the ledger is there."""
-    try:
-        return tuple(tools.query(db, "SELECT sum(committed_bytes > 0), sum(state <> 'loaded') FROM ingest_file")[0])  # type: ignore[return-value]
-    except sqlite3.OperationalError:
-        return (0, 0)
 
 
 @contextlib.contextmanager

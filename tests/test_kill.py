@@ -1,0 +1,122 @@
+"""Kill -9 of any process of a run, in its middle; the same command at once, and every row is there once.
+
+The other places where a run can die, between two statements, are in test_failpoints.py.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import killing
+import pytest
+import tools
+
+STEPS = ("--slice-bytes", "32KiB", "--commit-bytes", "64KiB")
+"""So small that the larger files are committed in several steps, where the table has lineage."""
+
+
+def make(tmp_path: Path) -> list[Path]:
+    """Four files that are several slices each, and six that travel as a bundle."""
+    sizes = [9_000] * 4 + [200] * 6
+    files = [
+        tools.orders(tmp_path / "in" / f"orders_{i}.csv", rows, first=i * 10_000) for i, rows in enumerate(sizes, 1)
+    ]
+    killing.aged(*files)
+    return files
+
+
+def existing(db: Path) -> None:
+    """The user's own table, of other types and in another order than the files."""
+    tools.query(db, "CREATE TABLE orders (note VARCHAR, id INTEGER, customer TEXT, amount DOUBLE, day DATE)")
+
+
+def assert_third_run_is_a_no_op(db: Path, files: list[Path]) -> None:
+    before = db.read_bytes()
+    report = tools.load(files[0].parent, db)
+    assert report.exit_code == 0
+    assert report.rows == 0
+    assert report.count("skipped") == len(files)
+    tools.assert_loaded_once(db, "orders", files)
+    runs = ("ingest_run",)
+    assert len(db.read_bytes()) == len(before), f"nothing but {runs} may have changed"
+
+
+def start(tmp_path: Path, db: Path, *more: str, **environment: str) -> "tools.subprocess.Popen[str]":
+    return tools.start("load", "in", "--to", db, "--progress", "none", *STEPS, *more, cwd=tmp_path, **environment)
+
+
+def assert_quiet(stderr: str, *warnings: str) -> None:
+    """Nothing but the first line, the summary and these warnings."""
+    lines = [line for line in stderr.splitlines() if line]
+    talk = ("database: ", "loaded: ", "skipped: ")
+    other = [line for line in lines if not line.startswith(talk)]
+    assert len(other) == len(warnings), stderr
+    for line, warning in zip(other, warnings, strict=True):
+        assert line.startswith("warning: ")
+        assert warning in line
+
+
+VARIANTS = [("auto", "new"), ("off", "existing")]
+
+
+@pytest.mark.parametrize(("bulk", "table"), VARIANTS)
+@pytest.mark.parametrize("victim", ["worker", "host", "writer"])
+def test_a_killed_helper_is_replaced_and_the_same_run_loads_every_row_once(
+    tmp_path: Path, db: Path, victim: str, bulk: str, table: str
+) -> None:
+    files = make(tmp_path)
+    if table == "existing":
+        existing(db)
+    semaphores = killing.semaphores()
+    run = start(tmp_path, db, "--bulk", bulk)
+    with killing.held_midway(db, run) as found:
+        pid = {"worker": found.workers[0], "host": found.host, "writer": found.writer}[victim]
+        killing.kill(pid)
+        killing.assert_gone((pid,))
+    code, _, err = killing.finish(run)
+    assert code == 0, err
+    assert_quiet(err, f"(pid {pid}) ended: killed by SIGKILL (exit code -9)")
+    tools.assert_loaded_once(db, "orders", files)
+    killing.assert_gone(found.all)
+    assert killing.semaphores() <= semaphores
+    assert killing.spools(db.parent) == []
+    assert_third_run_is_a_no_op(db, files)
+
+
+@pytest.mark.parametrize(("bulk", "table"), VARIANTS)
+@pytest.mark.parametrize("victim", ["main", "all", "session"])
+def test_a_killed_run_is_gone_in_five_seconds_and_the_next_goes_on(
+    tmp_path: Path, db: Path, victim: str, bulk: str, table: str
+) -> None:
+    files = make(tmp_path)
+    if table == "existing":
+        existing(db)
+    semaphores = killing.semaphores()
+    run = start(tmp_path, db, "--bulk", bulk)
+    with killing.held_midway(db, run) as found:
+        if victim == "main":
+            killing.kill(found.main)
+        elif victim == "session":
+            os.killpg(found.main, signal.SIGKILL)
+        else:
+            killing.kill(*found.all)
+        assert killing.finish(run)[0] == -signal.SIGKILL
+        killing.assert_gone(found.all)
+    committed = tools.query(db, "SELECT sum(rows_loaded), sum(state <> 'loaded') FROM ingest_file")[0]
+    assert committed[1] > 0
+    assert tools.query(db, "SELECT count(*) FROM orders")[0] == committed[:1]
+    again = start(tmp_path, db, "--bulk", bulk)
+    code, _, err = killing.finish(again)
+    assert code == 0, err
+    assert_quiet(err)
+    tools.assert_loaded_once(db, "orders", files)
+    assert tools.query(db, "SELECT state, exit_code FROM ingest_run ORDER BY run_id") == [
+        ("abandoned", None),
+        ("finished", 0),
+    ]
+    assert killing.spools(db.parent) == []
+    if victim == "main":  # the resource tracker, which removes them, was left alive
+        killing.wait_for(lambda: killing.semaphores() <= semaphores, "the semaphores to be removed")
+    assert_third_run_is_a_no_op(db, files)
