@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import multiprocessing
 import os
 import queue
@@ -85,7 +86,14 @@ class HostSettings:
 # time, and with forkserver the second reader of the pipe would get 255 for the real code.
 
 
+# Their names end in a number: Pool counts its processes.
+
+
 class _ForkServerWorker(context.ForkServerProcess):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.name = f"ingest-worker-{self._identity[-1]}"
+
     @property
     def exitcode(self) -> int | None:
         with _exit_code:
@@ -93,6 +101,10 @@ class _ForkServerWorker(context.ForkServerProcess):
 
 
 class _SpawnWorker(context.SpawnProcess):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.name = f"ingest-worker-{self._identity[-1]}"
+
     @property
     def exitcode(self) -> int | None:
         with _exit_code:
@@ -324,10 +336,11 @@ def _start_worker(journal: str) -> None:
 def _task(task: Task) -> Result:
     from ingest import worker
 
+    name = multiprocessing.current_process().name
     _note("S", task)
-    result = worker.run(task)
+    result = worker.run(task, int(name.rpartition("-")[2]))
     _note("D", task)
-    return result
+    return dataclasses.replace(result, pid=os.getpid(), process=name)
 
 
 def _note(mark: str, task: Task) -> None:

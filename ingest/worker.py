@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import importlib
 import json
-import multiprocessing
 import os
 import sys
 import time
@@ -32,16 +31,19 @@ from ingest.targets import staging
 PREVIEW_BYTES = 4 * 1024 * 1024
 """How much of a file's head the transform is tried on, to see which columns it returns."""
 
+STAGES = 8
+"""Stage files of one step: SQLite attaches at most 10 databases to a transaction."""
+
 
 class _Split(Exception):
     """Something unusual in a bundle: its files must be done one by one."""
 
 
-def run(task: Task) -> Result:
-    """Do one task. Never raises."""
+def run(task: Task, worker: int = 0) -> Result:
+    """Do one task as the worker of this number. Never raises."""
     began = time.perf_counter()
     try:
-        result = _profile(task) if task.job.kind in (PROFILE, PREVIEW) else _stage(task)
+        result = _profile(task) if task.job.kind in (PROFILE, PREVIEW) else _stage(task, worker)
     except reader.Unproven:
         result = _result(task, unproven=not task.job.bundle, split=task.job.bundle)
     except _Split:
@@ -53,12 +55,7 @@ def run(task: Task) -> Result:
     except BaseException as error:
         result = _result(task, split=True) if task.job.bundle else _result(task, failure=_unexpected(task, error))
     pa.default_memory_pool().release_unused()
-    return dataclasses.replace(
-        result,
-        seconds=time.perf_counter() - began,
-        pid=os.getpid(),
-        process=multiprocessing.current_process().name,
-    )
+    return dataclasses.replace(result, seconds=time.perf_counter() - began)
 
 
 def _result(task: Task, **fields: Any) -> Result:
@@ -245,7 +242,7 @@ def _typed(text: pa.Table, layout: Layout) -> typing_.Typed:
     return typing_.convert_table(text.select(wanted), chosen)
 
 
-def _stage(task: Task) -> Result:
+def _stage(task: Task, worker: int) -> Result:
     job, slice_, layout = task.job, task.slice, task.job.layout
     text = _read(task)
     parsed = text.parsed
@@ -292,7 +289,9 @@ def _stage(task: Task) -> Result:
         assert layout.shape is not None
         if job.lineage:
             batch = batch.append_column(LINEAGE_COLUMN, _bigints(ids[which] if job.bundle else np.full(rows, ids[0])))
-        staged = staging.stage(layout.stage_format, batch, layout.shape, stem=_stem(task), name=str(slice_.index))
+        staged = staging.stage(
+            layout.stage_format, batch, layout.shape, stem=_stem(task, worker), name=str(slice_.index)
+        )
         size = batch.nbytes
     return _result(
         task,
@@ -315,10 +314,9 @@ def _bigints(numbers: npt.NDArray[np.int64]) -> Any:
     return pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(np.ascontiguousarray(numbers))])
 
 
-def _stem(task: Task) -> str:
+def _stem(task: Task, worker: int) -> str:
     """One stage a (job, step, worker): a worker appends to its own, and a transaction attaches few."""
-    identity = multiprocessing.current_process()._identity
-    return f"{task.stem}-s{task.slice.step}-w{(identity[-1] if identity else 0) % 8}"
+    return f"{task.stem}-s{task.slice.step}-w{worker % STAGES}"
 
 
 def _kept(numbers: Any, kept: Any) -> Any:
