@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection, resource_tracker
 from pathlib import Path
@@ -152,14 +152,14 @@ class Crew:
         ready = connection.wait([host.pipe, host.process.sentinel, *others], timeout)
         events: list[Event] = []
         if host.pipe in ready or host.process.sentinel in ready:
-            events = [event for message in host.drain() for event in self._event(message)]
+            events = [event for message in host.drain() for event in self._event(host, message)]
             if host.ended:
                 events += self._bury(host)
         if self._host is not None:
             events += self._overdue(self._host)
         return events, [other for other in others if other in ready]
 
-    def _event(self, message: object) -> list[Event]:
+    def _event(self, host: _Host, message: object) -> list[Event]:
         if not isinstance(message, (Result, JobSliced)):
             return []
         job = self._jobs.get(message.job_id)
@@ -171,9 +171,8 @@ class Crew:
             return [(job, message)]
         # Of a job that was cancelled, or given up for a new one: what it took is given back.
         discard(message)
-        if message.profiles is None:
-            self.held += (cost := min(message.slice.length, self.budget))
-            self.give(cost)
+        self.held += (cost := pool.permit_cost(host.given[message.job_id], message.slice, self.budget))
+        self.give(cost)
         return []
 
     def _start_host(self, workers: int) -> None:
@@ -226,7 +225,7 @@ class Crew:
             how = exit_words(died.exitcode)
             self._tell("warning" if not host.killed_by_us else "info", f"a worker (pid {died.pid}) ended: {how}")
         elif not host.killed_by_us:
-            self._tell("warning", f"the pool host (pid {host.process.pid}) ended: {exit_words(host.exitcode)}")
+            self._tell("warning", f"the pool host (pid {host.pid}) ended: {exit_words(host.exitcode)}")
         if self._fruitless > RESTARTS:
             failure = Failure(code=Reason.INTERNAL, message="the pool ended again and again without doing anything.")
             lost = [Lost(job=job, failure=failure) for job in self._jobs.values()]
@@ -248,6 +247,7 @@ class Crew:
                         hint="The next run tries it once more, by itself.",
                     )
                     events.append(Lost(job=job, failure=failure, deaths=deaths))
+                    self._fruitless = 0  # one file fewer to do: that is something, too
                     continue
             again = self.resubmit(job)
             if again is None:
@@ -269,7 +269,7 @@ class Crew:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             parts = self.split(job) if job.bundle else []
-            del self._jobs[job_id]
+            self._jobs.pop(job_id, None)
             if parts:
                 for part in parts:
                     self._jobs[part.job_id] = part
@@ -291,9 +291,11 @@ class _Host:
         context: Any = multiprocessing.get_context(settings.start_method)
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=pool.host, args=(theirs, settings), name="ingest-pool-host", daemon=False)
-        self.process.start()
+        with sheltered():
+            self.process.start()
         theirs.close()
-        self.given: set[int] = set()
+        self.pid: int = self.process.pid
+        self.given: dict[int, Job] = {}
         self.received = 0
         self.starving: pool.Starving | None = None
         self.died: pool.Died | None = None
@@ -308,7 +310,7 @@ class _Host:
 
     def send(self, message: object) -> None:
         if isinstance(message, Job):
-            self.given.add(message.job_id)
+            self.given[message.job_id] = message
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.pipe.send(message)  # a host that is gone is found by its sentinel
 
@@ -356,11 +358,10 @@ class _Host:
     def kill(self) -> None:
         """End the whole group, and remove what a killed process cannot."""
         self.drain()
-        pid = self.process.pid
         # The group exists once the host has made it; before that, it is the process alone.
         for end in (os.killpg, os.kill):
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                end(pid, signal.SIGKILL)
+                end(self.pid, signal.SIGKILL)
         self.process.join()
         self.exitcode = self.process.exitcode
         self.drain()
@@ -384,6 +385,20 @@ def quiet_resource_tracker() -> None:
     finally:
         os.dup2(saved, 2)
         os.close(saved)
+
+
+@contextlib.contextmanager
+def sheltered() -> Iterator[None]:
+    """Start processes in here: a Ctrl-C or SIGTERM that reaches all of us ends none of them before it can ignore it.
+
+    What is blocked here is blocked in them, and in multiprocessing's fork server, which a SIGTERM would end (and
+    with it all knowledge of its children's ends). A signal that comes meanwhile is delivered when we leave.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, pool.STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def exit_words(code: int | None) -> str:

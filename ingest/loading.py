@@ -63,7 +63,8 @@ class Load:
     reset: bool = False  #: its old rows are still to be deleted
     position: int = 0  #: end of the last step that was put together
     prefix: str | None = None  #: hash of the decoded bytes up to there
-    broken: bool = False  #: a broken quote came before `position`
+    broken: bool = False  #: a broken quote came before what is read next
+    broken_at: bool = False  #: and before `position`
     results: dict[int, Result] = field(default_factory=dict)
     next: int = 0
     sliced: JobSliced | None = None
@@ -74,6 +75,7 @@ class Load:
     rejected: int = 0  #: of the whole file so far
     rejected_at: int = 0
     rejects: list[RejectsRef] = field(default_factory=list)  #: all of this attempt, for a refusal
+    rejects_at: int = 0  #: how many of them are of records before `position`
     texts: int = 0
     doom: Failure | None = None
     ended: bool = False
@@ -398,6 +400,7 @@ class Loading:
         load.committed = load.position = step.end
         load.prefix = step.prefix
         load.records_at, load.rejected_at = load.records, load.rejected
+        load.rejects_at, load.broken_at = len(load.rejects), load.broken
         load.ended = done
         self._writing.order(order)
 
@@ -445,7 +448,7 @@ class Loading:
             log.debug("order %d failed\n%s", order.order, answer.failure.trace)
             raise LedgerError(answer.failure.message, hint=answer.failure.hint)
         if isinstance(order, Apply):
-            for path in {batch.staged.path for batch in step.batches} | {ref.path for ref in step.rejects}:
+            for path in {batch.staged.path for batch in step.batches}:
                 if isinstance(answer, Done):
                     spool.remove(path)
             self._crew.give(step.held)
@@ -516,6 +519,8 @@ class Loading:
         self._loads.pop(load.job.job_id, None)
         self._unfinished.pop(id(load), None)
         self._files_done += len(load.works)
+        for ref in load.rejects:  # not before: a refusal tells those of committed steps again
+            spool.remove(ref.path)
 
     # refusals ----------------------------------------------------------------------------------------------
 
@@ -544,8 +549,9 @@ class Loading:
         for order in taken:
             _, step = self._orders.pop(order.order)
             self._crew.give(step.held)
+            for path in {batch.staged.path for batch in step.batches}:
+                spool.remove(path)
         work, row = load.works[0], load.rows[0]
-        begun = load.inserted or load.committed != row.committed_bytes
         loaded = work.row is not None and work.row.state is FileState.LOADED and work.reset
         number = self._writing.number()
         self._orders[number] = (load, _Step())
@@ -560,7 +566,8 @@ class Loading:
                 error=load.doom.message,
                 rejects=tuple(load.rejects),
                 deaths=deaths,
-                before=work.row if loaded and not begun else None,
+                before=work.row if loaded else None,
+                version=row.version,
             )
         )
 
@@ -568,8 +575,6 @@ class Loading:
         assert load.doom is not None
         if isinstance(answer, Failed):
             raise LedgerError(answer.failure.message, hint=answer.failure.hint)
-        for ref in load.rejects:
-            spool.remove(ref.path)
         self._finished(load)
         work = load.works[0]
         self._bytes_done += work.source.size
@@ -640,8 +645,9 @@ class Loading:
         self._drop_step(load)
         load.read -= load.records - load.records_at
         load.records, load.rejected = load.records_at, load.rejected_at
-        load.rejects = [] if load.rejected == 0 else load.rejects
+        del load.rejects[load.rejects_at :]
         load.texts = min(load.texts, load.rejected)
+        load.broken = load.broken_at
         load.next, load.sliced = 0, None
         self._loads.pop(load.job.job_id, None)
         self._jobs += 1

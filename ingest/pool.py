@@ -31,6 +31,8 @@ from ingest.errors import SourceError
 from ingest.jobs import PREVIEW, STAGE, Failure, Job, JobSliced, Result, Task
 from ingest.model import Reason, Slice
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 _exit_code = threading.Lock()
 
 
@@ -124,12 +126,17 @@ def journal_path(folder: str) -> Path:
     return Path(folder) / "journal"
 
 
+def ignore_stop_signals() -> None:
+    """Ctrl-C in a terminal and a service manager's SIGTERM reach every process: what to do is for main to say."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # main started us with them blocked
+
+
 def host(pipe: Connection, settings: HostSettings) -> None:
     """The main function of the host process. Does not return."""
     os.setsid()
-    # The terminal's Ctrl-C and a service manager's SIGTERM reach every process: what to do is for main to say.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ignore_stop_signals()
     try:
         _Host(pipe, settings).run()
     except (BrokenPipeError, EOFError, ConnectionResetError):
@@ -325,8 +332,7 @@ _journal: collections.deque[int] = collections.deque(maxlen=1)
 
 
 def _start_worker(journal: str) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ignore_stop_signals()
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()

@@ -194,6 +194,18 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Touched:
+    """A file with the content that the ledger knows, and another fingerprint."""
+
+    file_id: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    scanned_ns: int
+    sha256: str | None = None  #: None keeps what is known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
     """What a run adds up to: files by how they ended, records by where they ended, bytes of the decoded streams."""
 

@@ -41,13 +41,14 @@ from ingest.model import (
     Reason,
     RunReport,
     RunState,
+    Source,
     StopRequest,
     TableName,
     TablePlan,
     TableShape,
 )
 from ingest.planning import Planned, Work
-from ingest.rows import FileRow, NewFile, Totals
+from ingest.rows import FileRow, NewFile, Totals, Touched
 from ingest.schema import Group, TableSchema
 from ingest.settings import Settings, database_url, workers_default
 from ingest.targets import target_for
@@ -603,29 +604,8 @@ class _Run:
         """The attempt, written ahead of it; and what the plan found out about the other files."""
         with self._target.begin() as connection:
             for row, source, key, sha256 in planned.moved:
-                ledger.rename(
-                    connection,
-                    row.file_id,
-                    path=source.path,
-                    path_key=key,
-                    size=source.size,
-                    mtime_ns=source.mtime_ns,
-                    ctime_ns=source.ctime_ns,
-                    scanned_ns=source.scanned_ns,
-                    sha256=sha256,
-                )
-            for row, source, sha256 in planned.touched:
-                ledger.touch(
-                    connection,
-                    row.file_id,
-                    size=source.size,
-                    mtime_ns=source.mtime_ns,
-                    ctime_ns=source.ctime_ns,
-                    scanned_ns=source.scanned_ns,
-                    sha256=sha256 or None,
-                )
-                if row.error_code:
-                    ledger.note(connection, row.file_id, code=None, error=None)
+                ledger.rename(connection, path=source.path, path_key=key, touched=_touched(row, source, sha256))
+            ledger.touch(connection, [_touched(*one) for one in planned.touched])
             for row, code, sentence in planned.notes:
                 ledger.note(connection, row.file_id, code=code, error=sentence)
             self._record_refused(connection, run_id, planned)
@@ -764,6 +744,17 @@ def _unfinished(work: Work) -> FileOutcome:
 
 def _typed_layout(layout: Layout, one: Group, transform: str | None) -> Layout:
     return replace(layout, columns=one.source_types, transform=transform)
+
+
+def _touched(row: FileRow, source: Source, sha256: str | None) -> Touched:
+    return Touched(
+        file_id=row.file_id,
+        size=source.size,
+        mtime_ns=source.mtime_ns,
+        ctime_ns=source.ctime_ns,
+        scanned_ns=source.scanned_ns,
+        sha256=sha256 or None,
+    )
 
 
 def _table_of(row: FileRow) -> TableName:

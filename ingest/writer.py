@@ -13,7 +13,9 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import os
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -25,7 +27,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from ingest import ledger
+from ingest import ledger, pool
 from ingest.errors import FenceError, IngestError
 from ingest.failpoints import failpoint
 from ingest.jobs import Failure
@@ -75,7 +77,8 @@ class Settle:
     error: str
     rejects: tuple[RejectsRef, ...] = ()
     deaths: int | None = None
-    before: FileRow | None = None  #: a reload that never began: the old content stays loaded
+    version: int = 0  #: of the file's row when this run began with it
+    before: FileRow | None = None  #: of a reload: the old content stays loaded if nothing of the new was committed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,21 +120,15 @@ class Again:
 
 def writer(pipe: Pipe, lock: Any, url: str, bulk: bool, run_id: int) -> None:
     """The main function of the writer process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    target = target_for(url, bulk=bulk)
-    hand = _Writer(target, run_id)
+    pool.ignore_stop_signals()
     parent = multiprocessing.parent_process()
     assert parent is not None
+    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    target = target_for(url, bulk=bulk)
+    hand = _Writer(target, run_id)
     try:
-        while True:
-            # Main's end of the pipe may live on in a process that it started: its own end is what counts.
-            if pipe not in mp_connection.wait([pipe, parent.sentinel]):
-                return
-            message = pipe.recv()
-            if message is None:
-                return
-            with _locked(lock, parent.sentinel):
+        while (message := pipe.recv()) is not None:
+            with _locked(lock):
                 answer = hand.do(message)
             pipe.send(answer)
     except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -140,15 +137,20 @@ def writer(pipe: Pipe, lock: Any, url: str, bulk: bool, run_id: int) -> None:
         target.close()
 
 
+def _end_with(sentinel: int) -> None:
+    """End this process when main has ended, at once: it may be waiting for a lock on the database for a minute.
+
+    The open transaction is rolled back by whoever opens the database next.
+    """
+    mp_connection.wait([sentinel])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @contextlib.contextmanager
-def _locked(lock: Any, parent: Any) -> Iterator[None]:
+def _locked(lock: Any) -> Iterator[None]:
     """The lock, unless its holder was killed: a killed holder never gives it back, so no wait is without end."""
-    deadline = time.monotonic() + LOCK_SECONDS
-    while not lock.acquire(timeout=0.5):
-        if mp_connection.wait([parent], timeout=0):
-            raise EOFError
-        if time.monotonic() > deadline:
-            raise RuntimeError("the writer's lock was not given back")
+    if not lock.acquire(timeout=LOCK_SECONDS):
+        raise RuntimeError("the writer's lock was not given back")
     try:
         yield
     finally:
@@ -201,8 +203,7 @@ class _Writer:
             if isinstance(order, Settle):
                 row = ledger.file(connection, order.file_id)
                 # A first transaction that only says UNDOING is gone on with, not landed.
-                end = order.before.state if order.before is not None else order.state
-                return row is not None and row.state == end
+                return row is not None and row.state not in (FileState.STARTED, FileState.UNDOING)
             run = ledger.run(connection, self._run_id)
             return run is not None and run.state == order.state
 
@@ -237,7 +238,7 @@ class _Writer:
         with self._target.begin() as connection:
             ledger.check_run(connection, self._run_id)
             row = _row(connection, order.file_id)
-            if order.before is not None and row.state is FileState.STARTED:
+            if order.before is not None and row.state is FileState.STARTED and row.version == order.version:
                 ledger.withdraw(
                     connection,
                     self._run_id,

@@ -6,18 +6,23 @@ import collections
 import contextlib
 import logging
 import multiprocessing
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ingest import writer
-from ingest.crew import exit_words, quiet_resource_tracker
+from ingest.crew import exit_words, quiet_resource_tracker, sheltered
 from ingest.errors import LedgerError
 from ingest.writer import Again, Apply, Done, Failed, Finish, Settle
 
 log = logging.getLogger("ingest")
 
 Order = Apply | Settle | Finish
+
+UNKNOWN_EXIT = 255
+"""What multiprocessing says of every process of a fork server that died; they themselves may be alive."""
 
 DEATHS = 3
 """Writers that may die one after the other at the same order before the run gives up."""
@@ -61,7 +66,8 @@ class Writing:
             name="ingest-writer",
             daemon=True,
         )
-        process.start()
+        with sheltered():
+            process.start()
         theirs.close()
         self._life = _Life(process=process, pipe=pipe, lock=lock)
 
@@ -144,6 +150,9 @@ class Writing:
     def _bury(self, life: _Life) -> None:
         """The writer died: its transaction is gone or was committed; the next one asks the ledger which."""
         life.process.join()
+        if life.process.exitcode == UNKNOWN_EXIT:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(life.process.pid, signal.SIGKILL)
         self._tell("warning", f"the writer (pid {life.process.pid}) ended: {exit_words(life.process.exitcode)}")
         life.pipe.close()
         life.process.close()

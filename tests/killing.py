@@ -21,7 +21,7 @@ SECONDS = 30.0
 """A wait that lasts longer has failed: everything waited for here takes a second or two."""
 
 
-def wait_for(look: Callable[[], T | None], what: str, seconds: float = SECONDS) -> T:
+def wait_for(look: Callable[[], T | None], what: str, seconds: float = SECONDS, pause: float = 0.005) -> T:
     """What `look` returns as soon as it is true."""
     deadline = time.monotonic() + seconds
     while True:
@@ -29,7 +29,7 @@ def wait_for(look: Callable[[], T | None], what: str, seconds: float = SECONDS) 
         if found:
             return found
         assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
-        time.sleep(0.005)
+        time.sleep(pause)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +79,12 @@ def _is_helper(process: psutil.Process) -> bool:
     return "forkserver" in line and parent is not None and line != " ".join(parent.cmdline())
 
 
+def is_fork_server_of(pid: int, main: int) -> bool:
+    """Whether this is the fork server that `main` started."""
+    process = psutil.Process(pid)
+    return process.ppid() == main and "forkserver" in " ".join(process.cmdline())
+
+
 def kill(*pids: int) -> None:
     """`kill -9`; who is gone already is fine."""
     for pid in pids:
@@ -109,21 +115,25 @@ def _alive(pid: int) -> bool:
 def held_midway(db: Path, run: subprocess.Popen[str]) -> Iterator[Processes]:
     """The run, part of it committed and unable to commit more inside the block: the database is locked against it."""
     wait_for(lambda: db.exists() or run.poll() is not None, "the database")
-    connection = sqlite3.connect(db, timeout=SECONDS, isolation_level=None)
+    # Without patience of its own: SQLite's waits ever longer between two attempts, and may miss the middle.
+    connection = sqlite3.connect(db, timeout=0, isolation_level=None)
 
     def held() -> bool:
-        connection.execute("BEGIN IMMEDIATE")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
         with contextlib.suppress(sqlite3.OperationalError):
             query = "SELECT sum(committed_bytes > 0), sum(state <> 'loaded') FROM ingest_file"
             committed, left = connection.execute(query).fetchone()
             if committed and left:
                 return True
-            assert left != 0 or committed is None, "the run was too quick for this test"
-        connection.execute("COMMIT")
+            assert left != 0, "the run was too quick for this test"
+        connection.execute("ROLLBACK")
         return False
 
     try:
-        wait_for(held, "a part of the files to be committed")
+        wait_for(held, "a part of the files to be committed", pause=0.0003)
         yield wait_for(lambda: processes(run.pid), "all processes of the run")
     finally:
         connection.close()
@@ -140,9 +150,13 @@ def finish(run: subprocess.Popen[str], seconds: float = SECONDS) -> tuple[int, s
     return run.returncode, out, err
 
 
-def semaphores() -> set[str]:
-    """Named semaphores of this machine."""
-    return {name for name in os.listdir("/dev/shm") if name.startswith("sem.")}
+def orphans() -> set[str]:
+    """Named semaphores of this machine that no living process has open."""
+    names = {name for name in os.listdir("/dev/shm") if name.startswith("sem.mp-")}
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):
+            names -= {line.rpartition("/")[2].strip() for line in maps.read_text().splitlines() if "/sem.mp-" in line}
+    return {name for name in names if os.path.exists(f"/dev/shm/{name}")}
 
 
 def spools(folder: Path) -> list[str]:

@@ -20,7 +20,7 @@ LONGEST = 500
 #: is a danger to be kept in few places, or seconds of start-up; `click` is not there at all beside recent typers.
 IMPORTERS = {
     "sqlalchemy": {"writer", "ledger", "tables", "targets"},
-    "multiprocessing": {"run", "crew", "pool", "writer"},
+    "multiprocessing": {"crew", "pool", "writer", "writing"},
     "alembic": {"ledger"},
     "pandas": {"worker"},
     "typer": {"cli"},

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from ingest import ledger
 from ingest.errors import FenceError, LedgerError
 from ingest.model import FileState, RunState
-from ingest.rows import FileRow, TableState, Totals
+from ingest.rows import FileRow, TableState, Totals, Touched
 from ingest.tables import ingest_run
 
 
@@ -106,7 +106,8 @@ def test_a_touched_file_keeps_its_state_and_the_hash_that_is_known(engine: Engin
     (row,) = register(engine, run_id)
     advance(engine, run_id, move(row, 100, done=True))
     with engine.begin() as connection:
-        ledger.touch(connection, row.file_id, size=100, mtime_ns=11, ctime_ns=12, scanned_ns=13, sha256=None)
+        touched = Touched(file_id=row.file_id, size=100, mtime_ns=11, ctime_ns=12, scanned_ns=13)
+        ledger.touch(connection, [touched])
     found = read(engine, row.file_id)
     assert (found.state, found.mtime_ns, found.ctime_ns, found.scanned_ns) == (FileState.LOADED, 11, 12, 13)
     assert (found.sha256, counts(found)) == ("aa", (100, 10, 7, 2, 1))
@@ -115,17 +116,8 @@ def test_a_touched_file_keeps_its_state_and_the_hash_that_is_known(engine: Engin
 def rename(engine: Engine, row: FileRow, number: int) -> None:
     entry = new_file(number)
     with engine.begin() as connection:
-        ledger.rename(
-            connection,
-            row.file_id,
-            path=entry.path,
-            path_key=entry.path_key,
-            size=1,
-            mtime_ns=2,
-            ctime_ns=3,
-            scanned_ns=4,
-            sha256="dd",
-        )
+        touched = Touched(file_id=row.file_id, size=1, mtime_ns=2, ctime_ns=3, scanned_ns=4, sha256="dd")
+        ledger.rename(connection, path=entry.path, path_key=entry.path_key, touched=touched)
 
 
 def test_a_moved_file_takes_the_place_of_an_attempt_that_left_nothing(engine: Engine, run_id: int) -> None:

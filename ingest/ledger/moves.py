@@ -29,7 +29,7 @@ from sqlalchemy import (
 from ingest.errors import FenceError, LedgerError
 from ingest.ledger.questions import portions
 from ingest.model import FileState, Reject, RunState
-from ingest.rows import FileRow, Move, NewFile, TableState, Totals, path_stored, storable
+from ingest.rows import FileRow, Move, NewFile, TableState, Totals, Touched, path_stored, storable
 from ingest.tables import ingest_file, ingest_reject, ingest_run, ingest_table
 
 _UNFINISHED = (FileState.STARTED.value, FileState.UNDOING.value)
@@ -291,63 +291,40 @@ def note(connection: Connection, file_id: int, *, code: str | None, error: str |
     connection.execute(update(ingest_file).where(ingest_file.c.file_id == file_id).values(values))
 
 
-def touch(
-    connection: Connection,
-    file_id: int,
-    *,
-    size: int,
-    mtime_ns: int,
-    ctime_ns: int,
-    scanned_ns: int,
-    sha256: str | None,
-) -> None:
-    """The same content under a new fingerprint; `sha256` None keeps what is known."""
-    c = ingest_file.c
-    connection.execute(
-        update(ingest_file)
-        .where(c.file_id == file_id)
-        .values(
-            size=size,
-            mtime_ns=mtime_ns,
-            ctime_ns=ctime_ns,
-            scanned_ns=scanned_ns,
-            sha256=func.coalesce(bindparam("b_sha256", sha256, type_=String), c.sha256),
-            version=c.version + 1,
-        )
+_TOUCH = (
+    update(ingest_file)
+    .where(ingest_file.c.file_id == bindparam("b_file_id"))
+    .values(
+        size=bindparam("b_size"),
+        mtime_ns=bindparam("b_mtime_ns"),
+        ctime_ns=bindparam("b_ctime_ns"),
+        scanned_ns=bindparam("b_scanned_ns"),
+        sha256=func.coalesce(bindparam("b_sha256", type_=String), ingest_file.c.sha256),
+        error_code=None,
+        error=None,
+        version=ingest_file.c.version + 1,
     )
+)
 
 
-def rename(
-    connection: Connection,
-    file_id: int,
-    *,
-    path: str,
-    path_key: str,
-    size: int,
-    mtime_ns: int,
-    ctime_ns: int,
-    scanned_ns: int,
-    sha256: str | None,
-) -> None:
+def touch(connection: Connection, touched: Sequence[Touched]) -> None:
+    """The same content under a new fingerprint; what was said of an earlier refusal no longer holds."""
+    if touched:
+        connection.execute(_TOUCH, [{f"b_{name}": value for name, value in asdict(one).items()} for one in touched])
+
+
+def rename(connection: Connection, *, path: str, path_key: str, touched: Touched) -> None:
     """The file was moved: the same content under another path.
 
     A row that an earlier attempt left under that path without committing anything makes way.
     """
-    c = ingest_file.c
+    c, file_id = ingest_file.c, touched.file_id
     idle = [FileState.STARTED.value, FileState.REFUSED.value, FileState.FAILED.value]
     query = select(c.file_id).where(c.path_key == path_key, c.file_id != file_id)
     forget(connection, list(connection.execute(query.where(c.state.in_(idle), c.committed_bytes == 0)).scalars()))
     values = {"path": path_stored(path), "path_key": path_key}
     connection.execute(update(ingest_file).where(c.file_id == file_id).values(values))
-    touch(
-        connection,
-        file_id,
-        size=size,
-        mtime_ns=mtime_ns,
-        ctime_ns=ctime_ns,
-        scanned_ns=scanned_ns,
-        sha256=sha256,
-    )
+    touch(connection, [touched])
 
 
 def forget(connection: Connection, file_ids: Sequence[int]) -> int:
