@@ -350,7 +350,8 @@ class Console:
                 bad = any(outcome.rejected for outcome in outcomes)
                 see = self._command("ingest rejects list" if bad else "ingest status", "FILE")
                 verb = "of it" if len(outcomes) == 1 else "of them"
-                lines.append(f"{state}: {_files(len(outcomes))}, nothing {verb} is in the table; see: {see}")
+                # Not "is in the table": of a changed file, what was loaded before still is.
+                lines.append(f"{state}: {_files(len(outcomes))}, nothing {verb} was loaded by this run; see: {see}")
         if unfinished := report.count("unfinished"):
             lines.append(f"unfinished: {_files(unfinished)}")
         if report.stopped_by:
@@ -367,7 +368,9 @@ def _first_left_out(left_out: tuple[LeftOut, ...]) -> str:
     """Why nothing was found, by the first few paths that were left alone."""
     told = "; ".join(f"{left.path}: {left.sentence}" for left in left_out[:3])
     more = f"; and {len(left_out) - 3:,} more" if len(left_out) > 3 else ""
-    return f" Left alone: {told}{more}" if told else " A scan takes *.csv and *.csv.gz, or what --include names."
+    return (
+        f" Left alone: {told}{more}" if told else " A scan takes *.csv and *.tsv, also as .gz, or what --include says."
+    )
 
 
 def _doing(now: Progress) -> str:

@@ -187,7 +187,7 @@ class Loading:
             layout=layout,
             start=start,
             slice_bytes=self._settings.slice_bytes,
-            commit_bytes=self._settings.commit_bytes if lineage else None,
+            commit_bytes=self._settings.commit_bytes if lineage and not first.in_one else None,
             whole=whole,
             expect_prefix=row.prefix_sha256 if first.from_bytes else None,
             lineage=lineage,
@@ -552,7 +552,6 @@ class Loading:
             for path in {batch.staged.path for batch in step.batches}:
                 spool.remove(path)
         work, row = load.works[0], load.rows[0]
-        loaded = work.row is not None and work.row.state is FileState.LOADED and work.reset
         number = self._writing.number()
         self._orders[number] = (load, _Step())
         self._writing.order(
@@ -561,12 +560,12 @@ class Loading:
                 file_id=row.file_id,
                 table_name=str(work.table),
                 shape=load.shape,
-                state=_state_of(load.doom.code),
+                state=state_of(load.doom.code),
                 code=load.doom.code,
                 error=load.doom.message,
                 rejects=tuple(load.rejects),
                 deaths=deaths,
-                before=work.row if loaded else None,
+                before=work.row if work.in_one else None,
                 version=row.version,
             )
         )
@@ -584,7 +583,7 @@ class Loading:
                 display=work.source.display,
                 table=str(work.table),
                 action=work.action,
-                state=_state_of(load.doom.code).value,
+                state=state_of(load.doom.code).value,
                 code=load.doom.code,
                 sentence=load.doom.message,
                 hint=load.doom.hint,
@@ -751,7 +750,7 @@ def _bytes_on_disk(load: Load, order: Apply) -> int:
     return move.to_bytes - (0 if move.reset else move.from_bytes)
 
 
-def _state_of(code: Reason) -> FileState:
+def state_of(code: Reason) -> FileState:
     """REFUSED is about the file's content; FAILED about what happened to it."""
     failed = (
         Reason.QUARANTINED,

@@ -8,11 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-
-from sqlalchemy.engine import Connection
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from ingest import ledger, manifest, naming, sniff
 from ingest.errors import SourceError, TableError
@@ -20,6 +19,9 @@ from ingest.model import Action, Decision, FileState, Header, Manifest, Reason, 
 from ingest.rows import FileRow, TableRow
 from ingest.settings import Settings
 from ingest.targets.base import Target
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
 
 RACY_NS = 2_000_000_000
 """A file changed this shortly before it was looked at may have changed again within the same time stamp."""
@@ -42,6 +44,11 @@ class Work:
     reset: bool = False  #: rows of an earlier content go first
     alone: bool = False  #: it killed its workers before: by itself, and once
 
+    @property
+    def in_one(self) -> bool:
+        """Whether it is one transaction whatever its size: what it replaces stays if the new content is refused."""
+        return self.reset and self.row is not None and self.row.state is FileState.LOADED
+
 
 @dataclass(slots=True, kw_only=True)
 class TableState:
@@ -52,10 +59,17 @@ class TableState:
     row: TableRow | None
     made_by_us: bool
     lost: Reason | None = None  #: TABLE_LOST or TABLE_EMPTIED
+    empty: bool = False  #: it is not there or has no row; asked only where the ledger knows of rows
+    unusable: TableError | None = None  #: nothing can be loaded into it
 
     @property
     def key(self) -> str:
         return str(self.table)
+
+    def can_replace(self, row: FileRow) -> bool:
+        """Whether the rows of this file can be taken out, for others to take their place."""
+        there = self.shape is not None and not self.empty
+        return not row.rows_loaded or not there or (row.lineage and self.shape is not None and self.shape.lineage)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,6 +83,7 @@ class Planned:
     moved: list[tuple[FileRow, Source, str, str | None]] = field(default_factory=list)  #: with the new key
     notes: list[tuple[FileRow, Reason, str]] = field(default_factory=list)  #: loaded, but refused this time
     refused: list[tuple[Source, TableName, str, Reason, str]] = field(default_factory=list)  #: never loaded
+    lost: dict[str, tuple[Reason, str]] = field(default_factory=dict)  #: tables to be filled again
     vanished: list[str] = field(default_factory=list)
 
 
@@ -77,18 +92,19 @@ def decide(
     opened: AbstractContextManager[Connection | None],
     found: Manifest,
     settings: Settings,
+    *,
+    folders: Sequence[str] = (),
     on_pending: Callable[[], None] = lambda: None,
 ) -> Planned:
-    """The plan for what a scan found.
+    """The plan for what a scan found; `folders` are the resolved ones that it searched.
 
     `opened` gives a connection, or None where there is no database yet; it is closed before any file is read.
     `on_pending` is called when there is at least one file that the ledger alone does not settle.
     """
     planner = _Planner(target, settings)
-    named = planner.named(found.sources)
     with opened as connection:
-        planner.read(connection, named)
-    return planner.plan(found, named, on_pending)
+        named = planner.read(connection, found.sources)
+    return planner.plan(found, named, folders, on_pending)
 
 
 def table_state(target: Target, connection: Connection | None, table: TableName, row: TableRow | None) -> TableState:
@@ -108,76 +124,98 @@ class _Planner:
         self._rows: dict[str, FileRow] = {}
         self._by_hash: dict[tuple[str, str], list[FileRow]] = {}
         self._orphans: list[FileRow] = []  # loaded in part, and no longer where they were
+        self._replaced: set[int] = set()  # file_ids whose content in the table gives way to another in this run
+        self._first: dict[tuple[str, str], Source] = {}  # by table and content: the file that is loaded in this run
         self._sniffer = sniff.Sniffer()
 
-    def read(self, connection: Connection | None, named: list[tuple[Source, TableName]]) -> None:
-        """All that the database is asked."""
+    def read(self, connection: Connection | None, sources: Sequence[Source]) -> list[tuple[Source, TableName]]:
+        """All that the database is asked; each source with its table."""
         known: dict[str, TableRow] = {}
         rows: list[FileRow] = []
         if connection is not None and ledger.version(connection) is not None:
             known, rows = ledger.tables(connection), ledger.files(connection)
-        tables = {str(table): table for _, table in named}
-        for name in sorted(tables, key=str.casefold):
-            self._out.tables[name] = self._table(connection, tables[name], known.get(name), rows)
-        rows = [row for row in rows if row.table_name in tables]
-        self._rows = {row.path_key: row for row in rows}
-        self._orphans = [
-            row
-            for row in rows
-            if row.state is FileState.STARTED and row.committed_bytes and not os.path.lexists(row.path)
-        ]
+        named = self._named(sources, {*known, *(row.table_name for row in rows)})
+        spelled: dict[str, TableName] = {}
+        for table in sorted({str(table): table for _, table in named}.values(), key=str):
+            state = self._table(connection, table, known.get(str(table)), rows)
+            self._out.tables[state.key] = state
+            spelled[str(table)] = state.table
         for row in rows:
+            self._rows[row.path_key] = row = self._as_it_is(row)  # noqa: PLW2901
             if row.sha256 is not None:
                 self._by_hash.setdefault((row.table_name, row.sha256), []).append(row)
+            if row.state is FileState.STARTED and row.committed_bytes and not os.path.lexists(row.path):
+                self._orphans.append(row)
+        return [(source, spelled[str(table)]) for source, table in named]
 
-    def plan(self, found: Manifest, named: list[tuple[Source, TableName]], on_pending: Callable[[], None]) -> Planned:
-        """Decide for every source."""
-        pending = self._quick(named)
-        if pending:
-            on_pending()
-            self._slow(pending)
-        paths = {source.path for source in found.sources}
-        moved_away = {row.path for row, *_ in self._out.moved}
-        self._out.vanished = sorted(
-            row.path
-            for row in self._rows.values()
-            if row.state is FileState.LOADED
-            and row.path not in paths
-            and row.path not in moved_away
-            and not os.path.lexists(row.path)
-        )
-        order = {source.path: number for number, source in enumerate(found.sources)}
-        self._out.work.sort(key=lambda work: order[work.source.path])
-        self._out.decisions.sort(key=lambda decision: order[decision.source.path])
-        return self._out
-
-    def named(self, sources: Sequence[Source]) -> list[tuple[Source, TableName]]:
-        """Each source with its table; names that differ only by case are one table."""
+    def _named(self, sources: Sequence[Source], known: Collection[str]) -> list[tuple[Source, TableName]]:
+        """Each source with its table; names that differ only by case are one table, spelled as the ledger has it."""
         named: list[tuple[Source, TableName]] = []
-        spelled: dict[str, TableName] = {}
+        spelled = {name.casefold(): name for name in known}
         for source in sources:
             try:
                 table = naming.table_name(source, self._settings.table)
             except SourceError as error:
                 self._no(source, TableName(name="?"), Reason(error.code), error.message, error.hint)
                 continue
-            named.append((source, spelled.setdefault(str(table).casefold(), table)))
+            name = spelled.setdefault(str(table).casefold(), str(table))
+            if name != str(table):
+                schema, name = name.split(".", 1) if table.schema else (None, name)
+                table = TableName(name=name, schema=schema)
+            named.append((source, table))
         return named
 
     def _table(
         self, connection: Connection | None, table: TableName, row: TableRow | None, rows: list[FileRow]
     ) -> TableState:
-        state = table_state(self._target, connection, table, row)
-        filled = sum(r.rows_loaded for r in rows if r.table_name == str(table))
-        if not filled:
+        try:
+            state = table_state(self._target, connection, table, row)
+        except TableError as error:
+            return TableState(table=table, shape=None, row=row, made_by_us=False, unusable=error)
+        if not any(r.rows_loaded for r in rows if r.table_name == state.key):
             return state
+        state.empty = connection is None or state.shape is None or not self._target.has_rows(connection, state.table)
         if state.shape is None or (row is not None and row.made_by_us and not state.made_by_us):
             state.lost = Reason.TABLE_LOST
-        elif connection is not None and not self._target.has_rows(connection, state.table):
+        elif state.empty:
             state.lost = Reason.TABLE_EMPTIED
         elif row is not None and not row.made_by_us and not _columns_of(row) <= {c.name for c in state.shape.columns}:
             state.lost = Reason.TABLE_LOST
+        if state.lost and state.empty and self._settings.on_lost == "reload":
+            self._out.lost[state.key] = state.lost, _lost_sentence(state)
         return state
+
+    def _as_it_is(self, row: FileRow) -> FileRow:
+        """The row, or, of a table that is to be filled again, what the run will make of it first."""
+        if row.table_name not in self._out.lost or not row.rows_loaded:
+            return row
+        code, sentence = self._out.lost[row.table_name]
+        return replace(row, state=FileState.REFUSED, error_code=code, error=sentence, committed_bytes=0, rows_loaded=0)
+
+    def plan(
+        self,
+        found: Manifest,
+        named: list[tuple[Source, TableName]],
+        folders: Sequence[str],
+        on_pending: Callable[[], None],
+    ) -> Planned:
+        """Decide for every source."""
+        pending = self._quick(named)
+        if pending:
+            on_pending()
+            self._slow(pending)
+        self._out.vanished = self._vanished(found, folders)
+        order = {source.path: number for number, source in enumerate(found.sources)}
+        self._out.work.sort(key=lambda work: order[work.source.path])
+        self._out.decisions.sort(key=lambda decision: order[decision.source.path])
+        return self._out
+
+    def _vanished(self, found: Manifest, folders: Sequence[str]) -> list[str]:
+        """What was loaded out of these folders once, and is no longer there."""
+        known = {source.path for source in found.sources} | {row.path for row, *_ in self._out.moved}
+        below = tuple(os.path.join(folder, "") for folder in folders)
+        rows = (row for row in self._rows.values() if row.state is FileState.LOADED and row.path.startswith(below))
+        return sorted({row.path for row in rows if row.path not in known and not os.path.lexists(row.path)})
 
     # decisions ---------------------------------------------------------------------------------------------
 
@@ -196,16 +234,23 @@ class _Planner:
                 sentence="it is new",
                 row=row,
             )
-            lost = self._out.tables[str(table)].lost
-            if row is not None and row.rows_loaded and lost and self._settings.on_lost != "ignore":
-                self._lost(work, lost)
-            elif row is not None and row.state is FileState.LOADED and self._unchanged(source, row):
+            state = self._out.tables[str(table)]
+            unchanged = row is not None and row.state is FileState.LOADED and self._unchanged(source, row)
+            if state.unusable is not None:
+                self._refuse(work, Reason(state.unusable.code), state.unusable.message, state.unusable.hint)
+            elif state.lost and self._stands(state) and not (unchanged and row is not None and not row.rows_loaded):
+                self._lost(work, state, state.lost)
+            elif row is not None and unchanged:
                 self._skip(source, table, Reason.LOADED, "it is loaded already")
                 if row.error_code:
                     self._out.touched.append((row, source, row.sha256 or ""))
             else:
                 pending.append(work)
         return pending
+
+    def _stands(self, state: TableState) -> bool:
+        """Whether the loss of a table is still to be told: it is not to be ignored, and cannot be made good."""
+        return self._settings.on_lost != "ignore" and state.key not in self._out.lost
 
     def _unchanged(self, source: Source, row: FileRow) -> bool:
         return (
@@ -215,29 +260,35 @@ class _Planner:
         )
 
     def _slow(self, pending: list[Work]) -> None:
-        """Decide what the content has to decide."""
+        """Decide what the content has to decide; first of what is loaded, for new files may be compared with it."""
         pending = self._hash([work for work in pending if self._sniff(work)])
-        originals: dict[tuple[str, str], Source] = {}
+        changed: list[tuple[Work, FileRow]] = []
+        new: list[Work] = []
         for work in pending:
             row = work.row
-            if row is not None and row.state is FileState.LOADED:
-                self._loaded_before(work, row)
-            elif row is not None and row.committed_bytes > 0:
+            if row is None or not (row.state is FileState.LOADED or row.committed_bytes):
+                new.append(work)
+            elif row.state is not FileState.LOADED:
                 self._part_loaded(work, row)
+            elif work.sha256 == row.sha256:
+                self._skip(work.source, work.table, Reason.SAME_CONTENT, "it is loaded already, with the same content")
+                self._out.touched.append((row, work.source, work.sha256 or ""))
             else:
-                self._new(work, originals)
+                changed.append((work, row))
+        if self._settings.on_change == "reload":
+            tables = self._out.tables
+            self._replaced = {row.file_id for w, row in changed if tables[str(w.table)].can_replace(row)}
+        for work, row in changed:
+            self._changed(work, row)
+        for work in new:
+            self._new(work)
 
     def _sniff(self, work: Work) -> bool:
         """Read the head of a file. Whether it can be gone on with."""
-        row = work.row
         try:
             work.header = self._sniffer.header(work.source)
         except SourceError as error:
-            if row is not None and row.state is FileState.LOADED:
-                # What it was is loaded; what it became cannot be read. Same content was unreadable before, too.
-                self._changed(work, row, error.message)
-            else:
-                self._refuse(work, Reason(error.code), error.message, error.hint)
+            self._refuse(work, Reason(error.code), error.message, error.hint)
             return False
         return True
 
@@ -268,62 +319,37 @@ class _Planner:
                 work.sha256 = found
         return [work for work in pending if id(work) not in unreadable]
 
-    def _loaded_before(self, work: Work, row: FileRow) -> None:
-        if work.sha256 == row.sha256:
-            self._skip(work.source, work.table, Reason.SAME_CONTENT, "it is loaded already, with the same content")
-            self._out.touched.append((row, work.source, work.sha256 or ""))
-        else:
-            self._changed(work, row, "its content is not what was loaded")
-
-    def _changed(self, work: Work, row: FileRow, why: str) -> None:
-        choice = self._settings.on_change
-        state = self._out.tables[str(work.table)]
-        if choice == "skip":
+    def _changed(self, work: Work, row: FileRow) -> None:
+        why = "its content is not what was loaded"
+        if self._settings.on_change == "skip":
             self._skip(work.source, work.table, Reason.CHANGED, f"{why}; --on-change skip leaves it so")
-        elif choice == "reload" and work.header is not None:
-            if row.rows_loaded and not (row.lineage and state.shape is not None and state.shape.lineage):
-                self._no(
-                    work.source,
-                    work.table,
-                    Reason.NO_LINEAGE,
-                    f"{why}, and its old rows in {work.table} cannot be told from others",
-                    "Only tables that ingest made with --lineage file know which file a row came from.",
-                )
-                self._out.notes.append((row, Reason.NO_LINEAGE, why))
-                return
+        elif self._settings.on_change == "refuse":
+            self._refuse(
+                work,
+                Reason.CHANGED,
+                f"{why}; what was loaded is still there",
+                "Give --on-change reload to replace its rows, or --on-change skip to leave them.",
+            )
+        elif not self._out.tables[str(work.table)].can_replace(row):
+            self._refuse(
+                work,
+                Reason.NO_LINEAGE,
+                f"{why}, and its old rows in {work.table} cannot be told from others",
+                "Only tables that ingest made with --lineage file know which file a row came from.",
+            )
+        elif self._original(work):
             work.action, work.code, work.reset = Action.RELOAD, Reason.CHANGED, True
             work.sentence = f"{why}; its {row.rows_loaded} old rows are replaced"
             self._out.work.append(work)
-        else:
-            sentence = f"{why}; what was loaded is still there"
-            self._no(
-                work.source,
-                work.table,
-                Reason.CHANGED,
-                sentence,
-                "Give --on-change reload to replace its rows, or --on-change skip to leave them.",
-            )
-            self._out.notes.append((row, Reason.CHANGED, sentence))
 
-    def _lost(self, work: Work, lost: Reason) -> None:
-        row = work.row
-        assert row is not None
-        what = "is gone or was made anew" if lost is Reason.TABLE_LOST else "is empty"
-        sentence = f"the table {work.table} {what}, but the ledger says that this file is in it"
+    def _lost(self, work: Work, state: TableState, lost: Reason) -> None:
         if self._settings.on_lost == "reload":
-            if self._sniff(work):
-                work.action, work.code, work.reset = Action.RELOAD, lost, True
-                work.sentence = f"{sentence}; it is loaded again"
-                self._out.work.append(work)
-            return
-        self._no(
-            work.source,
-            work.table,
-            lost,
-            sentence,
-            "Give --on-lost reload to load its files again, or --on-lost ignore if it was emptied on purpose.",
-        )
-        self._out.notes.append((row, lost, sentence))
+            hint = "Empty the table first, or give --on-lost ignore to go on with it as it is."
+            what = "; it cannot be filled again, for it has rows that cannot be told from those of its files"
+        else:
+            hint = "Give --on-lost reload to load its files again, or --on-lost ignore if that was on purpose."
+            what = ""
+        self._refuse(work, lost, _lost_sentence(state) + what, hint)
 
     def _part_loaded(self, work: Work, row: FileRow) -> None:
         """A big file was interrupted between two steps: go on, if what was read is still what is there."""
@@ -334,44 +360,55 @@ class _Planner:
         else:
             work.action, work.code, work.reset = Action.RELOAD, Reason.CHANGED, True
             work.sentence = "it was loaded in part, and its content has changed since; it starts again"
+            if row.loaded_at is not None:
+                # A reload that was killed before its first move: all of the old content is in the table, and stays
+                # there if the new one is refused. Of the old fingerprint only the hash is still known.
+                work.sentence = "its content has changed, and a reload of it was interrupted; it starts again"
+                work.row = replace(row, state=FileState.LOADED, sha256=row.prefix_sha256, mtime_ns=0)
         self._out.work.append(work)
 
-    def _new(self, work: Work, originals: dict[tuple[str, str], Source]) -> None:
+    def _new(self, work: Work) -> None:
         row, header = work.row, work.header
         assert header is not None
         if row is not None:
             work.code, work.sentence = Reason.RETRY, f"an earlier attempt ended: {row.error or 'it was interrupted'}"
             work.alone = row.error_code == Reason.QUARANTINED
+            if row.loaded_at is not None and row.error_code in (Reason.TABLE_LOST, Reason.TABLE_EMPTIED):
+                work.action, work.code = Action.RELOAD, Reason(row.error_code)
+                work.sentence = f"{row.error}; it is loaded again"
         if not header.has_data:
             work.code, work.sentence = Reason.NO_RECORDS, "it has no records"
             self._out.work.append(work)
-            return
-        if self._moved(work):
-            return
-        place = (str(work.table), work.sha256 or "")
-        original = originals.get(place) if work.sha256 else None
-        loaded = self._by_hash.get(place, []) if work.sha256 else []
-        same = next((r.path for r in loaded if r.state is FileState.LOADED and r.path_key != work.path_key), None)
-        twin = same or (original.display if original else None)
-        if twin is None:
-            if work.sha256:
-                originals[place] = work.source
+        elif not self._moved(work) and self._original(work):
             self._out.work.append(work)
-            return
+
+    def _original(self, work: Work) -> bool:
+        """Whether this content is to be loaded: it is the only one of its kind, or duplicates are wanted."""
+        assert work.header is not None
+        if not work.sha256 or not work.header.has_data:
+            return True
+        place = (str(work.table), work.sha256)
+        known = (r for r in self._by_hash.get(place, ()) if r.state is FileState.LOADED)
+        twin = next((r.path for r in known if r.path_key != work.path_key and r.file_id not in self._replaced), None)
+        if twin is None:
+            first = self._first.setdefault(place, work.source)
+            if first is work.source:
+                return True
+            twin = first.display
         sentence = f"it has the same content as {twin}"
-        match self._settings.on_duplicate:
-            case "load":
-                work.code, work.sentence = Reason.DUPLICATE, f"{sentence}; --on-duplicate load takes it, too"
-                self._out.work.append(work)
-            case "skip":
-                self._skip(work.source, work.table, Reason.DUPLICATE, f"{sentence}; --on-duplicate skip")
-            case _:
-                self._refuse(
-                    work,
-                    Reason.DUPLICATE,
-                    sentence,
-                    "Give --on-duplicate skip to leave it out, or --on-duplicate load to have its rows twice.",
-                )
+        if self._settings.on_duplicate == "load":
+            work.code, work.sentence = Reason.DUPLICATE, f"{sentence}; --on-duplicate load takes it, too"
+            return True
+        if self._settings.on_duplicate == "skip":
+            self._skip(work.source, work.table, Reason.DUPLICATE, f"{sentence}; --on-duplicate skip")
+        else:
+            self._refuse(
+                work,
+                Reason.DUPLICATE,
+                sentence,
+                "Give --on-duplicate skip to leave it out, or --on-duplicate load to have its rows twice.",
+            )
+        return False
 
     def _moved(self, work: Work) -> bool:
         """Whether this is a file that the ledger knows under a path where it no longer is."""
@@ -387,7 +424,6 @@ class _Planner:
         for row in self._orphans:
             if (
                 row.table_name == str(work.table)
-                and row.size == work.source.size
                 and not self._taken(row)
                 and _prefix_holds(work.source, work.header, row)
             ):
@@ -415,9 +451,13 @@ class _Planner:
         )
 
     def _refuse(self, work: Work, code: Reason, sentence: str, hint: str) -> None:
-        """Refuse a file that is not loaded, so that `status` shows it."""
-        self._no(work.source, work.table, code, sentence, hint)
-        self._out.refused.append((work.source, work.table, work.path_key, code, sentence))
+        """Refuse a file, so that `status` shows why."""
+        _refused(self._out, work, code, sentence, hint)
+
+
+def _lost_sentence(state: TableState) -> str:
+    what = "is empty" if state.lost is Reason.TABLE_EMPTIED else "is gone or is another one now"
+    return f"the table {state.table} {what}, but the ledger says that files are in it"
 
 
 def refuse_table(planned: Planned, key: str, error: TableError) -> None:
@@ -429,6 +469,10 @@ def refuse_table(planned: Planned, key: str, error: TableError) -> None:
 def refuse_work(planned: Planned, work: Work, code: Reason, sentence: str, hint: str) -> None:
     """Turn one file's loading into a refusal, before anything of it was read."""
     planned.work.remove(work)
+    _refused(planned, work, code, sentence, hint)
+
+
+def _refused(planned: Planned, work: Work, code: Reason, sentence: str, hint: str) -> None:
     planned.decisions.append(
         Decision(
             source=work.source,

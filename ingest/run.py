@@ -11,12 +11,10 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from sqlalchemy.engine import Connection
 
 from ingest import ledger, manifest, planning, spool
 from ingest import schema as schemas
@@ -24,8 +22,8 @@ from ingest.bundles import bundles
 from ingest.crew import Crew, Lost, renumbered
 from ingest.errors import IngestError, LedgerError, TableError, UsageError
 from ingest.failpoints import failpoint
-from ingest.jobs import PREVIEW, PROFILE, Job, Layout, Member, Result
-from ingest.loading import WHOLE, Loading
+from ingest.jobs import PREVIEW, PROFILE, Failure, Job, Member, Result
+from ingest.loading import WHOLE, Loading, state_of
 from ingest.model import (
     Action,
     Codec,
@@ -38,12 +36,10 @@ from ingest.model import (
     Opened,
     Plan,
     Progress,
-    Reason,
     RunReport,
     RunState,
     Source,
     StopRequest,
-    TableName,
     TablePlan,
     TableShape,
 )
@@ -56,11 +52,15 @@ from ingest.targets.base import Target
 from ingest.writing import Writing
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
     from ingest.inference import ColumnProfile
 
 log = logging.getLogger("ingest")
 
 EXIT_OK, EXIT_REJECTS, EXIT_INCOMPLETE = 0, 3, 4
+PROFILES, PREVIEWS = 1 << 40, 1 << 41
+"""Where the numbers of jobs that look at values begin: a late result of one must not pass for one of a load."""
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
 
@@ -129,7 +129,9 @@ class _Run:
         self._on_event(Opened(database=self._target.label, new=new))
         reading = self._target.connect() if not new else contextlib.nullcontext(None)
         with tempfile.TemporaryDirectory(prefix="ingest-plan-") as folder, self._new_crew(Path(folder)) as crew:
-            planned = planning.decide(self._target, reading, found, self._settings, crew.start)
+            planned = planning.decide(
+                self._target, reading, found, self._settings, folders=self._folders(), on_pending=crew.start
+            )
             tables = self._schemas(planned, crew)
         return Plan(
             database=self._target.label,
@@ -144,6 +146,9 @@ class _Run:
     def _scan(self) -> Manifest:
         settings = self._settings
         return manifest.scan(self._paths, include=settings.include, exclude=settings.exclude, min_age=settings.min_age)
+
+    def _folders(self) -> list[str]:
+        return [os.path.realpath(path) for path in self._paths if os.path.isdir(path)]
 
     @staticmethod
     def _decisions(planned: Planned, found: Manifest) -> tuple[Decision, ...]:
@@ -215,7 +220,7 @@ class _Run:
         """Look at all values (or a sample) of the files that decide a type; profiles by group."""
         settings = self._settings
         jobs: dict[int, tuple[Group, Work | None]] = {}
-        number = 0
+        number = PROFILES
         total = 0
         for table, one in wanted:
             files = sum(len(g.work) for t, g in wanted if t is table)
@@ -238,7 +243,7 @@ class _Run:
                 )
                 jobs[number] = (one, first if len(works) == 1 else None)
                 total += job.size
-                crew.submit(job)
+                crew.submit(job, alone=first.alone)
         found = self._gather(planned, crew, jobs, number, total)
         from ingest.inference import merge
 
@@ -341,48 +346,51 @@ class _Run:
         profiles: dict[int, list[ColumnProfile]],
     ) -> None:
         """With a transform: see which columns it returns for the head of a file of each kind."""
-        jobs: dict[int, Group] = {}
+        jobs: dict[int, tuple[Group, Work]] = {}
+
+        def submit(one: Group) -> None:
+            # A file that the transform fails for is refused, and tells nothing of the next one.
+            work = one.work[0]
+            assert work.header is not None
+            job = Job(
+                job_id=PREVIEWS + len(jobs),
+                kind=PREVIEW,
+                members=(Member(source=work.source, header=work.header),),
+                layout=schemas.preview_layout(one, self._settings),
+                start=work.header.data_start,
+                slice_bytes=self._settings.slice_bytes,
+                commit_bytes=None,
+            )
+            jobs[job.job_id] = one, work
+            crew.submit(job, alone=work.alone)
+
+        crew.resubmit = lambda job: job
         for table in tables:
             for one in table.groups:
-                if not one.work:
-                    continue
                 schemas.settle_sources(one, profiles.get(id(one)), self._settings)
-                first = one.work[0]
-                assert first.header is not None
-                layout = schemas.profile_layout(one, self._settings)
-                job = Job(
-                    job_id=1_000_000_000 + len(jobs),
-                    kind=PREVIEW,
-                    members=(Member(source=first.source, header=first.header),),
-                    layout=_typed_layout(layout, one, self._settings.transform),
-                    start=first.header.data_start,
-                    slice_bytes=self._settings.slice_bytes,
-                    commit_bytes=None,
-                )
-                jobs[job.job_id] = one
-                crew.resubmit = lambda job: job
-                crew.submit(job)
-        failed: dict[int, tuple[Reason, str, str]] = {}
+                if one.work:
+                    submit(one)
         while not crew.idle:
             self._check_stop()
             for event in crew.poll([], 0.2)[0]:
+                failure: Failure | None
                 if isinstance(event, Lost):
-                    failure = event.failure
-                    failed[id(jobs[event.job.job_id])] = (failure.code, failure.message, failure.hint)
+                    job, failure = event.job, event.failure
                 elif isinstance(event[1], Result):
-                    job, result = event[0], event[1]
-                    if result.failure is not None:
-                        failure = result.failure
-                        failed[id(jobs[job.job_id])] = (failure.code, failure.message, failure.hint)
-                    else:
-                        jobs[job.job_id].returned = result.profiles
+                    job, failure = event[0], event[1].failure
                     crew.finished(job)
+                    if failure is None:
+                        jobs[job.job_id][0].returned = event[1].profiles
+                        continue
+                else:
+                    continue
+                one, work = jobs[job.job_id]
+                one.work.remove(work)
+                planning.refuse_work(planned, work, failure.code, failure.message, failure.hint)
+                if one.work:
+                    submit(one)
         for table in tables:
-            for one in list(table.groups):
-                if id(one) in failed:
-                    for work in list(one.work):
-                        planning.refuse_work(planned, work, *failed[id(one)])
-                    table.groups.remove(one)
+            table.groups = [one for one in table.groups if one.work]
             schemas.match(planned, table, self._settings, self._target)
 
     def _check_stop(self) -> None:
@@ -447,7 +455,7 @@ class _Run:
             for row in ledger.files(connection):
                 if row.state is not FileState.UNDOING:
                     continue
-                shape = self._target.shape(connection, _table_of(row))
+                shape = self._target.shape(connection, self._target.table_of(row.table_name))
                 if shape is not None and shape.lineage:
                     self._target.delete_rows(connection, shape, row.file_id)
                 ledger.finish_undo(
@@ -480,7 +488,8 @@ class _Run:
                 self._target.connect(),
                 found,
                 self._settings,
-                lambda: self._start_processes(run_id, crew),
+                folders=self._folders(),
+                on_pending=lambda: self._start_processes(run_id, crew),
             )
             tables = self._schemas(planned, crew)
             self._check_stop()
@@ -534,7 +543,7 @@ class _Run:
         largest = max(
             (
                 work.source.size
-                if (shape := shapes.get(str(work.table))) is None or not shape.lineage
+                if (shape := shapes.get(str(work.table))) is None or not shape.lineage or work.in_one
                 else min(work.source.size, settings.commit_bytes + int(WHOLE * settings.slice_bytes))
             )
             for work in planned.work
@@ -553,6 +562,11 @@ class _Run:
     def _make_tables(self, run_id: int, planned: Planned, tables: list[TableSchema]) -> dict[str, TableShape]:
         """All DDL of the run: each table's intent first, then the table, then the ledger's word that it is there."""
         shapes: dict[str, TableShape] = {}
+        if planned.lost:
+            with self._target.begin() as connection:
+                for key, (code, sentence) in planned.lost.items():
+                    ledger.lose(connection, run_id, key, code=code, error=sentence)
+            failpoint("after_lose")
         for key, state in planned.tables.items():
             if state.shape is not None:
                 shapes[key] = state.shape
@@ -581,8 +595,9 @@ class _Run:
                 target.create_table(connection, schemas.new_shape(table, self._settings), token)
                 failpoint("before_create_commit")
             failpoint("after_create")
-        elif state.row is None:
+        elif state.row is None or state.row.made_by_us != state.made_by_us:
             with target.begin() as connection:
+                ledger.forget_table(connection, name)  # of our own table, where somebody made another by hand
                 ledger.intend_table(
                     connection, run_id, table_name=name, token="", definition=definition, made_by_us=False
                 )
@@ -606,6 +621,9 @@ class _Run:
             for row, source, key, sha256 in planned.moved:
                 ledger.rename(connection, path=source.path, path_key=key, touched=_touched(row, source, sha256))
             ledger.touch(connection, [_touched(*one) for one in planned.touched])
+            for row, *_ in planned.touched:
+                if row.error_code:
+                    ledger.drop_rejects(connection, row.file_id, applied=False)
             for row, code, sentence in planned.notes:
                 ledger.note(connection, row.file_id, code=code, error=sentence)
             self._record_refused(connection, run_id, planned)
@@ -633,13 +651,15 @@ class _Run:
         rows = ledger.register(connection, run_id, entries)
         for _, _, key, code, sentence in planned.refused:
             row = rows[key]
+            if row.attempts > 1:
+                ledger.drop_rejects(connection, row.file_id)
             ledger.settle(
                 connection,
                 run_id,
                 file_id=row.file_id,
                 version=row.version,
                 epoch=row.epoch,
-                state=FileState.REFUSED,
+                state=state_of(code),
                 code=code,
                 error=sentence,
             )
@@ -684,6 +704,8 @@ class _Run:
         if self._writing is not None:
             self._writing.close(kill=self._stop.count > 1)
             self._writing = None
+        if self._stop.count > 1:
+            return  # at once: no waiting for a lock on the database; the next run writes down that this one has gone
         with self._target.begin() as connection:
             ledger.finish_run(connection, run_id, state=state, exit_code=code, totals=totals, error=error)
 
@@ -721,7 +743,7 @@ def _outcome_of(decision: Decision) -> FileOutcome:
         display=source.display,
         table=str(decision.table),
         action=decision.action,
-        state={Action.SKIP: "skipped", Action.WAIT: "waiting"}.get(decision.action, "refused"),
+        state={Action.SKIP: "skipped", Action.WAIT: "waiting"}.get(decision.action) or state_of(decision.code).value,
         code=decision.code,
         sentence=decision.sentence,
         hint=decision.hint,
@@ -742,10 +764,6 @@ def _unfinished(work: Work) -> FileOutcome:
     )
 
 
-def _typed_layout(layout: Layout, one: Group, transform: str | None) -> Layout:
-    return replace(layout, columns=one.source_types, transform=transform)
-
-
 def _touched(row: FileRow, source: Source, sha256: str | None) -> Touched:
     return Touched(
         file_id=row.file_id,
@@ -755,11 +773,6 @@ def _touched(row: FileRow, source: Source, sha256: str | None) -> Touched:
         scanned_ns=source.scanned_ns,
         sha256=sha256 or None,
     )
-
-
-def _table_of(row: FileRow) -> TableName:
-    schema, _, name = row.table_name.rpartition(".")
-    return TableName(name=name, schema=schema or None)
 
 
 def _error_text(error: BaseException) -> str:

@@ -16,7 +16,6 @@ from ingest.errors import SourceError, TableError
 from ingest.jobs import Layout
 from ingest.model import (
     LINEAGE_COLUMN,
-    Action,
     Column,
     ColumnType,
     Dialect,
@@ -91,38 +90,55 @@ def group(planned: Planned, settings: Settings) -> list[TableSchema]:
 def match(planned: Planned, schema: TableSchema, settings: Settings, target: Target) -> None:
     """Find the table's column for each column of each header; the others are new. Refuses files by the settings."""
     try:
-        _alike(schema)
-        for one in list(schema.groups):
-            offered = [c.name for c in one.returned] if settings.transform else list(one.names)
-            _match_group(planned, schema, one, offered, settings)
+        if schema.is_new or schema.state.made_by_us:
+            _alike(planned, schema, settings)
+        for one in schema.groups:
+            _match_group(planned, schema, one, settings)
         schema.groups = [one for one in schema.groups if one.work]
-        _fits_target(schema, target)
+        _fits_target(schema, settings, target)
     except TableError as error:
         refuse_table(planned, schema.key, error)
         schema.groups = []
 
 
-def _alike(schema: TableSchema) -> None:
-    """Files that share less than half their columns do not belong into one table."""
-    table = [c.name for c in schema.columns] if not schema.is_new else list(schema.groups[0].names)
-    if not schema.is_new and not schema.state.made_by_us:
+def _offered(one: Group, settings: Settings) -> list[str]:
+    """The columns that the files of a group have for the table."""
+    return [c.name for c in one.returned] if settings.transform else list(one.names)
+
+
+def _alike(planned: Planned, schema: TableSchema, settings: Settings) -> None:
+    """Files that share less than half their columns do not belong into one table of ours.
+
+    Into a new one none of them is loaded, for nobody knows which was meant; into one that is there, the others are.
+    """
+    if not schema.groups:
         return
-    known = {name.casefold() for name in table}
+    first = schema.groups[0]
+    there = f"the table {schema.key}" if not schema.is_new else first.work[0].source.display
+    columns = [c.name for c in schema.columns] if not schema.is_new else _offered(first, settings)
+    known = {name.casefold() for name in columns}
     for one in schema.groups:
-        names = {name.casefold() for name in one.names}
-        if 2 * len(names & known) < min(len(names), len(known)):
-            there = f"the table {schema.key}" if not schema.is_new else schema.groups[0].work[0].source.display
-            raise TableError(
-                f"{one.work[0].source.display} and {there} share {len(names & known)} of "
-                f"{min(len(names), len(known))} columns, and would become one table, {schema.key}.",
-                code=Reason.COLUMNS,
-                hint="Give each its own with --table '{stem}' or --table NAME, or leave files out with --exclude.",
-            )
+        names = {name.casefold() for name in _offered(one, settings)}
+        fewer = min(len(names), len(known))
+        if 2 * len(names & known) >= fewer:
+            continue
+        error = TableError(
+            f"{one.work[0].source.display} and {there} share {len(names & known)} of {fewer} columns, and would become "
+            f"one table, {schema.key}.",
+            code=Reason.COLUMNS,
+            hint="Give each its own with --table '{stem}' or --table NAME, or leave files out with --exclude.",
+        )
+        if schema.is_new:
+            raise error
+        for work in one.work:
+            refuse_work(planned, work, Reason.COLUMNS, error.message, error.hint)
+        one.work = []
+    schema.groups = [one for one in schema.groups if one.work]
 
 
-def _match_group(planned: Planned, schema: TableSchema, one: Group, offered: Sequence[str], settings: Settings) -> None:
+def _match_group(planned: Planned, schema: TableSchema, one: Group, settings: Settings) -> None:
     there = [c.name for c in (*schema.columns, *schema.added)]
-    one.where = dict(naming.match_columns(offered, there))
+    one.where = dict(naming.match_columns(_offered(one, settings), there))
     unknown = [name for name, column in one.where.items() if column is None]
     if not unknown:
         return
@@ -146,8 +162,10 @@ def _match_group(planned: Planned, schema: TableSchema, one: Group, offered: Seq
     one.work.clear()
 
 
-def _fits_target(schema: TableSchema, target: Target) -> None:
-    total = len(schema.columns) + len(schema.added) + 1
+def _fits_target(schema: TableSchema, settings: Settings, target: Target) -> None:
+    shape = schema.state.shape
+    lineage = settings.lineage == "file" if shape is None else shape.lineage
+    total = len(schema.columns) + len(schema.added) + lineage
     if target.max_columns is not None and total > target.max_columns:
         raise TableError(
             f"the table {schema.key} would have {total} columns; the database takes {target.max_columns}.",
@@ -195,10 +213,19 @@ def profile_layout(one: Group, settings: Settings) -> Layout:
     return Layout(columns=columns, null=settings.null)
 
 
+def preview_layout(one: Group, settings: Settings) -> Layout:
+    """How the head of a file is read for the transform."""
+    return Layout(columns=one.source_types, null=settings.null, transform=settings.transform)
+
+
 def settle(schema: TableSchema, profiles: Mapping[str, Any]) -> None:
     """Decide the types of new columns by what their values look like; `profiles` is by column of the table."""
+    schema.groups = [one for one in schema.groups if one.work]
+    wanted = {column for one in schema.groups for column in one.where.values()}
     decided = []
     for column in schema.added:
+        if column.name not in wanted:
+            continue  # only files that turned out to be unreadable had it
         profile = profiles.get(column.name)
         decided.append(
             _decided(column.name, profile) if column.origin is Origin.UNDECIDED and profile is not None else column
@@ -317,8 +344,3 @@ def table_plan(schema: TableSchema, settings: Settings) -> TablePlan:
         added=() if schema.is_new else tuple(c.name for c in schema.added),
         notes=tuple(notes),
     )
-
-
-def reset_only(work: Work) -> bool:
-    """A reload of a file that has no record any more: its old rows go, and none come."""
-    return work.action is Action.RELOAD and work.header is not None and not work.header.has_data

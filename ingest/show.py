@@ -51,7 +51,7 @@ def _decision(decision: Decision) -> tuple[object, ...]:
 
 
 def _delimiter(text: str) -> str:
-    return {"\t": "tab"}.get(text, text)
+    return {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}.get(text, text)
 
 
 def _column(column: Column) -> tuple[object, ...]:

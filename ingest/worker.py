@@ -35,6 +35,10 @@ STAGES = 8
 """Stage files of one step: SQLite attaches at most 10 databases to a transaction."""
 
 
+PREFIX_READ = 1024 * 1024
+"""Bytes read at a time on the way to a slice: what comes before a resumed one may be larger than the memory."""
+
+
 class _Split(Exception):
     """Something unusual in a bundle: its files must be done one by one."""
 
@@ -107,13 +111,10 @@ def _read(task: Task) -> _Text:
     data = reader.load_bytes(job.source, slice_)
     sha256, base_lines = None, 0
     if slice_.index == 0:
-        head = _head(job, slice_.start)
-        base_lines = head.count(first.header.dialect.separator)
+        digest, base_lines = _before(job, slice_.start)
         if job.whole and job.source.codec is Codec.PLAIN:
-            digest = hashlib.sha256(head)
             digest.update(data)
             sha256 = digest.hexdigest()
-        del head
     parsed = reader.read(
         data,
         width,
@@ -127,13 +128,20 @@ def _read(task: Task) -> _Text:
     return _Text(parsed=parsed, data=data, members=members, base_lines=base_lines)
 
 
-def _head(job: Job, end: int) -> bytes:
-    """The decoded bytes before a job's first slice: the header, and on a resume all that was committed."""
-    with sniff.open_decoded(job.source) as stream:
-        head = stream.read(end)
-    if len(head) != end:
+def _before(job: Job, end: int) -> tuple[hashlib._Hash, int]:
+    """Hash and physical line ends of the decoded bytes before `end`: the header, and on a resume what was committed."""
+    digest, lines, returned, left = hashlib.sha256(), 0, False, end
+    with sniff.reading(job.source), sniff.open_decoded(job.source) as stream:
+        while left and (block := stream.read(min(left, PREFIX_READ))):
+            digest.update(block)
+            left -= len(block)
+            # A line ends with CR, LF or both; the two may fall into different blocks.
+            lines += block.count(b"\n") + block.count(b"\r") - block.count(b"\r\n")
+            lines -= returned and block.startswith(b"\n")
+            returned = block.endswith(b"\r")
+    if left:
         raise SourceError(f"{job.source.display} became shorter while it was read.", code=Reason.CHANGED_WHILE_READ)
-    return head
+    return digest, lines
 
 
 def _read_bundle(job: Job) -> tuple[bytes, tuple[MemberCount, ...]]:
@@ -221,8 +229,7 @@ def _preview(task: Task) -> tuple[Column, ...]:
         data = data[: data.rfind(header.dialect.separator) + 1] or data
     parsed = reader.read(data, len(job.layout.columns), header.dialect, null=job.layout.null, exact=True)
     typed = _typed(parsed.table, job.layout)
-    frame = _call_transform(task, typed.table)
-    table = pa.Table.from_pandas(frame, preserve_index=False)
+    table, _ = _transformed(task, typed.table)
     return tuple(
         Column(
             name=str(name),
@@ -255,11 +262,10 @@ def _stage(task: Task, worker: int) -> Result:
     batch = typed.table
     discarded = 0
     if layout.transform is not None:
-        frame = _call_transform(task, batch)
-        positions = _positions(task, frame, batch.num_rows)
+        returned, positions = _transformed(task, batch)
         discarded = batch.num_rows - len(positions)
         numbers = _kept(numbers, positions)
-        fitted = _to_table(pa.Table.from_pandas(frame, preserve_index=False), layout)
+        fitted = _to_table(returned, layout)
         bad += _bad_records(fitted.bad, numbers)
         numbers = _kept(numbers, fitted.kept)
         batch = fitted.table
@@ -370,33 +376,54 @@ def _write_rejects(task: Task, rejects: list[Reject]) -> str:
 # the user's transform --------------------------------------------------------------------------------------------
 
 
-def _call_transform(task: Task, batch: pa.Table) -> Any:
+def _transformed(task: Task, batch: pa.Table) -> tuple[pa.Table, npt.NDArray[np.int64]]:
+    """What the transform made of a batch, and which of its rows that are."""
     import pandas as pd
 
     name = task.job.layout.transform or ""
-    first = task.slice.start
-    where = f"{task.job.source.display}, bytes {first} to {first + task.slice.length}"
     frame = batch.to_pandas(types_mapper=pd.ArrowDtype)
+    # From 1: an index that was thrown away and made anew starts from 0, and is found out.
+    frame.index = pd.RangeIndex(1, len(frame) + 1)
+    function = load_transform(name)
     try:
-        result = load_transform(name)(frame)
-    except SourceError:
-        raise
-    except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        # Only texts that name columns or attributes are repeated: others may quote a cell.
-        text = f" {error}" if isinstance(error, (KeyError, AttributeError, NameError)) else ""
-        raise SourceError(
-            f"the transform {name} raised {type(error).__name__}{text} at line {place.lineno} of "
-            f"{os.path.basename(place.filename)}, for {where} ({batch.num_rows} records).",
-            code=Reason.TRANSFORM,
-            hint="Nothing of the file was loaded. Mend the function and run the same command again.",
-        ) from error
+        result = function(frame)
+    except BaseException as error:
+        # Only texts that name attributes or variables are repeated: others may quote a cell, a KeyError, too.
+        text = f" ({error})" if isinstance(error, (AttributeError, NameError)) else ""
+        raise _broken(task, batch, f"raised {type(error).__name__}{text}{_place(function, error)}") from error
     if not isinstance(result, pd.DataFrame):
-        raise SourceError(
-            f"the transform {name} returned {type(result).__name__}, not a DataFrame, for {where}.",
-            code=Reason.TRANSFORM,
+        raise _broken(task, batch, f"returned {type(result).__name__}, not a DataFrame")
+    positions = _positions(result.index, batch.num_rows)
+    if positions is None:
+        raise _broken(
+            task,
+            batch,
+            "returned rows whose index is not that of its input",
+            "Keep the frame's index: a row may be changed or dropped, not added (no reset_index, no explode).",
         )
-    return result
+    try:
+        return pa.Table.from_pandas(result, preserve_index=False), positions
+    except (pa.ArrowException, TypeError, ValueError) as error:  # their texts quote cells
+        raise _broken(
+            task, batch, "returned a column that mixes types or repeats a name", "Give each column one type."
+        ) from error
+
+
+def _broken(task: Task, batch: pa.Table, what: str, hint: str = "Mend the function.") -> SourceError:
+    _, before = _before(task.job, task.slice.start)
+    where = f"{task.job.source.display}, the {batch.num_rows} records from line {before + 1} on"
+    return SourceError(
+        f"the transform {task.job.layout.transform} {what}, for {where}.",
+        code=Reason.TRANSFORM,
+        hint=f"{hint} Nothing of the file was loaded; run the same command again when that is done.",
+    )
+
+
+def _place(function: Any, error: BaseException) -> str:
+    """The line of the user's own module that an exception came through, not the library's below it."""
+    own = getattr(getattr(function, "__code__", None), "co_filename", None)
+    places = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == own]
+    return f" at line {places[-1].lineno} of {os.path.basename(places[-1].filename)}" if places else ""
 
 
 def load_transform(name: str) -> Any:
@@ -414,21 +441,13 @@ def load_transform(name: str) -> Any:
         ) from error
 
 
-def _positions(task: Task, frame: Any, rows: int) -> npt.NDArray[np.int64]:
-    """The rows of the batch that the transform kept, by the index of what it returned."""
-    try:
-        positions: npt.NDArray[np.int64] = frame.index.to_numpy(dtype=np.int64)
-    except (TypeError, ValueError):
-        positions = np.array([-1])
-    if len(positions) != len(np.unique(positions)) or (
-        len(positions) and not 0 <= positions.min() <= positions.max() < rows
-    ):
-        raise SourceError(
-            f"the transform {task.job.layout.transform} returned rows whose index is not that of its input.",
-            code=Reason.TRANSFORM,
-            hint="Keep the frame's index: a row may be changed or dropped, not added (no reset_index, no explode).",
-        )
-    return positions
+def _positions(index: Any, rows: int) -> npt.NDArray[np.int64] | None:
+    """Which rows of the batch the transform kept, by the index of what it returned; None if that is another."""
+    if index.dtype.kind not in "iu":
+        return None if len(index) else np.zeros(0, dtype=np.int64)
+    positions: npt.NDArray[np.int64] = index.to_numpy().astype(np.int64) - 1
+    fits = index.is_unique and (not len(positions) or 0 <= positions.min() <= positions.max() < rows)
+    return positions if fits else None
 
 
 def _to_table(returned: pa.Table, layout: Layout) -> typing_.Typed:

@@ -248,6 +248,8 @@ class _Writer:
                     code=order.code,
                     error=order.error,
                 )
+                ledger.drop_rejects(connection, order.file_id, applied=False)
+                self._keep_rejects(connection, order)
                 return
             undo = row.committed_bytes > 0 and row.state is FileState.STARTED
             if row.state is not FileState.UNDOING:
@@ -265,6 +267,7 @@ class _Writer:
             else:
                 undo = True
             if not undo:
+                ledger.drop_rejects(connection, order.file_id)
                 self._keep_rejects(connection, order)
         if undo:
             failpoint("before_undo")
@@ -281,10 +284,11 @@ class _Writer:
                     epoch=row.epoch,
                     state=order.state,
                 )
+                # Those of steps that an earlier run committed are nowhere else.
+                ledger.drop_rejects(connection, order.file_id, run_id=self._run_id)
                 self._keep_rejects(connection, order)
 
     def _keep_rejects(self, connection: Connection, order: Settle) -> None:
-        ledger.drop_rejects(connection, order.file_id)
         self._write_rejects(
             connection, order.file_id, order.table_name, order.rejects, applied=False, limit=REJECTS_SHOWN
         )

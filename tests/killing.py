@@ -95,40 +95,48 @@ def kill(*pids: int) -> None:
 def assert_gone(pids: tuple[int, ...], seconds: float = 5.0) -> None:
     """None of the processes is alive after so many seconds."""
 
-    def alive() -> list[int]:
-        return [pid for pid in pids if _alive(pid)]
-
     deadline = time.monotonic() + seconds
-    while alive():
-        assert time.monotonic() < deadline, f"alive after {seconds:g} s: {[psutil.Process(p) for p in alive()]}"
+    while left := [pid for pid in pids if alive(pid)]:
+        assert time.monotonic() < deadline, f"alive after {seconds:g} s: {left}"
         time.sleep(0.01)
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether the process is there, and no zombie."""
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
 
+def _progress(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Bytes that are committed, and files that are not loaded; nothing of either before the ledger is there."""
+    try:
+        query = "SELECT sum(committed_bytes), sum(state <> 'loaded') FROM ingest_file"
+        committed, left = connection.execute(query).fetchone()
+    except sqlite3.OperationalError:
+        return 0, 0
+    return committed or 0, left or 0
+
+
 @contextlib.contextmanager
 def held_midway(db: Path, run: subprocess.Popen[str]) -> Iterator[Processes]:
-    """The run, part of it committed and unable to commit more inside the block: the database is locked against it."""
+    """The run, a part of its own committed and unable to commit more inside the block: the database is locked."""
     wait_for(lambda: db.exists() or run.poll() is not None, "the database")
     # Without patience of its own: SQLite's waits ever longer between two attempts, and may miss the middle.
     connection = sqlite3.connect(db, timeout=0, isolation_level=None)
+
+    before = _progress(connection)[0]
 
     def held() -> bool:
         try:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError:
             return False
-        with contextlib.suppress(sqlite3.OperationalError):
-            query = "SELECT sum(committed_bytes > 0), sum(state <> 'loaded') FROM ingest_file"
-            committed, left = connection.execute(query).fetchone()
-            if committed and left:
-                return True
-            assert left != 0, "the run was too quick for this test"
+        committed, left = _progress(connection)
+        if committed > before and left:
+            return True
+        assert left or committed == before, "the run was too quick for this test"
         connection.execute("ROLLBACK")
         return False
 
@@ -150,13 +158,14 @@ def finish(run: subprocess.Popen[str], seconds: float = SECONDS) -> tuple[int, s
     return run.returncode, out, err
 
 
-def orphans() -> set[str]:
-    """Named semaphores of this machine that no living process has open."""
-    names = {name for name in os.listdir("/dev/shm") if name.startswith("sem.mp-")}
-    for maps in Path("/proc").glob("[0-9]*/maps"):
+def semaphores(found: Processes) -> set[Path]:
+    """The named semaphores that the writer and the workers have open."""
+    names: set[Path] = set()
+    for pid in (found.writer, *found.workers):
         with contextlib.suppress(OSError):
-            names -= {line.rpartition("/")[2].strip() for line in maps.read_text().splitlines() if "/sem.mp-" in line}
-    return {name for name in names if os.path.exists(f"/dev/shm/{name}")}
+            lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+            names |= {Path(line[line.index("/dev/shm/") :]) for line in lines if "/dev/shm/sem." in line}
+    return names
 
 
 def spools(folder: Path) -> list[str]:

@@ -115,7 +115,7 @@ def test_quiet_trouble_is_told_with_the_warnings_before_it() -> None:
     text = said(OPENED, notice, refused, report([refused], 4), quiet=True)
     assert "warning: The spool is on a slow disk." in text
     assert "error: refused: orders_1.csv: It is so.\n  Choose: --on-change reload\n" in text
-    assert text.splitlines()[-1].startswith("refused: 1 file, nothing of it is in the table")
+    assert text.splitlines()[-1].startswith("refused: 1 file, nothing of it was loaded by this run")
 
 
 def test_refused_files_are_told_as_they_happen_with_their_hint() -> None:

@@ -58,6 +58,11 @@ def assert_quiet(stderr: str, *warnings: str) -> None:
         assert warning in line
 
 
+def _other(before: killing.Processes, now: killing.Processes | None) -> killing.Processes | None:
+    """The processes, once there is a host or a writer that was not there before."""
+    return now if now is not None and (now.host, now.writer) != (before.host, before.writer) else None
+
+
 VARIANTS = [("auto", "new"), ("off", "existing")]
 
 
@@ -69,18 +74,22 @@ def test_a_killed_helper_is_replaced_and_the_same_run_loads_every_row_once(
     files = make(tmp_path)
     if table == "existing":
         existing(db)
-    orphans = killing.orphans()
     run = start(tmp_path, db, "--bulk", bulk)
     with killing.held_midway(db, run) as found:
         pid = {"worker": found.workers[0], "host": found.host, "writer": found.writer}[victim]
+        semaphores = killing.semaphores(found)
         killing.kill(pid)
         killing.assert_gone((pid,))
+        replaced = killing.wait_for(lambda: _other(found, killing.processes(run.pid)), "another one")
+        killing.wait_for(lambda: len(killing.semaphores(replaced)) >= 5, "its semaphores")
+        semaphores |= killing.semaphores(replaced)
     code, _, err = killing.finish(run)
     assert code == 0, err
     assert_quiet(err, f"(pid {pid}) ended: killed by SIGKILL (exit code -9)")
     tools.assert_loaded_once(db, "orders", files)
-    killing.assert_gone(found.all)
-    assert killing.orphans() <= orphans
+    killing.assert_gone((*found.all, *replaced.all))
+    assert len(semaphores) >= 6
+    assert not [path for path in semaphores if path.exists()]
     assert killing.spools(db.parent) == []
     assert_third_run_is_a_no_op(db, files)
 
@@ -93,9 +102,9 @@ def test_a_killed_run_is_gone_in_five_seconds_and_the_next_goes_on(
     files = make(tmp_path)
     if table == "existing":
         existing(db)
-    orphans = killing.orphans()
     run = start(tmp_path, db, "--bulk", bulk)
     with killing.held_midway(db, run) as found:
+        semaphores = killing.semaphores(found)
         if victim == "main":
             killing.kill(found.main)
         elif victim == "session":
@@ -118,7 +127,8 @@ def test_a_killed_run_is_gone_in_five_seconds_and_the_next_goes_on(
     ]
     assert killing.spools(db.parent) == []
     if victim == "main":  # the resource tracker, which removes them, was left alive
-        killing.wait_for(lambda: killing.orphans() <= orphans, "the semaphores to be removed")
+        assert semaphores
+        killing.wait_for(lambda: not [path for path in semaphores if path.exists()], "the semaphores to be removed")
     assert_third_run_is_a_no_op(db, files)
 
 

@@ -280,7 +280,7 @@ def test_the_next_run_finishes_an_undo(engine: Engine, run_id: int) -> None:
     undone = read(engine, row.file_id)
     assert (undone.state, counts(undone), undone.prefix_sha256) == (FileState.REFUSED, (0, 0, 0, 0, 0), None)
     assert (undone.error_code, undone.run_id) == ("over_budget", later)
-    assert [row.applied for row in left] == [False]
+    assert [row.applied for row in left] == [False, False]
 
 
 def test_an_undo_that_did_not_begin_cannot_be_finished(engine: Engine, run_id: int) -> None:

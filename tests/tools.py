@@ -126,3 +126,37 @@ def assert_loaded_once(db: Path, table: str, files: Iterable[Path], columns: Seq
     """Every row of the files is in the table exactly once, and the database passes its own check."""
     assert stored(db, table, columns) == expected(files, columns)
     assert query(db, "PRAGMA integrity_check") == [("ok",)]
+
+
+def told(report: RunReport) -> dict[str, tuple[str, str]]:
+    """How each file ended, by its name: state and reason code."""
+    return {os.path.basename(outcome.path): (outcome.state, outcome.code.value) for outcome in report.files}
+
+
+def known(db: Path, path: Path) -> dict[str, Any]:
+    """What the ledger has of one file."""
+    connection = sqlite3.connect(db)
+    connection.row_factory = sqlite3.Row
+    try:
+        (row,) = connection.execute("SELECT * FROM ingest_file WHERE path = ?", (str(path.resolve()),)).fetchall()
+        return dict(row)
+    finally:
+        connection.close()
+
+
+def rejects(db: Path) -> list[tuple[Any, ...]]:
+    """The ledger's rejects: line, byte, record, column, reason, raw text, applied."""
+    return query(
+        db,
+        "SELECT line, byte_offset, record, column_name, reason, raw, applied FROM ingest_reject ORDER BY reject_id",
+    )
+
+
+def assert_counts_add_up(db: Path) -> None:
+    """Every record of every loaded file is in exactly one place."""
+    for path, records, rows, rejected, discarded in query(
+        db,
+        "SELECT path, committed_records, rows_loaded, rows_rejected, rows_discarded FROM ingest_file"
+        " WHERE state = 'loaded'",
+    ):
+        assert records == rows + rejected + discarded, path

@@ -60,7 +60,9 @@ class LoadOptions:
     ] = "{name}"
     include: Annotated[
         list[str] | None,
-        typer.Option(metavar="GLOB", help="Take only files that match; repeatable. Default: *.csv and *.csv.gz."),
+        typer.Option(
+            metavar="GLOB", help="Take only files that match; repeatable. Default: *.csv and *.tsv, also as .gz."
+        ),
     ] = None
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="Leave out files that match; repeatable.")

@@ -258,14 +258,31 @@ def finish_undo(
 ) -> None:
     """In the transaction that deletes its rows: nothing is committed any more, the file is REFUSED or FAILED.
 
-    Its applied rejects go too; the reason that `settle` gave stays. Any run may finish what another began.
+    Its rejects are those of a refused file now; the reason that `settle` gave stays. Any run may finish what another
+    began.
     """
     if state not in (FileState.REFUSED, FileState.FAILED):
         raise ValueError(f"an undone file is not {state}")
     conditions = [ingest_file.c.state == FileState.UNDOING.value]
     values: dict[str, object] = {"state": state.value, "prefix_sha256": None, **_NO_PROGRESS}
     _change(connection, run_id, file_id=file_id, version=version, epoch=epoch, conditions=conditions, values=values)
-    drop_rejects(connection, file_id, applied=True)
+    connection.execute(update(ingest_reject).where(ingest_reject.c.file_id == file_id).values(applied=False))
+
+
+def lose(connection: Connection, run_id: int, table_name: str, *, code: str, error: str) -> None:
+    """A table has lost all its rows, and its files are to be loaded again: nothing of any of them is committed now.
+
+    Also of those that this run does not see: they are loaded when a later one does.
+    """
+    check_run(connection, run_id)
+    c = ingest_file.c
+    lost = (c.table_name == table_name, c.rows_loaded > 0, c.state != FileState.UNDOING.value)
+    ids = select(c.file_id).where(*lost)
+    connection.execute(update(ingest_reject).where(ingest_reject.c.file_id.in_(ids)).values(applied=False))
+    values = {"state": FileState.REFUSED.value, "error_code": str(code), "error": error, "prefix_sha256": None}
+    connection.execute(
+        update(ingest_file).where(*lost).values({**values, **_NO_PROGRESS, "run_id": run_id, "version": c.version + 1})
+    )
 
 
 def withdraw(
@@ -363,11 +380,15 @@ def write_rejects(
         connection.execute(insert(ingest_reject), portion)
 
 
-def drop_rejects(connection: Connection, file_id: int, *, applied: bool | None = None) -> None:
-    """Delete the rejects of a file: the applied ones, those of a refusal, or (None) all."""
+def drop_rejects(
+    connection: Connection, file_id: int, *, applied: bool | None = None, run_id: int | None = None
+) -> None:
+    """Delete the rejects of a file: the applied ones, those of a refusal, or (None) all; of one run, or of all."""
     statement = delete(ingest_reject).where(ingest_reject.c.file_id == file_id)
     if applied is not None:
         statement = statement.where(ingest_reject.c.applied == applied)
+    if run_id is not None:
+        statement = statement.where(ingest_reject.c.run_id == run_id)
     connection.execute(statement)
 
 

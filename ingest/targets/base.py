@@ -40,6 +40,7 @@ class Target(ABC):
     """A database we load into. Holds a URL; opens a connection only when asked."""
 
     transactional_ddl = False  #: DDL can be rolled back together with rows
+    schemas = True  #: a table's name can be qualified with a schema
     max_columns: int | None = None
     stage_slots: int | None = None  #: stage files one transaction can take; None: any number
 
@@ -122,6 +123,11 @@ class Target(ABC):
     @abstractmethod
     def shape(self, connection: Connection, table: TableName) -> TableShape | None:
         """The table as it is now, or None."""
+
+    def table_of(self, text: str) -> TableName:
+        """The table behind its name as the ledger keeps it."""
+        schema, dot, name = text.partition(".")
+        return TableName(name=name, schema=schema) if dot and self.schemas else TableName(name=text)
 
     @abstractmethod
     def token(self, connection: Connection, table: TableName) -> str | None:

@@ -18,9 +18,9 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateTable
 
-from ingest.errors import DatabaseUnreachable, LeaseHeld, UsageError
+from ingest.errors import DatabaseUnreachable, LeaseHeld, TableError, UsageError
 from ingest.jobs import SQLITE
-from ingest.model import Column, ColumnType, Origin, TableName, TableShape
+from ingest.model import Column, ColumnType, Origin, Reason, TableName, TableShape
 from ingest.targets.base import BatchRef, Target, fingerprint_of
 
 BUSY_SECONDS = 60
@@ -33,6 +33,7 @@ class SQLiteTarget(Target):
     """An SQLite database file."""
 
     transactional_ddl = True
+    schemas = False
     max_columns = 2_000  # SQLITE_MAX_COLUMN of every common build
     stage_slots = 8  # at most 10 databases can be attached, and none detached before the transaction ends
 
@@ -187,7 +188,9 @@ class SQLiteTarget(Target):
             return None
         name, kind, sql = found
         if kind == "view":
-            raise UsageError(f"{table} is a view.", hint="Give --table the name of a table.")
+            raise TableError(
+                f"{table} is a view, which takes no rows.", code=Reason.COLUMNS, hint="Choose a table with --table."
+            )
         infos = connection.exec_driver_sql(f"PRAGMA table_xinfo({_quoted(name)})").all()
         columns = tuple(_column(info) for info in infos if info[6] == 0)
         triggers = connection.exec_driver_sql(

@@ -1,0 +1,183 @@
+"""Tables that are not what the ledger filled (design D5): told, not guessed, and the other tables go on."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+from tools import assert_loaded_once, ingest, known, load, orders, query, rejects, told, write_csv
+
+
+@pytest.fixture
+def data(tmp_path: Path, db: Path) -> Path:
+    """Two tables of ours, loaded: three files of orders, one of them of another folder, and one of refunds."""
+    folder = tmp_path / "data"
+    orders(folder / "orders_1.csv", 10)
+    orders(folder / "orders_2.csv", 10, first=10)
+    orders(tmp_path / "archive" / "orders_0.csv", 10, first=90)
+    write_csv(folder / "refunds.csv", ["id"], [[1], [2]])
+    write_csv(folder / "orders_9.csv", ["id", "customer", "amount", "day", "note"], [])
+    for path in tmp_path.rglob("*.csv"):
+        os.utime(path, (1_577_836_800, 1_577_836_800))  # long ago: size and time alone decide
+    assert load([folder, tmp_path / "archive"], db).exit_code == 0
+    return folder
+
+
+def drop(db: Path) -> None:
+    query(db, "DROP TABLE orders")
+
+
+def empty(db: Path) -> None:
+    query(db, "DELETE FROM orders")
+
+
+def make_again(db: Path) -> None:
+    """By hand, with the same columns: nobody could tell it from ours without the token."""
+    ((sql,),) = query(db, "SELECT sql FROM sqlite_master WHERE name = 'orders'")
+    drop(db)
+    query(db, sql[: sql.index("/*")] + sql[sql.index("*/") + 2 :])
+
+
+LOSSES = {
+    "dropped": (drop, "table_lost"),
+    "emptied": (empty, "table_emptied"),
+    "made again": (make_again, "table_lost"),
+}
+
+
+@pytest.fixture(params=LOSSES)
+def loss(request: pytest.FixtureRequest, data: Path, db: Path) -> str:
+    lose, code = LOSSES[request.param]
+    lose(db)
+    return code
+
+
+def test_a_lost_table_is_refused_and_other_tables_go_on(data: Path, db: Path, loss: str) -> None:
+    orders(data / "orders_3.csv", 5, first=20)  # a new file alone would make the table look well again
+    write_csv(data / "refunds_2.csv", ["id"], [[3]])
+    report = load(data, db)
+    assert report.exit_code == 4
+    assert told(report) == {
+        "orders_1.csv": ("refused", loss),
+        "orders_2.csv": ("refused", loss),
+        "orders_3.csv": ("refused", loss),
+        "orders_9.csv": ("skipped", "loaded"),
+        "refunds.csv": ("skipped", "loaded"),
+        "refunds_2.csv": ("loaded", "new"),
+    }
+    assert all("--on-lost" in o.hint for o in report.files if o.state == "refused")
+    row = known(db, data / "orders_1.csv")
+    assert (row["state"], row["error_code"], row["rows_loaded"]) == ("loaded", loss, 10)
+    assert known(db, data / "orders_3.csv")["state"] == "refused"
+    if query(db, "SELECT 1 FROM sqlite_master WHERE name = 'orders'"):
+        assert query(db, "SELECT count(*) FROM orders") == [(0,)]
+    # As long as nobody chooses, it is said again.
+    assert told(load(data, db))["orders_1.csv"] == ("refused", loss)
+
+
+def test_a_lost_table_is_filled_again_on_demand(data: Path, db: Path, loss: str, tmp_path: Path) -> None:
+    orders(data / "orders_3.csv", 5, first=20)
+    load(data, db)
+    report = load(data, db, on_lost="reload")
+    assert report.exit_code == 0
+    assert told(report)["orders_1.csv"] == ("loaded", loss)
+    assert told(report)["orders_3.csv"] == ("loaded", "retry")
+    files = [data / f"orders_{i}.csv" for i in (1, 2, 3)]
+    assert_loaded_once(db, "orders", files)
+    assert load(data, db).rows == 0
+    # What this run did not see is not taken for loaded: a later one brings it back.
+    archived = tmp_path / "archive" / "orders_0.csv"
+    assert (known(db, archived)["state"], known(db, archived)["rows_loaded"]) == ("refused", 0)
+    assert told(load(tmp_path / "archive", db)) == {"orders_0.csv": ("loaded", loss)}
+    assert_loaded_once(db, "orders", [*files, archived])
+    assert load([data, tmp_path / "archive"], db).rows == 0
+
+
+def test_a_lost_table_that_is_ignored_takes_new_files_only(data: Path, db: Path, loss: str) -> None:
+    new = orders(data / "orders_3.csv", 5, first=20)
+    report = load(data, db, on_lost="ignore")
+    assert report.exit_code == 0
+    assert told(report)["orders_1.csv"] == ("skipped", "loaded")
+    assert_loaded_once(db, "orders", [new])
+    # It has rows again, and what was ignored is not brought up any more.
+    assert load(data, db).exit_code == 0
+    orders(data / "orders_1.csv", 3, first=500)
+    assert load(data, db, on_change="reload").rows == 3
+    assert_loaded_once(db, "orders", [new, data / "orders_1.csv"])
+
+
+@pytest.mark.parametrize("where", ["after_lose", "after_create", "after_register", "before_commit"])
+def test_a_refill_that_was_killed_is_finished_by_the_next_run(data: Path, db: Path, where: str) -> None:
+    drop(db)
+    killed = ingest(
+        "load", data, "--to", db, "--on-lost", "reload", cwd=data.parent, INGEST_FAILPOINT=f"{where}@{data.parent}/once"
+    )
+    # The writer is started anew; whoever kills the main process ends the run.
+    assert killed.returncode == (0 if where == "before_commit" else -9), killed.stderr
+    assert load(data, db).exit_code == 0
+    assert_loaded_once(db, "orders", [data / "orders_1.csv", data / "orders_2.csv"])
+
+
+def test_a_refused_refill_is_not_taken_for_loaded(data: Path, db: Path) -> None:
+    empty(db)
+    path = write_csv(data / "orders_1.csv", ["id", "customer", "amount", "day", "note"], [["x", "c", 1, 1, 1]])
+    report = load(data, db, on_lost="reload")
+    assert told(report)["orders_1.csv"] == ("refused", "over_budget")
+    assert (known(db, path)["state"], known(db, path)["rows_loaded"]) == ("refused", 0)
+    assert len(rejects(db)) == 1
+    assert_loaded_once(db, "orders", [data / "orders_2.csv"])
+    orders(path, 4)
+    assert load(data, db).rows == 4
+
+
+# a table of the user's
+
+
+@pytest.fixture
+def theirs(tmp_path: Path, db: Path) -> Path:
+    """A table that was there before us, without lineage, loaded from two files."""
+    query(db, "CREATE TABLE orders (id INTEGER, customer TEXT, amount REAL, day TEXT, note TEXT, extra TEXT)")
+    folder = tmp_path / "data"
+    orders(folder / "orders_1.csv", 10)
+    orders(folder / "orders_2.csv", 10, first=10)
+    assert load(folder, db).exit_code == 0
+    return folder
+
+
+def test_a_table_of_the_users_that_loses_a_column_is_lost(theirs: Path, db: Path) -> None:
+    if sqlite3.sqlite_version_info < (3, 35):
+        pytest.skip("this SQLite cannot drop a column")
+    query(db, "ALTER TABLE orders DROP COLUMN extra")
+    orders(theirs / "orders_3.csv", 5, first=20)
+    assert set(told(load(theirs, db)).values()) == {("refused", "table_lost")}
+    # Its rows are still there and cannot be told apart: filling it again would double them.
+    report = load(theirs, db, on_lost="reload")
+    assert set(told(report).values()) == {("refused", "table_lost")}
+    assert "rows" in report.files[0].sentence
+    assert query(db, "SELECT count(*) FROM orders") == [(20,)]
+    assert load(theirs, db, on_lost="ignore").rows == 5
+    assert load(theirs, db).exit_code == 0
+    assert_loaded_once(db, "orders", [theirs / f"orders_{i}.csv" for i in (1, 2, 3)])
+
+
+def test_a_table_of_the_users_that_was_emptied_is_filled_again_on_demand(theirs: Path, db: Path) -> None:
+    query(db, "DELETE FROM orders")
+    assert set(told(load(theirs, db)).values()) == {("refused", "table_emptied")}
+    assert load(theirs, db, on_lost="reload").rows == 20
+    assert_loaded_once(db, "orders", [theirs / f"orders_{i}.csv" for i in (1, 2)])
+    query(db, "DROP TABLE orders")
+    assert set(told(load(theirs, db)).values()) == {("refused", "table_lost")}
+    assert load(theirs, db, on_lost="reload").rows == 20
+    assert_loaded_once(db, "orders", [theirs / f"orders_{i}.csv" for i in (1, 2)])
+    # It is ours now, with lineage: a file can be replaced.
+    orders(theirs / "orders_1.csv", 3, first=500)
+    assert load(theirs, db, on_change="reload").rows == 3
+
+
+def test_a_table_that_only_gained_a_column_is_the_same_one(theirs: Path, db: Path) -> None:
+    query(db, "ALTER TABLE orders ADD COLUMN more TEXT")
+    orders(theirs / "orders_3.csv", 5, first=20)
+    assert load(theirs, db).exit_code == 0
+    assert_loaded_once(db, "orders", [theirs / f"orders_{i}.csv" for i in (1, 2, 3)])

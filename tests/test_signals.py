@@ -1,0 +1,104 @@
+"""SIGINT and SIGTERM end a run in order, however they arrive; the same command loads the rest."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import killing
+import pytest
+import tools
+
+STEPS = ("--slice-bytes", "32KiB", "--commit-bytes", "64KiB")
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+def make(tmp_path: Path) -> list[Path]:
+    files = [tools.orders(tmp_path / "in" / f"orders_{i}.csv", 9_000, first=i * 10_000) for i in range(1, 6)]
+    killing.aged(*files)
+    return files
+
+
+def start(tmp_path: Path, db: Path, *more: str) -> subprocess.Popen[str]:
+    return tools.start("load", "in", "--to", db, "--progress", "none", *STEPS, *more, cwd=tmp_path)
+
+
+def assert_stopped_in_order(db: Path, files: list[Path], code: int, err: str, number: signal.Signals) -> None:
+    """Its own exit code, nothing but what has to be said, and a ledger that agrees with the table."""
+    assert code == CODES[number], err
+    assert "warning: " not in err
+    assert "Traceback" not in err
+    assert "same command again" in err
+    [(rows, left)] = tools.query(db, "SELECT sum(rows_loaded), sum(state <> 'loaded') FROM ingest_file")
+    assert left > 0
+    assert tools.query(db, "SELECT count(*) FROM orders") == [(rows,)]
+    assert tools.query(db, "SELECT state, exit_code FROM ingest_run") == [("stopped", code)]
+    assert killing.spools(db.parent) == []
+
+
+def assert_the_rest_is_loaded(db: Path, files: list[Path]) -> None:
+    assert tools.load(files[0].parent, db).exit_code == 0
+    tools.assert_loaded_once(db, "orders", files)
+    assert tools.load(files[0].parent, db).rows == 0
+
+
+@pytest.mark.parametrize(
+    ("to", "start_method", "number"),
+    [
+        ("main", "forkserver", signal.SIGINT),
+        ("main", "forkserver", signal.SIGTERM),
+        ("group", "forkserver", signal.SIGINT),
+        ("group", "forkserver", signal.SIGTERM),
+        ("group", "spawn", signal.SIGTERM),
+        ("everyone", "forkserver", signal.SIGTERM),
+        ("everyone", "spawn", signal.SIGINT),
+    ],
+)
+def test_a_signal_finishes_the_open_transaction_and_the_next_run_loads_the_rest(
+    tmp_path: Path, db: Path, number: signal.Signals, to: str, start_method: str
+) -> None:
+    files = make(tmp_path)
+    run = start(tmp_path, db, "--start-method", start_method)
+    with killing.held_midway(db, run) as found:
+        if to == "main":
+            run.send_signal(number)
+        elif to == "group":  # Ctrl-C in a terminal
+            os.killpg(run.pid, number)
+        else:  # a service manager
+            for pid in found.all:
+                os.kill(pid, number)
+        killing.wait_for(lambda: not killing.alive(found.host), "the end of all reading")
+    code, _, err = killing.finish(run)
+    assert_stopped_in_order(db, files, code, err, number)
+    killing.assert_gone(found.all)
+    assert_the_rest_is_loaded(db, files)
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path, db: Path) -> None:
+    files = make(tmp_path)
+    run = start(tmp_path, db)
+    with killing.held_midway(db, run) as found:
+        rows = tools.query(db, "SELECT count(*) FROM orders")
+        run.send_signal(signal.SIGTERM)
+        killing.wait_for(lambda: not killing.alive(found.host), "the first signal to be noticed")
+        run.send_signal(signal.SIGTERM)
+        code, _, err = killing.finish(run, seconds=5)  # the database is still held
+        assert code == 143, err
+        killing.assert_gone(found.all)
+    assert tools.query(db, "SELECT count(*) FROM orders") == rows
+    assert killing.spools(db.parent) == []
+    assert_the_rest_is_loaded(db, files)
+
+
+def test_a_signal_while_the_plan_is_made_stops_before_the_first_row(tmp_path: Path, db: Path) -> None:
+    files = make(tmp_path)
+    run = start(tmp_path, db)
+    lease = db.with_name(f"{db.name}-ingest-lock")
+    killing.wait_for(lease.exists, "the run to begin")
+    run.send_signal(signal.SIGTERM)
+    code, _, err = killing.finish(run)
+    assert code == 143, err
+    assert "Traceback" not in err
+    assert_the_rest_is_loaded(db, files)
