@@ -433,9 +433,9 @@ def load_transform(name: str) -> Any:
         sys.path.insert(0, os.getcwd())
     try:
         return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
+    except (Exception, SystemExit) as error:
         raise SourceError(
-            f"the transform {name} cannot be imported: {error}.",
+            f"the transform {name} cannot be imported: {type(error).__name__}, {error}.",
             code=Reason.TRANSFORM,
             hint="Write --transform MODULE:FUNCTION, the module importable from the working directory.",
         ) from error

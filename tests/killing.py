@@ -70,6 +70,12 @@ def processes(main: int) -> Processes | None:
     )
 
 
+def started(run: subprocess.Popen[str]) -> Processes | None:
+    """The processes of a run as soon as they are all there; None if it ended before."""
+    wait_for(lambda: processes(run.pid) or run.poll() is not None, "all processes of the run")
+    return processes(run.pid)
+
+
 def _is_helper(process: psutil.Process) -> bool:
     line = " ".join(process.cmdline())
     if "resource_tracker" in line:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import io
 import json
 import os
@@ -272,6 +274,18 @@ def test_queries_of_the_docs_answer(tmp_path: Path) -> None:
     assert {Path(path).name for path, *_ in not_loaded} == {path.name for path in ROOT.glob("data/awkward/*_*.csv")}
     assert unaccounted == []
     assert ("ragged_record", "ragged", None, 2) in by_reason
+
+
+def test_sample_data_is_what_its_pages_say() -> None:
+    shop = rows((ROOT / "data/shop/README.md").read_text(encoding="utf-8"), "File")
+    assert {name.strip("`") for name, *_ in shop} == {path.name for path in ROOT.glob("data/shop/*.csv*")}
+    for name, count, _ in shop:
+        path = ROOT / "data/shop" / name.strip("`")
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        records = list(csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline="")))
+        assert len(records) - 1 == int(count), name
+    awkward = rows((ROOT / "data/awkward/README.md").read_text(encoding="utf-8"), "File")
+    assert {name.strip("`") for name, *_ in awkward} == {path.name for path in ROOT.glob("data/awkward/*.csv")}
 
 
 # events --------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,15 +16,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingest.errors import SourceError
 from ingest.jobs import ARROW, SQLITE, Staged
-from ingest.model import TableShape
+from ingest.model import Reason, TableShape
 
 
 def stage(format_: str, batch: pa.Table, shape: TableShape, *, stem: str, name: str) -> Staged:
     """Write `batch`, its columns named as the table's, to a file whose path starts with `stem`.
 
-    `name` tells the batches of one stem apart. Raises what the driver raises where a value breaks a
-    constraint of the table's own definition.
+    `name` tells the batches of one stem apart. Raises `SourceError` where a row breaks a constraint of the table's
+    own definition.
     """
     if format_ == SQLITE:
         return _stage_sqlite(batch, shape, path=f"{stem}.db", table=f"b{name}")
@@ -65,6 +67,13 @@ def _stage_sqlite(batch: pa.Table, shape: TableShape, *, path: str, table: str) 
                 )
                 statement.bind_stream(_storable(batch).to_reader())
                 statement.execute_update()
+            except adbc.DatabaseError as error:
+                # SQLite's sentence names the columns, and no value.
+                broken = re.search(r"[A-Z ]+ constraint failed: .*", str(error))
+                if broken is None:
+                    raise
+                said = broken[0].strip().replace(f"{table}.", f"{shape.table.name}.")
+                raise SourceError(f"the table refused a row: {said}.", code=Reason.CONSTRAINT) from error
             finally:
                 statement.close()
         finally:

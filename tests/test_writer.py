@@ -1,0 +1,198 @@
+"""The writer's orders, one by one, in this process: what is applied, what is fenced, and what a second one finds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import tools
+from ledger_tools import move, read, register
+
+from ingest import ledger
+from ingest.model import LINEAGE_COLUMN, Column, ColumnType, FileState, Reason, TableName, TableShape
+from ingest.rows import FileRow
+from ingest.targets import target_for
+from ingest.targets.base import BatchRef, Target
+from ingest.targets.staging import stage
+from ingest.writer import Again, Apply, Done, Failed, Settle, _Writer
+
+ROWS = 7
+"""Rows of a step, as `ledger_tools.move` counts them."""
+
+
+@dataclass(slots=True)
+class Bench:
+    """A database with a table of ours, a run, and a file that was registered."""
+
+    target: Target
+    shape: TableShape
+    run_id: int
+    folder: Path
+    steps: int = 0
+
+    @property
+    def writer(self) -> _Writer:
+        return _Writer(self.target, self.run_id)
+
+    def apply(self, row: FileRow, to: int, **changes: object) -> Apply:
+        """An order to put one staged batch into the table, and the file forward."""
+        self.steps += 1
+        batch = pa.table({"id": list(range(ROWS)), LINEAGE_COLUMN: [row.file_id] * ROWS})
+        format_ = self.target.stage_format(self.shape)
+        staged = stage(format_, batch, self.shape, stem=str(self.folder / f"s{self.steps}"), name="0")
+        order = Apply(
+            order=self.steps,
+            shape=self.shape,
+            batches=(BatchRef(staged=staged, rows=ROWS),),
+            moves=(move(row, to),),
+            table_name="orders",
+        )
+        return replace(order, **changes)
+
+    def rows(self) -> int:
+        [(count,)] = tools.query(self.folder / "test.db", "SELECT count(*) FROM orders")
+        return int(count)
+
+    def file(self, row: FileRow) -> FileRow:
+        return read(self.target.engine, row.file_id)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, bulk: str) -> Iterator[Bench]:
+    target = target_for(f"sqlite:///{tmp_path / 'test.db'}", bulk=bulk == "auto")
+    columns = (Column(name="id", type=ColumnType.BIGINT), Column(name=LINEAGE_COLUMN, type=ColumnType.BIGINT))
+    with target.begin() as connection:
+        ledger.create(connection)
+        run_id = ledger.start_run(connection, host="here", pid=7, version="0.1", options="{}")
+        target.create_table(connection, TableShape(table=TableName(name="orders"), columns=columns), "0" * 32)
+        shape = target.shape(connection, TableName(name="orders"))
+    assert shape is not None
+    yield Bench(target=target, shape=shape, run_id=run_id, folder=tmp_path)
+    target.close()
+
+
+def test_an_order_repeated_is_fenced_and_its_rows_are_there_once(bench: Bench) -> None:
+    [row] = register(bench.target.engine, bench.run_id)
+    order = bench.apply(row, 40)
+    assert isinstance(bench.writer.do(order), Done)
+    again = bench.writer.do(order)
+    assert isinstance(again, Failed)
+    assert again.fenced
+    assert again.fatal
+    assert bench.rows() == ROWS
+    assert bench.file(row).rows_loaded == ROWS
+
+
+def test_a_writer_that_wakes_up_after_a_take_over_is_fenced(bench: Bench) -> None:
+    [row] = register(bench.target.engine, bench.run_id)
+    order = bench.apply(row, 40)
+    with bench.target.begin() as connection:
+        assert ledger.take_over(connection) == [bench.run_id]
+    answer = bench.writer.do(order)
+    assert isinstance(answer, Failed)
+    assert answer.fenced
+    assert bench.rows() == 0
+
+
+def test_an_order_whose_writer_died_after_its_commit_is_known_to_have_landed(bench: Bench) -> None:
+    [row] = register(bench.target.engine, bench.run_id)
+    order = bench.apply(row, 40)
+    bench.writer.do(order)
+    answer = bench.writer.do(Again(message=order))
+    assert isinstance(answer, Done)
+    assert answer.landed
+    assert bench.rows() == ROWS
+
+
+def test_an_order_whose_writer_died_before_its_commit_is_done_again(bench: Bench) -> None:
+    [row] = register(bench.target.engine, bench.run_id)
+    answer = bench.writer.do(Again(message=bench.apply(row, 40)))
+    assert isinstance(answer, Done)
+    assert not answer.landed
+    assert bench.rows() == ROWS
+
+
+def test_a_batch_with_fewer_rows_than_were_told_is_not_kept(bench: Bench) -> None:
+    [row] = register(bench.target.engine, bench.run_id)
+    order = bench.apply(row, 40)
+    order = replace(order, batches=(replace(order.batches[0], rows=ROWS + 1),))
+    answer = bench.writer.do(order)
+    assert isinstance(answer, Failed)
+    assert (answer.failure.code, answer.fatal) == (Reason.COUNTS, False)
+    assert bench.rows() == 0
+    assert bench.file(row).committed_bytes == 0
+
+
+def test_a_table_that_was_changed_since_is_not_written_to(bench: Bench) -> None:
+    [row] = register(bench.target.engine, bench.run_id)
+    order = bench.apply(row, 40)
+    tools.query(bench.folder / "test.db", "ALTER TABLE orders ADD COLUMN more TEXT")
+    answer = bench.writer.do(order)
+    assert isinstance(answer, Failed)
+    assert (answer.failure.code, answer.fatal) == (Reason.TABLE_LOST, False)
+    assert bench.rows() == 0
+
+
+def settle(bench: Bench, row: FileRow, before: FileRow | None = None) -> Settle:
+    return Settle(
+        order=99,
+        file_id=row.file_id,
+        table_name="orders",
+        shape=bench.shape,
+        state=FileState.REFUSED,
+        code=Reason.OVER_BUDGET,
+        error="too many rejects",
+        version=row.version,
+        before=before,
+    )
+
+
+def test_a_refused_file_takes_its_committed_steps_back(bench: Bench) -> None:
+    [row] = register(bench.target.engine, bench.run_id)
+    bench.writer.do(bench.apply(row, 40))
+    assert bench.rows() == ROWS
+    assert isinstance(bench.writer.do(settle(bench, row)), Done)
+    assert bench.rows() == 0
+    found = bench.file(row)
+    assert (found.state, found.committed_bytes, found.error_code) == (FileState.REFUSED, 0, Reason.OVER_BUDGET)
+    landed = bench.writer.do(Again(message=settle(bench, row)))
+    assert isinstance(landed, Done)
+    assert landed.landed
+
+
+def loaded(bench: Bench) -> tuple[FileRow, FileRow]:
+    """A file that is loaded, as it was then, and as a reload registered it again."""
+    [row] = register(bench.target.engine, bench.run_id)
+    order = bench.apply(row, 100)
+    bench.writer.do(replace(order, moves=(replace(order.moves[0], done=True),)))
+    before = bench.file(row)
+    assert before.state is FileState.LOADED
+    [again] = register(bench.target.engine, bench.run_id, size=200, sha256="bb")
+    return before, again
+
+
+def test_a_reload_that_is_refused_before_its_first_step_keeps_the_old_rows(bench: Bench) -> None:
+    before, row = loaded(bench)
+    # A step was tried, and rolled back.
+    order = bench.apply(row, 200, reset=True)
+    broken = replace(order, batches=(replace(order.batches[0], rows=ROWS + 1),))
+    assert isinstance(bench.writer.do(broken), Failed)
+    assert isinstance(bench.writer.do(settle(bench, row, before)), Done)
+    found = bench.file(row)
+    assert (found.state, found.size, found.rows_loaded) == (FileState.LOADED, 100, ROWS)
+    assert bench.rows() == ROWS
+
+
+def test_a_reload_that_is_refused_after_its_first_step_leaves_nothing(bench: Bench) -> None:
+    before, row = loaded(bench)
+    order = bench.apply(row, 120, reset=True)
+    step = replace(order, moves=(replace(order.moves[0], reset=True),))
+    assert isinstance(bench.writer.do(step), Done)
+    assert bench.rows() == ROWS
+    assert isinstance(bench.writer.do(settle(bench, row, before)), Done)
+    found = bench.file(row)
+    assert (found.state, found.committed_bytes, found.rows_loaded) == (FileState.REFUSED, 0, 0)
+    assert bench.rows() == 0
