@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ingest.model import Codec
-from ingest.planning import Work
+from ingest.work import Work
 
 BUNDLE_FILES = 500
 """Files of one bundle: large enough that a transaction's fixed cost is nothing, small enough to be redone."""

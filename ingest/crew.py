@@ -22,6 +22,7 @@ from typing import Any
 from ingest import pool
 from ingest.jobs import Failure, Job, JobSliced, Result
 from ingest.model import Reason
+from ingest.settings import workers_default
 
 log = logging.getLogger("ingest")
 
@@ -56,7 +57,9 @@ class Crew:
         budget: int,
         file_timeout: float,
         tell: Callable[[str, str], None],
+        first: Host | None = None,
     ) -> None:
+        self._first = first
         self._folder = folder
         self._workers = workers
         self._start_method = start_method
@@ -70,7 +73,7 @@ class Crew:
         self._alone: collections.deque[Job] = collections.deque()
         self._alone_now: Job | None = None
         self._deaths: dict[str, int] = {}
-        self._host: _Host | None = None
+        self._host: Host | None = None
         self._lives = 0
         self._fruitless = 0
 
@@ -111,6 +114,12 @@ class Crew:
         if self._host is not None and bytes_:
             self._host.starving = None  # if it still starves, it says so again
             self._host.send(pool.Grant(bytes=bytes_))
+
+    def allow(self, bytes_: int) -> None:
+        """Raise the budget to so many bytes, for a unit that needs them."""
+        more, self.budget = max(bytes_ - self.budget, 0), max(bytes_, self.budget)
+        if self._host is not None and more:
+            self._host.send(pool.Grant(bytes=more))
 
     def relieve(self) -> None:
         """Lend bytes to a host that waits for some while nothing that could give them back is under way.
@@ -159,7 +168,7 @@ class Crew:
             events += self._overdue(self._host)
         return events, [other for other in others if other in ready]
 
-    def _event(self, host: _Host, message: object) -> list[Event]:
+    def _event(self, host: Host, message: object) -> list[Event]:
         if not isinstance(message, (Result, JobSliced)):
             return []
         job = self._jobs.get(message.job_id)
@@ -167,11 +176,11 @@ class Crew:
             return [(job, message)] if job is not None else []
         self._fruitless = 0
         if job is not None:
-            self.held += pool.permit_cost(job, message.slice, self.budget)
+            self.held += pool.permit_cost(job, message.slice)
             return [(job, message)]
         # Of a job that was cancelled, or given up for a new one: what it took is given back.
         discard(message)
-        self.held += (cost := pool.permit_cost(host.given[message.job_id], message.slice, self.budget))
+        self.held += (cost := pool.permit_cost(host.given[message.job_id], message.slice))
         self.give(cost)
         return []
 
@@ -179,13 +188,12 @@ class Crew:
         self._lives += 1
         folder = self._folder / f"life-{self._lives}"
         folder.mkdir(mode=0o700)
-        settings = pool.HostSettings(
-            workers=workers,
-            start_method=self._start_method,
-            budget=max(self.budget - self.held, 1),
-            folder=str(folder),
-        )
-        self._host = _Host(settings)
+        first, self._first = self._first, None
+        if first is not None and workers != self._workers:
+            first.kill()
+            first = None
+        self._host = first or Host(workers, self._start_method)
+        self._host.begin(str(folder), max(self.budget - self.held, 0))
 
     def _feed(self) -> None:
         """Give a new host what is to be done: one job alone, or all that are left."""
@@ -212,7 +220,7 @@ class Crew:
 
     # deaths ------------------------------------------------------------------------------------------------
 
-    def _bury(self, host: _Host) -> list[Event]:
+    def _bury(self, host: Host) -> list[Event]:
         """A host has ended: find out why, and let the next one go on."""
         host.kill()
         self._host = None
@@ -258,7 +266,7 @@ class Crew:
                     self._alone.append(part)
         return events
 
-    def _overdue(self, host: _Host) -> list[Event]:
+    def _overdue(self, host: Host) -> list[Event]:
         """End a worker that is at one slice for too long; its file is reported, the others go on."""
         now = time.monotonic()
         for pid, (job_id, since) in host.at_work().items():
@@ -283,14 +291,26 @@ class Crew:
         return []
 
 
-class _Host:
+class Host:
     """One life of the pool host."""
 
-    def __init__(self, settings: pool.HostSettings) -> None:
+    @classmethod
+    @contextlib.contextmanager
+    def early(cls, workers: int, start_method: str) -> Iterator[Host]:
+        """A host before there is anything to do: it takes a while to start. Killed at the end, used or not."""
+        host = cls(workers or workers_default(), start_method)
+        try:
+            yield host
+        finally:
+            host.kill()
+
+    def __init__(self, workers: int, start_method: str) -> None:
         quiet_resource_tracker()
-        context: Any = multiprocessing.get_context(settings.start_method)
+        context: Any = multiprocessing.get_context(start_method)
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=pool.host, args=(theirs, settings), name="ingest-pool-host", daemon=False)
+        self.process = context.Process(
+            target=pool.host, args=(theirs, workers, start_method), name="ingest-pool-host", daemon=False
+        )
         with sheltered():
             self.process.start()
         theirs.close()
@@ -303,10 +323,16 @@ class _Host:
         self.killed_by_us = False
         self.exitcode: int | None = None
         self._semaphores: tuple[str, ...] = ()
-        self._journal = pool.journal_path(settings.folder)
+        self._journal: Path | None = None
+        self._killed = False
         self._read = 0
         self._partial = b""
         self._at: dict[int, tuple[int, float]] = {}
+
+    def begin(self, folder: str, bytes_: int) -> None:
+        """Tell it where the spool is and how much of it there is."""
+        self._journal = pool.journal_path(folder)
+        self.send(pool.Begin(folder=folder, bytes=bytes_))
 
     def send(self, message: object) -> None:
         if isinstance(message, Job):
@@ -337,6 +363,8 @@ class _Host:
 
     def at_work(self) -> dict[int, tuple[int, float]]:
         """Which worker is at which job, and since when we know it."""
+        if self._journal is None:
+            return self._at
         with contextlib.suppress(OSError), open(self._journal, "rb") as file:
             file.seek(self._read)
             fresh = file.read()
@@ -357,6 +385,9 @@ class _Host:
 
     def kill(self) -> None:
         """End the whole group, and remove what a killed process cannot."""
+        if self._killed:
+            return
+        self._killed = True
         self.drain()
         # The group exists once the host has made it; before that, it is the process alone.
         for end in (os.killpg, os.kill):

@@ -18,10 +18,10 @@ from ingest.crew import Crew, Lost, discard, renumbered
 from ingest.errors import LedgerError
 from ingest.jobs import STAGE, Failure, Job, JobSliced, Layout, Member, MemberCount, Result
 from ingest.model import Codec, FileOutcome, FileState, Progress, Reason, StopRequest, TableShape
-from ingest.planning import Work
 from ingest.rows import FileRow, Move
 from ingest.settings import REJECTS_SHOWN, Settings
 from ingest.targets.base import BatchRef
+from ingest.work import Work
 from ingest.writer import Apply, Done, Failed, Finish, RejectsRef, Settle
 from ingest.writing import Order, Writing
 
@@ -189,6 +189,7 @@ class Loading:
             slice_bytes=self._settings.slice_bytes,
             commit_bytes=self._settings.commit_bytes if lineage and not first.in_one else None,
             whole=whole,
+            after_broken=first.after_broken,
             expect_prefix=row.prefix_sha256 if first.from_bytes else None,
             lineage=lineage,
             reject_limit=max(budget.count, REJECTS_SHOWN) if budget and budget.count is not None else None,
@@ -197,7 +198,7 @@ class Loading:
             job = renumbered(job, job.job_id, reject_limit=REJECTS_SHOWN)
         load = Load(works=works, rows=rows, layout=layout, shape=layout.shape, job=job)
         load.version, load.committed, load.reset = row.version, row.committed_bytes, first.reset
-        load.position, load.prefix = start, job.expect_prefix
+        load.position, load.prefix, load.broken = start, job.expect_prefix, first.after_broken
         if first.from_bytes:
             load.records = load.records_at = row.committed_records
             load.rejected = load.rejected_at = row.rows_rejected
@@ -304,7 +305,7 @@ class Loading:
         step.rows += result.rows
         step.rejected += result.rejected
         step.discarded += result.discarded
-        step.held += _cost(result, self._crew)
+        step.held += result.slice.length
         if result.staged is not None:
             step.batches.append(BatchRef(staged=result.staged, rows=result.rows))
         step.end = result.slice.start + result.slice.length
@@ -356,11 +357,12 @@ class Loading:
         elif at_end and budget.percent is not None:
             allowed = budget.percent * load.records / 100
         if allowed is not None and found > allowed:
+            more = "" if at_end else " or more"
             said = f"{budget.percent:g}% of {load.records}" if budget and budget.percent is not None else f"{allowed:g}"
-            more = "at least " if not at_end else ""
             return Failure(
                 code=Reason.OVER_BUDGET,
-                message=f"{more}{found} records cannot be loaded, {said} may be. Nothing of the file was loaded.",
+                message=f"records that cannot be loaded: {found}{more}, where {said} may be. "
+                "Nothing of the file was loaded.",
                 hint=f"See them with: ingest rejects list {load.works[0].source.display} "
                 "(or allow some: --max-rejects N)",
             )
@@ -666,7 +668,7 @@ class Loading:
     # the spool ---------------------------------------------------------------------------------------------
 
     def _drop(self, result: Result) -> None:
-        self._crew.give(_cost(result, self._crew))
+        self._crew.give(result.slice.length)
         discard(result)
 
     def _drop_results(self, load: Load) -> None:
@@ -716,10 +718,6 @@ class Loading:
                     seconds=now - self._began,
                 )
             )
-
-
-def _cost(result: Result, crew: Crew) -> int:
-    return min(result.slice.length, crew.budget)
 
 
 def _empty_move(work: Work, row: FileRow) -> Move:

@@ -10,81 +10,22 @@ import json
 import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ingest import ledger, manifest, naming, sniff
 from ingest.errors import SourceError, TableError
-from ingest.model import Action, Decision, FileState, Header, Manifest, Reason, Source, TableName, TableShape
+from ingest.model import Action, Decision, FileState, Header, Manifest, Reason, Source, TableName
 from ingest.rows import FileRow, TableRow
 from ingest.settings import Settings
 from ingest.targets.base import Target
+from ingest.work import Planned, TableState, Work, refuse
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 RACY_NS = 2_000_000_000
 """A file changed this shortly before it was looked at may have changed again within the same time stamp."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Work:
-    """One file that is to be loaded."""
-
-    source: Source
-    table: TableName
-    path_key: str
-    action: Action
-    code: Reason
-    sentence: str
-    row: FileRow | None = None
-    header: Header | None = None
-    sha256: str | None = None
-    from_bytes: int = 0
-    reset: bool = False  #: rows of an earlier content go first
-    alone: bool = False  #: it killed its workers before: by itself, and once
-
-    @property
-    def in_one(self) -> bool:
-        """Whether it is one transaction whatever its size: what it replaces stays if the new content is refused."""
-        return self.reset and self.row is not None and self.row.state is FileState.LOADED
-
-
-@dataclass(slots=True, kw_only=True)
-class TableState:
-    """One table of the plan, as it is now."""
-
-    table: TableName
-    shape: TableShape | None
-    row: TableRow | None
-    made_by_us: bool
-    lost: Reason | None = None  #: TABLE_LOST or TABLE_EMPTIED
-    empty: bool = False  #: it is not there or has no row; asked only where the ledger knows of rows
-    unusable: TableError | None = None  #: nothing can be loaded into it
-
-    @property
-    def key(self) -> str:
-        return str(self.table)
-
-    def can_replace(self, row: FileRow) -> bool:
-        """Whether the rows of this file can be taken out, for others to take their place."""
-        there = self.shape is not None and not self.empty
-        return not row.rows_loaded or not there or (row.lineage and self.shape is not None and self.shape.lineage)
-
-
-@dataclass(slots=True, kw_only=True)
-class Planned:
-    """What the ledger and the files say together."""
-
-    decisions: list[Decision] = field(default_factory=list)  #: skipped, refused, waiting: nothing to load
-    work: list[Work] = field(default_factory=list)
-    tables: dict[str, TableState] = field(default_factory=dict)
-    touched: list[tuple[FileRow, Source, str]] = field(default_factory=list)  #: same content, new fingerprint
-    moved: list[tuple[FileRow, Source, str, str | None]] = field(default_factory=list)  #: with the new key
-    notes: list[tuple[FileRow, Reason, str]] = field(default_factory=list)  #: loaded, but refused this time
-    refused: list[tuple[Source, TableName, str, Reason, str]] = field(default_factory=list)  #: never loaded
-    lost: dict[str, tuple[Reason, str]] = field(default_factory=dict)  #: tables to be filled again
-    vanished: list[str] = field(default_factory=list)
 
 
 def decide(
@@ -126,6 +67,7 @@ class _Planner:
         self._orphans: list[FileRow] = []  # loaded in part, and no longer where they were
         self._replaced: set[int] = set()  # file_ids whose content in the table gives way to another in this run
         self._first: dict[tuple[str, str], Source] = {}  # by table and content: the file that is loaded in this run
+        self._broken: set[int] = set()  # file_ids loaded in part, with a broken quote in that part
         self._sniffer = sniff.Sniffer()
 
     def read(self, connection: Connection | None, sources: Sequence[Source]) -> list[tuple[Source, TableName]]:
@@ -144,8 +86,12 @@ class _Planner:
             self._rows[row.path_key] = row = self._as_it_is(row)  # noqa: PLW2901
             if row.sha256 is not None:
                 self._by_hash.setdefault((row.table_name, row.sha256), []).append(row)
-            if row.state is FileState.STARTED and row.committed_bytes and not os.path.lexists(row.path):
-                self._orphans.append(row)
+            if row.state is FileState.STARTED and row.committed_bytes:
+                if not os.path.lexists(row.path):
+                    self._orphans.append(row)
+                if row.rows_rejected and connection is not None:
+                    reasons = {reject.reason for reject in ledger.rejects(connection, file_id=row.file_id)}
+                    self._broken |= {row.file_id} if Reason.BROKEN_QUOTE in reasons else set()
         return [(source, spelled[str(table)]) for source, table in named]
 
     def _named(self, sources: Sequence[Source], known: Collection[str]) -> list[tuple[Source, TableName]]:
@@ -354,17 +300,22 @@ class _Planner:
     def _part_loaded(self, work: Work, row: FileRow) -> None:
         """A big file was interrupted between two steps: go on, if what was read is still what is there."""
         assert work.header is not None
-        if _prefix_holds(work.source, work.header, row):
+        if row.loaded_at is not None:
+            # A reload that was killed before its first move: all of the old content is in the table, and stays there
+            # if the new one is refused. Of the old fingerprint only the hash is still known.
+            work.action, work.code, work.reset = Action.RELOAD, Reason.CHANGED, True
+            work.sentence = "its content has changed, and a reload of it was interrupted; it starts again"
+            work.row = replace(row, state=FileState.LOADED, sha256=row.prefix_sha256, mtime_ns=0)
+        elif not _same_options(row, work.header, self._settings):
+            work.action, work.code, work.reset = Action.RELOAD, Reason.CHANGED, True
+            work.sentence = "it was loaded in part, with other options; it starts again"
+        elif _prefix_holds(work.source, work.header, row):
             work.action, work.code, work.from_bytes = Action.RESUME, Reason.PART_LOADED, row.committed_bytes
             work.sentence = f"{row.committed_bytes} bytes of it are loaded already"
+            work.after_broken = row.file_id in self._broken
         else:
             work.action, work.code, work.reset = Action.RELOAD, Reason.CHANGED, True
             work.sentence = "it was loaded in part, and its content has changed since; it starts again"
-            if row.loaded_at is not None:
-                # A reload that was killed before its first move: all of the old content is in the table, and stays
-                # there if the new one is refused. Of the old fingerprint only the hash is still known.
-                work.sentence = "its content has changed, and a reload of it was interrupted; it starts again"
-                work.row = replace(row, state=FileState.LOADED, sha256=row.prefix_sha256, mtime_ns=0)
         self._out.work.append(work)
 
     def _new(self, work: Work) -> None:
@@ -425,6 +376,7 @@ class _Planner:
             if (
                 row.table_name == str(work.table)
                 and not self._taken(row)
+                and _same_options(row, work.header, self._settings)
                 and _prefix_holds(work.source, work.header, row)
             ):
                 self._out.moved.append((row, work.source, work.path_key, work.sha256))
@@ -452,7 +404,7 @@ class _Planner:
 
     def _refuse(self, work: Work, code: Reason, sentence: str, hint: str) -> None:
         """Refuse a file, so that `status` shows why."""
-        _refused(self._out, work, code, sentence, hint)
+        refuse(self._out, work, code, sentence, hint)
 
 
 def _lost_sentence(state: TableState) -> str:
@@ -460,64 +412,29 @@ def _lost_sentence(state: TableState) -> str:
     return f"the table {state.table} {what}, but the ledger says that files are in it"
 
 
-def refuse_table(planned: Planned, key: str, error: TableError) -> None:
-    """Refuse what was to be loaded into one table; the other tables go on."""
-    for work in [w for w in planned.work if str(w.table) == key]:
-        refuse_work(planned, work, Reason(error.code), error.message, error.hint)
-
-
-def refuse_work(planned: Planned, work: Work, code: Reason, sentence: str, hint: str) -> None:
-    """Turn one file's loading into a refusal, before anything of it was read."""
-    planned.work.remove(work)
-    _refused(planned, work, code, sentence, hint)
-
-
-def _refused(planned: Planned, work: Work, code: Reason, sentence: str, hint: str) -> None:
-    planned.decisions.append(
-        Decision(
-            source=work.source,
-            table=work.table,
-            action=Action.REFUSE,
-            code=code,
-            sentence=sentence,
-            hint=hint,
-            header=work.header,
-        )
-    )
-    if work.row is not None and (work.row.state is FileState.LOADED or work.row.committed_bytes):
-        planned.notes.append((work.row, code, sentence))
-    else:
-        planned.refused.append((work.source, work.table, work.path_key, code, sentence))
-
-
-def decision_of(work: Work) -> Decision:
-    """A file to be loaded, as the plan shows it."""
-    return Decision(
-        source=work.source,
-        table=work.table,
-        action=work.action,
-        code=work.code,
-        sentence=work.sentence,
-        header=work.header,
-        file_id=work.row.file_id if work.row else None,
-        from_bytes=work.from_bytes,
-    )
-
-
-def header_json(header: Header) -> str:
-    """What the ledger keeps of a header."""
+def header_json(header: Header, settings: Settings) -> str:
+    """What the ledger keeps of how a file is read: its header, and the options that decide what becomes of a record."""
     return json.dumps(
         {
             "delimiter": header.dialect.delimiter,
             "line_end": header.dialect.line_end,
             "data_start": header.data_start,
             "names": header.names,
+            "options": {
+                name: getattr(settings, name) for name in ("null", "rename", "names", "new_columns", "transform")
+            },
         }
     )
 
 
 def _columns_of(row: TableRow) -> set[str]:
     return {column["name"] for column in json.loads(row.definition or "[]")}
+
+
+def _same_options(row: FileRow, header: Header, settings: Settings) -> bool:
+    """Whether the rest of a file would be read as its committed part was."""
+    kept = json.loads(row.header or "{}").get("options")
+    return bool(kept == json.loads(header_json(header, settings))["options"])
 
 
 def _prefix_holds(source: Source, header: Header, row: FileRow) -> bool:

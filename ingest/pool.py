@@ -4,8 +4,8 @@
 pool lives in a process that can be thrown away: it leads its own process group, and whoever finds it broken
 kills the group and starts another. It ends only by a kill: the interpreter's exit handlers would join the pool.
 
-Messages to the host: a `Job`, `Cancel`, `Grant`, or `None` for "no more jobs". From the host: `Ready`,
-`Result`, `JobSliced`, `Starving`, `Died`, and `None` when all tasks are done.
+Messages to the host: `Begin` first, then `Job`, `Cancel`, `Grant`, or `None` for "no more jobs". From the host:
+`Ready`, `Result`, `JobSliced`, `Starving`, `Died`, and `None` when all tasks are done.
 """
 
 from __future__ import annotations
@@ -75,13 +75,11 @@ class Died:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HostSettings:
-    """What a host needs to know."""
+class Begin:
+    """Where this host's own folder in the spool is, and how many bytes of slices may be out at once."""
 
-    workers: int
-    start_method: str
-    budget: int  #: bytes of slices that may be out at once
-    folder: str  #: this host's own folder in the spool
+    folder: str
+    bytes: int
 
 
 # processes whose exit code is read under a lock: the pool's handler thread and our watch read it at the same
@@ -133,12 +131,12 @@ def ignore_stop_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # main started us with them blocked
 
 
-def host(pipe: Connection, settings: HostSettings) -> None:
+def host(pipe: Connection, workers: int, start_method: str) -> None:
     """The main function of the host process. Does not return."""
     os.setsid()
     ignore_stop_signals()
     try:
-        _Host(pipe, settings).run()
+        _Host(pipe).run(workers, start_method)
     except (BrokenPipeError, EOFError, ConnectionResetError):
         pass  # main is gone
     finally:
@@ -146,29 +144,29 @@ def host(pipe: Connection, settings: HostSettings) -> None:
 
 
 class _Host:
-    def __init__(self, pipe: Connection, settings: HostSettings) -> None:
+    def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
-        self._settings = settings
+        self._folder = ""
         self._sending = threading.Lock()
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._cancelled: set[int] = set()
-        self._permits = _Permits(settings.budget)
+        self._permits = _Permits()
         self._issued = 0
 
-    def run(self) -> None:
+    def run(self, workers: int, start_method: str) -> None:
         names = _record_semaphores()
         parent = multiprocessing.parent_process()
         assert parent is not None
         threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
-        if self._settings.start_method == "forkserver":
+        if start_method == "forkserver":
             ctx: Any = _ForkServerContext()
             ctx.set_forkserver_preload(["ingest.worker"])
         else:
             ctx = _SpawnContext()
-        pool = ctx.Pool(self._settings.workers, _start_worker, (str(journal_path(self._settings.folder)),))
-        workers = list(multiprocessing.active_children())
-        self._send(Ready(pids=tuple(w.pid for w in workers if w.pid), semaphores=tuple(names)))
-        threading.Thread(target=self._watch, args=(workers,), daemon=True).start()
+        pool = ctx.Pool(workers, _start_worker)
+        started = list(multiprocessing.active_children())
+        self._send(Ready(pids=tuple(w.pid for w in started if w.pid), semaphores=tuple(names)))
+        threading.Thread(target=self._watch, args=(started,), daemon=True).start()
         threading.Thread(target=self._listen, daemon=True).start()
         for result in pool.imap_unordered(_task, self._tasks()):
             self._send(result)
@@ -185,7 +183,10 @@ class _Host:
         try:
             while True:
                 message = self._pipe.recv()
-                if isinstance(message, Grant):
+                if isinstance(message, Begin):
+                    self._folder = message.folder
+                    self._permits.give(message.bytes)
+                elif isinstance(message, Grant):
                     self._permits.give(message.bytes)
                 elif isinstance(message, Cancel):
                     self._cancelled.add(message.job_id)
@@ -222,7 +223,7 @@ class _Host:
                         job=job,
                         slice=slice_,
                         prefix_sha256=prefix,
-                        stem=os.path.join(self._settings.folder, f"j{job.job_id}"),
+                        stem=os.path.join(self._folder, f"j{job.job_id}"),
                     )
             except SourceError as error:
                 failure = Failure(code=Reason(error.code), message=error.message, hint=error.hint)
@@ -256,28 +257,28 @@ class _Host:
             exact=job.exact,
             after_broken=job.after_broken,
             expect_prefix=job.expect_prefix,
-            spool=Path(self._settings.folder),
+            spool=Path(self._folder),
             prefix=f"j{job.job_id}-",
         )
         return sliced.sha256
 
     def _acquire(self, job: Job, slice_: Slice) -> None:
-        cost = permit_cost(job, slice_, self._settings.budget)
+        cost = permit_cost(job, slice_)
         while (seen := self._permits.take(cost)) is not None:
             self._send(Starving(issued=self._issued, bytes=cost))
             self._permits.wait(seen)
 
 
-def permit_cost(job: Job, slice_: Slice, budget: int) -> int:
+def permit_cost(job: Job, slice_: Slice) -> int:
     """Spool bytes that a slice counts for: its length where it is staged, which the spool's is close to."""
-    return min(slice_.length, budget) if job.kind == STAGE else 0
+    return slice_.length if job.kind == STAGE else 0
 
 
 class _Permits:
     """A count of bytes that can be taken and given back."""
 
-    def __init__(self, total: int) -> None:
-        self._free = total
+    def __init__(self) -> None:
+        self._free = 0
         self._gifts = 0
         self._changed = threading.Condition()
 
@@ -331,12 +332,11 @@ def remove_semaphores(names: tuple[str, ...]) -> None:
 _journal: collections.deque[int] = collections.deque(maxlen=1)
 
 
-def _start_worker(journal: str) -> None:
+def _start_worker() -> None:
     ignore_stop_signals()
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
-    _journal.append(os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def _task(task: Task) -> Result:
@@ -351,6 +351,9 @@ def _task(task: Task) -> Result:
 
 def _note(mark: str, task: Task) -> None:
     # One O_APPEND write a line: no lock that could die with us.
+    if not _journal:
+        path = journal_path(os.path.dirname(task.stem))
+        _journal.append(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600))
     os.write(_journal[0], f"{mark} {os.getpid()} {task.job.job_id} {task.slice.index}\n".encode())
 
 

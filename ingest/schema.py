@@ -24,9 +24,9 @@ from ingest.model import (
     TablePlan,
     TableShape,
 )
-from ingest.planning import Planned, TableState, Work, refuse_table, refuse_work
 from ingest.settings import Settings
 from ingest.targets.base import Target
+from ingest.work import Planned, TableState, Work, refuse_table, refuse_work
 
 
 @dataclass(slots=True, kw_only=True)

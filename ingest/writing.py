@@ -8,7 +8,7 @@ import logging
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,18 @@ class Writing:
             process.start()
         theirs.close()
         self._life = _Life(process=process, pipe=pipe, lock=lock)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """The writer's lock, for what the main process writes itself before the first order."""
+        self.start()
+        assert self._life is not None
+        if not self._life.lock.acquire(timeout=writer.LOCK_SECONDS):
+            raise LedgerError("the writer's lock was not given back.", hint="Run the same command again.")
+        try:
+            yield
+        finally:
+            self._life.lock.release()
 
     @property
     def waitables(self) -> list[Any]:

@@ -6,7 +6,9 @@ import contextlib
 import fcntl
 import os
 import re
+import shutil
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -72,31 +74,21 @@ class SQLiteTarget(Target):
     def connect(self) -> Iterator[Connection]:
         if not self.exists():
             raise DatabaseUnreachable(f"{self.label} does not exist.")
-        # Not read-only where it can be helped: after a crash the first reader has to roll the journal back, and a
-        # read-only one cannot. `query_only` keeps it from writing anything of its own.
-        mode = "rw" if os.access(self.path, os.W_OK) else "ro"
-        uri = f"file:{quote(self.path)}?mode={mode}"
-
-        def creator() -> sqlite3.Connection:
-            connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
-            connection.execute("PRAGMA query_only = ON")
-            return connection
-
-        engine = sa.create_engine("sqlite://", creator=creator, poolclass=NullPool, hide_parameters=True)
-        sa.event.listen(engine, "begin", _begin_deferred)
-        try:
-            connection = engine.connect()
-        except (sa.exc.OperationalError, sa.exc.DatabaseError) as error:
-            raise self.unreachable(error) from error
-        try:
-            with connection:
-                try:
-                    connection.execute(sa.text("SELECT count(*) FROM sqlite_master"))
-                except sa.exc.DatabaseError as error:
+        # What a crash left beside the database is for the next writer to mend: who may not write sees what that one
+        # will see. Without such a file, a read-only connection would leave the two files of WAL mode behind.
+        left = any(os.path.exists(self.path + end) for end in ("-journal", "-wal"))
+        mode = "ro" if left or not os.access(self.path, os.W_OK) else "rw"
+        with contextlib.ExitStack() as stack:
+            try:
+                connection = stack.enter_context(_reading(self.path, mode))
+            except sa.exc.DatabaseError as error:
+                if not left or "locked" in str(error.orig):
                     raise self.unreachable(error) from error
-                yield connection
-        finally:
-            engine.dispose()
+                try:
+                    connection = stack.enter_context(_reading(stack.enter_context(_mended_copy(self.path)), "rw"))
+                except (sa.exc.DatabaseError, OSError) as worse:
+                    raise self.unreachable(worse) from worse
+            yield connection
 
     @contextlib.contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -253,6 +245,37 @@ class SQLiteTarget(Target):
             )
             inserted += result.rowcount
         return inserted
+
+
+@contextlib.contextmanager
+def _reading(path: str, mode: str) -> Iterator[Connection]:
+    """A connection that can be read from, and that writes nothing of its own."""
+    uri = f"file:{quote(os.fsencode(path))}?mode={mode}"
+
+    def creator() -> sqlite3.Connection:
+        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+        connection.execute("PRAGMA query_only = ON")
+        return connection
+
+    engine = sa.create_engine("sqlite://", creator=creator, poolclass=NullPool, hide_parameters=True)
+    sa.event.listen(engine, "begin", _begin_deferred)
+    try:
+        with engine.connect() as connection:
+            connection.execute(sa.text("SELECT count(*) FROM sqlite_master"))
+            yield connection
+    finally:
+        engine.dispose()
+
+
+@contextlib.contextmanager
+def _mended_copy(path: str) -> Iterator[str]:
+    """The path of a copy, for SQLite to roll back or forward there what a crash left half done."""
+    with tempfile.TemporaryDirectory(prefix="ingest-read-") as folder:
+        copy = os.path.join(folder, "copy.db")
+        for end in ("", "-journal", "-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(path + end, copy + end)
+        yield copy
 
 
 def _own_transactions(driver: Any, record: object) -> None:

@@ -1,0 +1,226 @@
+"""What a run writes before its first row: the ledger, the run, the tables, and every attempt ahead of itself.
+
+All DDL of ours is here, each after an intent in the ledger that a crash cannot take back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from ingest import ledger, planning
+from ingest import schema as schemas
+from ingest.errors import LedgerError, TableError
+from ingest.failpoints import failpoint
+from ingest.loading import state_of
+from ingest.model import FileState, Source, TableShape
+from ingest.rows import FileRow, NewFile, Touched
+from ingest.schema import TableSchema
+from ingest.settings import Settings
+from ingest.targets.base import Target
+from ingest.work import Planned, Work
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+
+def open_ledger(
+    target: Target, settings: Settings, paths: Sequence[str | os.PathLike[str]], tell: Callable[[str, str], None]
+) -> int:
+    """The ledger, made or upgraded; the runs that were killed, fenced off; this run, written down."""
+    with target.begin() as connection:
+        have = ledger.version(connection)
+        if have is None:
+            ledger.create(connection)
+    if have not in (None, ledger.HEAD):
+        ledger.upgrade(target.engine)
+    failpoint("after_ledger")
+    with target.begin() as connection:
+        for abandoned in ledger.take_over(connection):
+            tell("info", f"run {abandoned} was killed; going on where it was")
+        run_id = ledger.start_run(
+            connection,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=_version(),
+            options=_options(settings, paths),
+        )
+    _undo(target, run_id)
+    failpoint("after_start_run")
+    return run_id
+
+
+def _undo(target: Target, run_id: int) -> None:
+    """Finish what a killed run was taking back."""
+    with target.begin() as connection:
+        for row in ledger.files(connection):
+            if row.state is not FileState.UNDOING:
+                continue
+            shape = target.shape(connection, target.table_of(row.table_name))
+            if shape is not None and shape.lineage:
+                target.delete_rows(connection, shape, row.file_id)
+            ledger.finish_undo(
+                connection,
+                run_id,
+                file_id=row.file_id,
+                version=row.version,
+                epoch=row.epoch,
+                state=FileState.REFUSED,
+            )
+
+
+def make_tables(
+    target: Target, settings: Settings, run_id: int, planned: Planned, tables: list[TableSchema]
+) -> dict[str, TableShape]:
+    """All DDL of the run: each table's intent first, then the table, then the ledger's word that it is there."""
+    shapes: dict[str, TableShape] = {}
+    if planned.lost:
+        with target.begin() as connection:
+            for key, (code, sentence) in planned.lost.items():
+                ledger.lose(connection, run_id, key, code=code, error=sentence)
+        failpoint("after_lose")
+    for key, state in planned.tables.items():
+        if state.shape is not None:
+            shapes[key] = state.shape
+    for table in tables:
+        try:
+            shapes[table.key] = _make_table(target, settings, run_id, table)
+        except TableError as error:
+            work.refuse_table(planned, table.key, error)
+            table.groups = []
+    return shapes
+
+
+def _make_table(target: Target, settings: Settings, run_id: int, table: TableSchema) -> TableShape:
+    state = table.state
+    columns = (*table.columns, *table.added)
+    definition = schemas.definition(columns)
+    name = str(state.table)
+    if table.is_new:
+        token = secrets.token_hex(16)
+        with target.begin() as connection:
+            ledger.forget_table(connection, name)
+            ledger.intend_table(
+                connection, run_id, table_name=name, token=token, definition=definition, made_by_us=True
+            )
+        failpoint("after_intent")
+        with target.begin() as connection:
+            target.create_table(connection, schemas.new_shape(table, settings), token)
+            failpoint("before_create_commit")
+        failpoint("after_create")
+    elif state.row is None or state.row.made_by_us != state.made_by_us:
+        with target.begin() as connection:
+            ledger.forget_table(connection, name)  # of our own table, where somebody made another by hand
+            ledger.intend_table(connection, run_id, table_name=name, token="", definition=definition, made_by_us=False)
+    if table.added and not table.is_new:
+        with target.begin() as connection:
+            ledger.settle_table(connection, name, identity="", definition=definition)
+        failpoint("after_add_intent")
+        with target.begin() as connection:
+            target.add_columns(connection, state.table, table.added)
+        failpoint("after_add")
+    with target.begin() as connection:
+        shape = target.shape(connection, state.table)
+        if shape is None:
+            raise LedgerError(f"the table {name} was dropped while it was made.")
+        ledger.settle_table(connection, name, identity=shape.fingerprint, definition=definition)
+    return shape
+
+
+def register(target: Target, settings: Settings, run_id: int, planned: Planned) -> dict[str, FileRow]:
+    """The attempt, written ahead of it; and what the plan found out about the other files."""
+    with target.begin() as connection:
+        for row, source, key, sha256 in planned.moved:
+            ledger.rename(connection, path=source.path, path_key=key, touched=_touched(row, source, sha256))
+        ledger.touch(connection, [_touched(*one) for one in planned.touched])
+        for row, *_ in planned.touched:
+            if row.error_code:
+                ledger.drop_rejects(connection, row.file_id, applied=False)
+        for row, code, sentence in planned.notes:
+            ledger.note(connection, row.file_id, code=code, error=sentence)
+        _record_refused(connection, run_id, planned)
+        rows = ledger.register(connection, run_id, [_new_file(w, planned, settings) for w in planned.work])
+        failpoint("before_register_commit")
+    failpoint("after_register")
+    return rows
+
+
+def _record_refused(connection: Connection, run_id: int, planned: Planned) -> None:
+    entries = [
+        NewFile(
+            table_name=str(table),
+            path=source.path,
+            path_key=key,
+            size=source.size,
+            mtime_ns=source.mtime_ns,
+            ctime_ns=source.ctime_ns,
+            scanned_ns=source.scanned_ns,
+            lineage=False,
+        )
+        for source, table, key, _, _ in planned.refused
+    ]
+    if not entries:
+        return
+    rows = ledger.register(connection, run_id, entries)
+    for _, _, key, code, sentence in planned.refused:
+        row = rows[key]
+        if row.attempts > 1:
+            ledger.drop_rejects(connection, row.file_id)
+        ledger.settle(
+            connection,
+            run_id,
+            file_id=row.file_id,
+            version=row.version,
+            epoch=row.epoch,
+            state=state_of(code),
+            code=code,
+            error=sentence,
+        )
+
+
+def _new_file(work: Work, planned: Planned, settings: Settings) -> NewFile:
+    source = work.source
+    state = planned.tables[str(work.table)]
+    lineage = state.shape.lineage if state.shape is not None else settings.lineage == "file"
+    return NewFile(
+        table_name=str(work.table),
+        path=source.path,
+        path_key=work.path_key,
+        size=source.size,
+        mtime_ns=source.mtime_ns,
+        ctime_ns=source.ctime_ns,
+        scanned_ns=source.scanned_ns,
+        lineage=lineage,
+        sha256=work.sha256,
+        header=planning.header_json(work.header, settings) if work.header else None,
+    )
+
+
+def _touched(row: FileRow, source: Source, sha256: str | None) -> Touched:
+    return Touched(
+        file_id=row.file_id,
+        size=source.size,
+        mtime_ns=source.mtime_ns,
+        ctime_ns=source.ctime_ns,
+        scanned_ns=source.scanned_ns,
+        sha256=sha256 or None,
+    )
+
+
+def _options(settings: Settings, paths: Sequence[str | os.PathLike[str]]) -> str:
+    """The run's options for the ledger, without the database's URL and its secrets."""
+    options = {key: value for key, value in asdict(settings).items() if key != "to"}
+    return json.dumps({"paths": [os.fspath(p) for p in paths], **options}, default=str)
+
+
+def _version() -> str:
+    try:
+        return version("ingest")
+    except PackageNotFoundError:
+        return "unknown"

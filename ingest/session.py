@@ -1,0 +1,372 @@
+"""One run over one database: scan, plan, prepare, load, report. What the run's result is; not how rows move."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ingest import ledger, manifest, planning, preparing, spool
+from ingest import schema as schemas
+from ingest.crew import Crew, Host
+from ingest.errors import IngestError, UsageError
+from ingest.loading import WHOLE, Loading, state_of
+from ingest.model import (
+    Action,
+    Decision,
+    FileOutcome,
+    Listener,
+    Manifest,
+    Notice,
+    Opened,
+    Plan,
+    RunReport,
+    RunState,
+    StopRequest,
+    TablePlan,
+    TableShape,
+)
+from ingest.profiling import Profiling
+from ingest.rows import FileRow, Totals
+from ingest.schema import TableSchema
+from ingest.settings import Settings, database_url, workers_default
+from ingest.targets import target_for
+from ingest.targets.base import Target
+from ingest.work import Planned, Work
+from ingest.writing import Writing
+
+log = logging.getLogger("ingest")
+
+EXIT_OK, EXIT_REJECTS, EXIT_INCOMPLETE = 0, 3, 4
+SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
+
+
+class _Stopped(Exception):
+    """A stop was asked for before loading began."""
+
+
+class Session:
+    """One run over one database."""
+
+    def __init__(
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        settings: Settings,
+        on_event: Listener,
+        stop: StopRequest,
+        host: Host | None = None,
+    ) -> None:
+        self._paths = paths
+        self._settings = settings
+        self._on_event = on_event
+        self._stop = stop
+        self._began = time.monotonic()
+        self._target: Target = target_for(database_url(settings.to), bulk=settings.bulk == "auto")
+        self._outcomes: list[FileOutcome] = []
+        self._warnings: list[str] = []
+        self._host = host
+        self._writing: Writing | None = None
+        self._workers = settings.workers or workers_default()
+
+    # telling -----------------------------------------------------------------------------------------------
+
+    def _tell(self, level: str, text: str, path: str = "") -> None:
+        log.log({"info": logging.INFO, "warning": logging.WARNING}.get(level, logging.ERROR), "%s", text)
+        if level == "warning":
+            self._warnings.append(text)
+        self._on_event(Notice(level=level, text=text, path=path))
+
+    def _outcome(self, outcome: FileOutcome) -> None:
+        log.info("%s: %s, %s", outcome.display, outcome.state, outcome.sentence)
+        self._outcomes.append(outcome)
+        self._on_event(outcome)
+
+    # plan --------------------------------------------------------------------------------------------------
+
+    def plan(self) -> Plan:
+        found = self._scan()
+        new = not self._target.exists()
+        self._on_event(Opened(database=self._target.label, new=new))
+        reading = self._target.connect() if not new else contextlib.nullcontext(None)
+        with tempfile.TemporaryDirectory(prefix="ingest-plan-") as folder, self._new_crew(Path(folder)) as crew:
+            planned = planning.decide(
+                self._target, reading, found, self._settings, folders=self._folders(), on_pending=crew.start
+            )
+            tables = self._profiling(planned, crew).tables()
+        return Plan(
+            database=self._target.label,
+            new=new,
+            decisions=self._decisions(planned, found),
+            tables=tuple(schemas.table_plan(table, self._settings) for table in tables)
+            + self._other_tables(planned, tables),
+            left_out=found.left_out,
+            vanished=tuple(planned.vanished),
+        )
+
+    def _scan(self) -> Manifest:
+        settings = self._settings
+        return manifest.scan(self._paths, include=settings.include, exclude=settings.exclude, min_age=settings.min_age)
+
+    def _folders(self) -> list[str]:
+        return [os.path.realpath(path) for path in self._paths if os.path.isdir(path)]
+
+    @staticmethod
+    def _decisions(planned: Planned, found: Manifest) -> tuple[Decision, ...]:
+        order = {source.path: number for number, source in enumerate(found.sources)}
+        decisions = [*planned.decisions, *map(work.decision_of, planned.work)]
+        return tuple(sorted(decisions, key=lambda d: order.get(d.source.path, 0)))
+
+    @staticmethod
+    def _other_tables(planned: Planned, tables: Sequence[TableSchema]) -> tuple[TablePlan, ...]:
+        shown = {table.key for table in tables}
+        return tuple(
+            TablePlan(table=state.table, exists=state.shape is not None, shape=state.shape)
+            for key, state in planned.tables.items()
+            if key not in shown
+        )
+
+    @contextlib.contextmanager
+    def _new_crew(self, folder: Path) -> Iterator[Crew]:
+        settings = self._settings
+        budget = settings.commit_bytes + (self._workers + 1) * int(WHOLE * settings.slice_bytes)
+        crew = Crew(
+            folder=folder,
+            workers=self._workers,
+            start_method=settings.start_method,
+            budget=budget,
+            file_timeout=settings.file_timeout,
+            tell=self._tell,
+            first=self._host,
+        )
+        try:
+            yield crew
+        finally:
+            crew.close()
+
+    def _profiling(self, planned: Planned, crew: Crew) -> Profiling:
+        return Profiling(
+            planned=planned,
+            crew=crew,
+            settings=self._settings,
+            target=self._target,
+            on_event=self._on_event,
+            check_stop=self._check_stop,
+        )
+
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
+        """The writer's lock, for what the main process writes while there is a writer."""
+        return self._writing.locked() if self._writing is not None else contextlib.nullcontext()
+
+    def _check_stop(self) -> None:
+        if self._stop.count:
+            raise _Stopped
+
+    # load --------------------------------------------------------------------------------------------------
+
+    def load(self) -> RunReport:
+        found = self._scan()
+        new = not self._target.exists()
+        self._on_event(Opened(database=self._target.label, new=new))
+        if not found.sources:
+            return self._report(None, new, found, [], EXIT_OK)
+        with self._target.lease(self._settings.wait):
+            try:
+                return self._leased(found, new)
+            finally:
+                self._target.close()
+
+    def _leased(self, found: Manifest, new: bool) -> RunReport:
+        run_id = preparing.open_ledger(self._target, self._settings, self._paths, self._tell)
+        base = Path(self._settings.spool) if self._settings.spool else self._target.spool_base()
+        try:
+            with spool.run_folder(base) as folder, self._new_crew(folder) as crew:
+                return self._loaded(run_id, found, new, crew, folder)
+        except BaseException as error:
+            with contextlib.suppress(Exception):
+                self._finish(run_id, RunState.FINISHED, 1, _error_text(error))
+            raise
+        finally:
+            if self._writing is not None:
+                self._writing.close(kill=self._stop.count > 1)
+
+    def _start_processes(self, run_id: int, crew: Crew) -> None:
+        crew.start()
+        self._writing = Writing(
+            url=self._target.url.render_as_string(hide_password=False),
+            bulk=self._settings.bulk == "auto",
+            run_id=run_id,
+            start_method=self._settings.start_method,
+            tell=self._tell,
+        )
+        self._writing.start()
+
+    def _loaded(self, run_id: int, found: Manifest, new: bool, crew: Crew, folder: Path) -> RunReport:
+        stopped = False
+        planned = Planned()
+        unfinished: list[Work] = []
+        try:
+            planned = planning.decide(
+                self._target,
+                self._target.connect(),
+                found,
+                self._settings,
+                folders=self._folders(),
+                on_pending=lambda: self._start_processes(run_id, crew),
+            )
+            tables = self._profiling(planned, crew).tables()
+            self._check_stop()
+            with self._alone():
+                shapes = preparing.make_tables(self._target, self._settings, run_id, planned, tables)
+                rows = preparing.register(self._target, self._settings, run_id, planned)
+            self._target.close()
+            for decision in planned.decisions:
+                self._outcome(_outcome_of(decision))
+            if planned.work:
+                self._check_space(crew, planned, shapes, folder)
+                unfinished = self._run_loading(crew, planned, tables, shapes, rows)
+                stopped = bool(self._stop.count)
+        except _Stopped:
+            stopped = True
+            unfinished = planned.work
+        for work in unfinished:
+            self._outcome(_unfinished(work))
+        code = SIGNALS.get(self._stop.signal or "", 130) if stopped else self._exit_code()
+        self._finish(run_id, RunState.STOPPED if stopped else RunState.FINISHED, code)
+        return self._report(run_id, new, found, planned.vanished, code, stopped=stopped)
+
+    def _run_loading(
+        self,
+        crew: Crew,
+        planned: Planned,
+        tables: list[TableSchema],
+        shapes: dict[str, TableShape],
+        rows: dict[str, FileRow],
+    ) -> list[Work]:
+        assert self._writing is not None
+        loading = Loading(
+            crew=crew,
+            writing=self._writing,
+            settings=self._settings,
+            stop=self._stop,
+            on_outcome=self._outcome,
+            on_progress=self._on_event,
+        )
+        loading.add_empty([w for w in planned.work if w.header and not w.header.has_data], rows, shapes)
+        for table in tables:
+            shape = shapes[table.key]
+            for one in table.groups:
+                layout = schemas.load_layout(table, one, shape, self._settings, self._target)
+                loading.add(one.work, rows, layout)
+        loading.run()
+        return list(loading.unfinished)
+
+    def _check_space(self, crew: Crew, planned: Planned, shapes: dict[str, TableShape], folder: Path) -> None:
+        """Say that the spool cannot hold what it must before anything is written."""
+        settings = self._settings
+        largest = max(
+            (
+                work.source.size
+                if (shape := shapes.get(str(work.table))) is None or not shape.lineage or work.in_one
+                else min(work.source.size, settings.commit_bytes + int(WHOLE * settings.slice_bytes))
+            )
+            for work in planned.work
+        )
+        crew.allow(largest)
+        need = min(crew.budget, sum(work.source.size for work in planned.work)) * 3 // 2
+        free = spool.free_bytes(folder)
+        if free < need:
+            raise UsageError(
+                f"the spool in {folder.parent} needs about {need // 10**6} MB, and {free // 10**6} MB are free.",
+                hint="Give --spool a folder with more room, or smaller --commit-bytes.",
+            )
+
+    # the end -----------------------------------------------------------------------------------------------
+
+    def _exit_code(self) -> int:
+        states = {outcome.state for outcome in self._outcomes}
+        if states & {"refused", "failed", "unfinished"}:
+            return EXIT_INCOMPLETE
+        return EXIT_REJECTS if any(outcome.rejected for outcome in self._outcomes) else EXIT_OK
+
+    def _finish(self, run_id: int, state: RunState, code: int, error: str | None = None) -> None:
+        counted = [outcome.state for outcome in self._outcomes]
+        totals = Totals(
+            files_loaded=counted.count("loaded"),
+            files_skipped=counted.count("skipped"),
+            files_refused=counted.count("refused"),
+            files_failed=counted.count("failed"),
+            rows_loaded=sum(o.rows for o in self._outcomes),
+            rows_rejected=sum(o.rejected for o in self._outcomes),
+            rows_discarded=sum(o.discarded for o in self._outcomes),
+            bytes_read=sum(o.bytes for o in self._outcomes if o.state == "loaded"),
+        )
+        if self._writing is not None:
+            self._writing.close(kill=self._stop.count > 1)
+            self._writing = None
+        if self._stop.count > 1:
+            return  # at once: no waiting for a lock on the database; the next run writes down that this one has gone
+        with self._target.begin() as connection:
+            ledger.finish_run(connection, run_id, state=state, exit_code=code, totals=totals, error=error)
+
+    def _report(
+        self,
+        run_id: int | None,
+        new: bool,
+        found: Manifest,
+        vanished: Sequence[str],
+        code: int,
+        *,
+        stopped: bool = False,
+    ) -> RunReport:
+        report = RunReport(
+            run_id=run_id,
+            database=self._target.label,
+            new=new,
+            exit_code=code,
+            seconds=time.monotonic() - self._began,
+            files=tuple(self._outcomes),
+            left_out=found.left_out,
+            vanished=tuple(vanished),
+            warnings=tuple(self._warnings),
+            stopped_by=self._stop.signal if stopped else None,
+        )
+        self._on_event(report)
+        return report
+
+
+def _outcome_of(decision: Decision) -> FileOutcome:
+    """What became of a file that the plan did not load."""
+    source = decision.source
+    return FileOutcome(
+        path=source.path,
+        display=source.display,
+        table=str(decision.table),
+        action=decision.action,
+        state={Action.SKIP: "skipped", Action.WAIT: "waiting"}.get(decision.action) or state_of(decision.code).value,
+        code=decision.code,
+        sentence=decision.sentence,
+        hint=decision.hint,
+        bytes=source.size,
+    )
+
+
+def _unfinished(work: Work) -> FileOutcome:
+    return FileOutcome(
+        path=work.source.path,
+        display=work.source.display,
+        table=str(work.table),
+        action=work.action,
+        state="unfinished",
+        code=work.code,
+        sentence="the run was stopped before it was loaded",
+        bytes=work.source.size,
+    )
+
+
+def _error_text(error: BaseException) -> str:
+    """What the ledger keeps of an error: our own words, or no more than its kind."""
+    return str(error) if isinstance(error, IngestError) else type(error).__name__
