@@ -10,88 +10,25 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 
 from ingest import manifest, spool
 from ingest.bundles import BUNDLE_FILES, bundles
 from ingest.crew import Crew, Lost, discard, renumbered
 from ingest.errors import LedgerError
-from ingest.jobs import STAGE, Failure, Job, JobSliced, Layout, Member, MemberCount, Result
-from ingest.model import Codec, FileOutcome, FileState, Progress, Reason, StopRequest, TableShape
-from ingest.rows import FileRow, Move
+from ingest.jobs import STAGE, Failure, Job, JobSliced, Layout, Member, Result
+from ingest.model import Codec, FileOutcome, Progress, Reason, StopRequest, TableShape
+from ingest.rows import FileRow
 from ingest.settings import REJECTS_SHOWN, Settings
 from ingest.targets.base import BatchRef
+from ingest.units import Load, Step, bytes_on_disk, empty_move, loaded, state_of, whole_at_once
 from ingest.work import Work
 from ingest.writer import Apply, Done, Failed, Finish, RejectsRef, Settle
 from ingest.writing import Order, Writing
 
 log = logging.getLogger("ingest")
 
-WHOLE = 1.5
-"""A file of up to so many slices is read as one: no border has to be proven, and no byte is read twice."""
 TICK = 0.2
 """Seconds between two looks at the clock, for progress, time-outs and a stop."""
-
-
-@dataclass(slots=True)
-class _Step:
-    """What one transaction will hold of a file."""
-
-    batches: list[BatchRef] = field(default_factory=list)
-    rejects: list[RejectsRef] = field(default_factory=list)
-    records: int = 0
-    rows: int = 0
-    rejected: int = 0
-    discarded: int = 0
-    held: int = 0
-    end: int = 0
-    prefix: str | None = None
-    sha256: str | None = None
-
-
-@dataclass(slots=True, kw_only=True)
-class Load:
-    """One file, or one bundle, on its way."""
-
-    works: list[Work]
-    rows: list[FileRow]
-    layout: Layout
-    shape: TableShape
-    job: Job
-    version: int = 0
-    committed: int = 0  #: what the ledger says when all queued orders are done
-    reset: bool = False  #: its old rows are still to be deleted
-    position: int = 0  #: end of the last step that was put together
-    prefix: str | None = None  #: hash of the decoded bytes up to there
-    broken: bool = False  #: a broken quote came before what is read next
-    broken_at: bool = False  #: and before `position`
-    results: dict[int, Result] = field(default_factory=dict)
-    next: int = 0
-    sliced: JobSliced | None = None
-    step: _Step = field(default_factory=_Step)
-    lines: int = 0
-    records: int = 0  #: of the whole file so far
-    records_at: int = 0  #: of the whole file, up to `position`
-    rejected: int = 0  #: of the whole file so far
-    rejected_at: int = 0
-    rejects: list[RejectsRef] = field(default_factory=list)  #: all of this attempt, for a refusal
-    rejects_at: int = 0  #: how many of them are of records before `position`
-    texts: int = 0
-    doom: Failure | None = None
-    ended: bool = False
-    members: tuple[MemberCount, ...] = ()  #: of a bundle
-    read: int = 0  #: records read in this run
-    inserted: int = 0  #: rows committed in this run
-    discarded: int = 0
-
-    @property
-    def single(self) -> bool:
-        return len(self.works) == 1
-
-    @property
-    def name(self) -> str:
-        first = self.works[0].source.display
-        return first if self.single else f"{first} and {len(self.works) - 1} more"
 
 
 class Loading:
@@ -114,7 +51,7 @@ class Loading:
         self._on_outcome = on_outcome
         self._on_progress = on_progress
         self._loads: dict[int, Load] = {}  # by job
-        self._orders: dict[int, tuple[Load | None, _Step]] = {}
+        self._orders: dict[int, tuple[Load | None, Step]] = {}
         self._empty: dict[int, list[Work]] = {}
         self._unfinished: dict[int, Load] = {}  # by id(): every load that has no outcome yet
         self._jobs = 0
@@ -135,9 +72,9 @@ class Loading:
         plain = [work for work in works if not work.reset]
         groups = [plain[i : i + BUNDLE_FILES] for i in range(0, len(plain), BUNDLE_FILES)]
         for group in [*groups, *([work] for work in works if work.reset)]:
-            moves = tuple(_empty_move(work, rows[work.path_key]) for work in group)
+            moves = tuple(empty_move(work, rows[work.path_key]) for work in group)
             number = self._writing.number()
-            self._orders[number] = (None, _Step())
+            self._orders[number] = (None, Step())
             self._empty[number] = list(group)
             self._writing.order(
                 Apply(
@@ -172,8 +109,7 @@ class Loading:
         assert layout.shape is not None
         start = first.from_bytes or first.header.data_start
         self._jobs += 1
-        plain = first.source.codec is Codec.PLAIN
-        whole = plain and not first.from_bytes and first.source.size - start <= WHOLE * self._settings.slice_bytes
+        whole = not first.from_bytes and whole_at_once(first.source, start, self._settings)
         lineage = layout.shape.lineage
         budget = self._settings.max_rejects
         job = Job(
@@ -312,7 +248,10 @@ class Loading:
         step.prefix = result.prefix_sha256 or None
         if len(result.members) == 1 and result.members[0].sha256:
             step.sha256 = step.prefix = result.members[0].sha256
-        if load.doom is None and (why := self._over_budget(load, at_end=False)) is not None:
+        if (
+            load.doom is None
+            and (why := load.over_budget(self._settings, self._run_rejected, at_end=False)) is not None
+        ):
             load.doom = why
         if load.doom is not None:
             self._drop_step(load)
@@ -326,7 +265,7 @@ class Loading:
         """All of a file has been read."""
         self._crew.finished(load.job)
         if load.doom is None:
-            load.doom = self._over_budget(load, at_end=True)
+            load.doom = load.over_budget(self._settings, self._run_rejected, at_end=True)
         if load.doom is None and not all(manifest.same_file(work.source) for work in load.works):
             if not load.single:
                 self._apart(load)
@@ -344,42 +283,11 @@ class Loading:
             load.step.sha256 = load.sliced.sha256
         self._commit(load, done=True)
 
-    def _over_budget(self, load: Load, *, at_end: bool) -> Failure | None:
-        budget, run = self._settings.max_rejects, self._settings.max_rejects_run
-        found = load.rejected
-        if not found:
-            return None
-        allowed: float | None = None
-        if budget is None:
-            allowed = 0 if run is None else None
-        elif budget.count is not None:
-            allowed = budget.count
-        elif at_end and budget.percent is not None:
-            allowed = budget.percent * load.records / 100
-        if allowed is not None and found > allowed:
-            more = "" if at_end else " or more"
-            said = f"{budget.percent:g}% of {load.records}" if budget and budget.percent is not None else f"{allowed:g}"
-            return Failure(
-                code=Reason.OVER_BUDGET,
-                message=f"records that cannot be loaded: {found}{more}, where {said} may be. "
-                "Nothing of the file was loaded.",
-                hint=f"See them with: ingest rejects list {load.works[0].source.display} "
-                "(or allow some: --max-rejects N)",
-            )
-        if run is not None and self._run_rejected + found > run:
-            return Failure(
-                code=Reason.OVER_BUDGET,
-                message=f"{found} records cannot be loaded; with {self._run_rejected} of other files that is more than "
-                f"--max-rejects-run {run}. Nothing of the file was loaded.",
-                hint=f"See them with: ingest rejects list {load.works[0].source.display}",
-            )
-        return None
-
     # orders ------------------------------------------------------------------------------------------------
 
     def _commit(self, load: Load, *, done: bool) -> None:
-        step, load.step = load.step, _Step()
-        moves = self._bundle_moves(load) if not load.single else (self._move(load, step, done=done),)
+        step, load.step = load.step, Step()
+        moves = load.bundle_moves() if not load.single else (load.move(step, done=done),)
         number = self._writing.number()
         self._orders[number] = (load, step)
         order = Apply(
@@ -406,46 +314,8 @@ class Loading:
         load.ended = done
         self._writing.order(order)
 
-    def _move(self, load: Load, step: _Step, *, done: bool) -> Move:
-        row = load.rows[0]
-        end = step.end or load.position
-        return Move(
-            file_id=row.file_id,
-            version=load.version,
-            epoch=row.epoch,
-            from_bytes=load.committed,
-            to_bytes=max(end, load.committed) if not load.reset else end,
-            records=step.records,
-            rows=step.rows,
-            rejected=step.rejected,
-            discarded=step.discarded,
-            prefix_sha256=step.prefix or load.prefix,
-            sha256=step.sha256 if done else None,
-            done=done,
-            reset=load.reset,
-        )
-
-    def _bundle_moves(self, load: Load) -> tuple[Move, ...]:
-        return tuple(
-            Move(
-                file_id=row.file_id,
-                version=row.version,
-                epoch=row.epoch,
-                from_bytes=0,
-                to_bytes=work.source.size,
-                records=member.records,
-                rows=member.rows,
-                rejected=0,
-                discarded=member.records - member.rows,
-                prefix_sha256=member.sha256,
-                sha256=member.sha256,
-                done=True,
-            )
-            for work, row, member in zip(load.works, load.rows, load.members, strict=True)
-        )
-
     def _answer(self, order: Order, answer: Done | Failed) -> None:
-        load, step = self._orders.pop(order.order, (None, _Step()))
+        load, step = self._orders.pop(order.order, (None, Step()))
         if isinstance(answer, Failed) and answer.fatal:
             log.debug("order %d failed\n%s", order.order, answer.failure.trace)
             raise LedgerError(answer.failure.message, hint=answer.failure.hint)
@@ -467,33 +337,17 @@ class Loading:
         elif isinstance(order, Settle) and load is not None:
             self._settled(load, answer)
 
-    def _committed(self, load: Load, order: Apply, step: _Step) -> None:
+    def _committed(self, load: Load, order: Apply, step: Step) -> None:
         load.inserted += sum(move.rows for move in order.moves)
         load.discarded += sum(move.discarded for move in order.moves)
         self._rows += sum(move.rows for move in order.moves)
         self._rejected += step.rejected
-        self._bytes_done += _bytes_on_disk(load, order)
+        self._bytes_done += bytes_on_disk(load, order)
         if not order.moves[0].done:
             return
         self._finished(load)
-        for work, move, row in zip(load.works, order.moves, load.rows, strict=True):
-            self._on_outcome(
-                FileOutcome(
-                    path=work.source.path,
-                    display=work.source.display,
-                    table=str(work.table),
-                    action=work.action,
-                    state="loaded",
-                    code=work.code,
-                    sentence=work.sentence,
-                    file_id=row.file_id,
-                    bytes=work.source.size,
-                    records=load.read if load.single else move.records,
-                    rows=load.inserted if load.single else move.rows,
-                    rejected=load.rejected if load.single else 0,
-                    discarded=load.discarded if load.single else move.discarded,
-                )
-            )
+        for number, move in enumerate(order.moves):
+            self._on_outcome(load.outcome(number, move))
 
     def _empty_done(self, order: Apply, answer: Done | Failed) -> None:
         works = self._empty.pop(order.order, [])
@@ -502,19 +356,7 @@ class Loading:
         for work, move in zip(works, order.moves, strict=True):
             self._files_done += 1
             self._bytes_done += work.source.size
-            self._on_outcome(
-                FileOutcome(
-                    path=work.source.path,
-                    display=work.source.display,
-                    table=str(work.table),
-                    action=work.action,
-                    state="loaded",
-                    code=work.code,
-                    sentence=work.sentence,
-                    file_id=move.file_id,
-                    bytes=work.source.size,
-                )
-            )
+            self._on_outcome(loaded(work, move.file_id))
 
     def _finished(self, load: Load) -> None:
         load.ended = True
@@ -555,7 +397,7 @@ class Loading:
                 spool.remove(path)
         work, row = load.works[0], load.rows[0]
         number = self._writing.number()
-        self._orders[number] = (load, _Step())
+        self._orders[number] = (load, Step())
         self._writing.order(
             Settle(
                 order=number,
@@ -678,7 +520,7 @@ class Loading:
 
     def _drop_step(self, load: Load) -> None:
         """Forget what was put together of the step; the rejects' texts stay for a refusal."""
-        step, load.step = load.step, _Step()
+        step, load.step = load.step, Step()
         self._crew.give(step.held)
         for path in {batch.staged.path for batch in step.batches}:
             spool.remove(path)
@@ -718,45 +560,3 @@ class Loading:
                     seconds=now - self._began,
                 )
             )
-
-
-def _empty_move(work: Work, row: FileRow) -> Move:
-    return Move(
-        file_id=row.file_id,
-        version=row.version,
-        epoch=row.epoch,
-        from_bytes=row.committed_bytes,
-        to_bytes=work.source.size,
-        records=0,
-        rows=0,
-        rejected=0,
-        discarded=0,
-        prefix_sha256=work.sha256,
-        sha256=work.sha256,
-        done=True,
-        reset=work.reset,
-    )
-
-
-def _bytes_on_disk(load: Load, order: Apply) -> int:
-    """How much of the files on disk an order has dealt with: for a compressed file, all of it at its end."""
-    if not load.single:
-        return sum(work.source.size for work in load.works)
-    move, source = order.moves[0], load.works[0].source
-    if source.codec is not Codec.PLAIN:
-        return source.size if move.done else 0
-    return move.to_bytes - (0 if move.reset else move.from_bytes)
-
-
-def state_of(code: Reason) -> FileState:
-    """REFUSED is about the file's content; FAILED about what happened to it."""
-    failed = (
-        Reason.QUARANTINED,
-        Reason.TIMEOUT,
-        Reason.SPOOL,
-        Reason.INTERNAL,
-        Reason.UNREADABLE,
-        Reason.DATABASE,
-        Reason.TRANSFORM,
-    )
-    return FileState.FAILED if code in failed else FileState.REFUSED

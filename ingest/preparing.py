@@ -18,13 +18,13 @@ from ingest import ledger, planning
 from ingest import schema as schemas
 from ingest.errors import LedgerError, TableError
 from ingest.failpoints import failpoint
-from ingest.loading import state_of
 from ingest.model import FileState, Source, TableShape
 from ingest.rows import FileRow, NewFile, Touched
 from ingest.schema import TableSchema
 from ingest.settings import Settings
 from ingest.targets.base import Target
-from ingest.work import Planned, Work
+from ingest.units import state_of
+from ingest.work import Planned, Work, refuse_table
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -92,7 +92,7 @@ def make_tables(
         try:
             shapes[table.key] = _make_table(target, settings, run_id, table)
         except TableError as error:
-            work.refuse_table(planned, table.key, error)
+            refuse_table(planned, table.key, error)
             table.groups = []
     return shapes
 

@@ -10,12 +10,13 @@ from ingest import schema as schemas
 from ingest.bundles import bundles
 from ingest.crew import Crew, Lost, renumbered
 from ingest.jobs import PREVIEW, PROFILE, Failure, Job, Member, Result
-from ingest.loading import TICK, WHOLE
-from ingest.model import Codec, Listener, Progress
+from ingest.loading import TICK
+from ingest.model import Listener, Progress
 from ingest.schema import Group, TableSchema
 from ingest.settings import Settings
 from ingest.targets.base import Target
-from ingest.work import Planned, Work
+from ingest.units import whole_at_once
+from ingest.work import Planned, Work, refuse_work
 
 if TYPE_CHECKING:
     from ingest.inference import ColumnProfile
@@ -91,7 +92,6 @@ class Profiling:
                 self._number += 1
                 first = works[0]
                 assert first.header is not None
-                size = first.source.size - first.header.data_start
                 job = Job(
                     job_id=self._number,
                     kind=PROFILE,
@@ -100,7 +100,7 @@ class Profiling:
                     start=first.header.data_start,
                     slice_bytes=settings.slice_bytes,
                     commit_bytes=None,
-                    whole=first.source.codec is Codec.PLAIN and size <= WHOLE * settings.slice_bytes,
+                    whole=whole_at_once(first.source, first.header.data_start, settings),
                     sample=sample,
                 )
                 self._jobs[job.job_id] = (one, first if len(works) == 1 else None)
@@ -174,7 +174,7 @@ class Profiling:
         self._found.pop(job.job_id, None)
         if work is not None and work in one.work:
             one.work.remove(work)
-            work.refuse_work(self._planned, work, failure.code, failure.message, failure.hint)
+            refuse_work(self._planned, work, failure.code, failure.message, failure.hint)
 
     def _progress(self) -> None:
         now = time.monotonic()
@@ -236,7 +236,7 @@ class Profiling:
                     continue
                 one, work = jobs[job.job_id]
                 one.work.remove(work)
-                work.refuse_work(self._planned, work, failure.code, failure.message, failure.hint)
+                refuse_work(self._planned, work, failure.code, failure.message, failure.hint)
                 if one.work:
                     submit(one)
         for table in tables:

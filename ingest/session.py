@@ -14,7 +14,7 @@ from ingest import ledger, manifest, planning, preparing, spool
 from ingest import schema as schemas
 from ingest.crew import Crew, Host
 from ingest.errors import IngestError, UsageError
-from ingest.loading import WHOLE, Loading, state_of
+from ingest.loading import Loading
 from ingest.model import (
     Action,
     Decision,
@@ -36,7 +36,8 @@ from ingest.schema import TableSchema
 from ingest.settings import Settings, database_url, workers_default
 from ingest.targets import target_for
 from ingest.targets.base import Target
-from ingest.work import Planned, Work
+from ingest.units import WHOLE, state_of
+from ingest.work import Planned, Work, decision_of
 from ingest.writing import Writing
 
 log = logging.getLogger("ingest")
@@ -117,7 +118,7 @@ class Session:
     @staticmethod
     def _decisions(planned: Planned, found: Manifest) -> tuple[Decision, ...]:
         order = {source.path: number for number, source in enumerate(found.sources)}
-        decisions = [*planned.decisions, *map(work.decision_of, planned.work)]
+        decisions = [*planned.decisions, *map(decision_of, planned.work)]
         return tuple(sorted(decisions, key=lambda d: order.get(d.source.path, 0)))
 
     @staticmethod

@@ -13,6 +13,7 @@ from tools import (
     ORDERS,
     assert_counts_add_up,
     assert_loaded_once,
+    ingest,
     known,
     load,
     orders,
@@ -206,6 +207,26 @@ def test_a_reload_with_rejects_keeps_the_old_rows(data: Path, db: Path, whole: b
     assert rows(db) == 1_999
     assert [r[-1] for r in rejects(db)] == [1]
     assert_counts_add_up(db)
+
+
+def test_a_reload_that_was_killed_is_gone_on_with_and_keeps_the_old_rows(data: Path, db: Path) -> None:
+    path = write_csv(data / "orders.csv", ["id", "n"], [[i, i] for i in range(10)])
+    load(data, db)
+    before = stored(db, "orders", ["id", "n"])
+    with path.open("a") as file:
+        file.write("10,x\n")
+    killed = ingest("load", data, "--to", db, "--on-change", "reload", cwd=data, INGEST_FAILPOINT="after_register")
+    assert killed.returncode == -9, killed.stderr
+    assert known(db, path)["state"] == "started"
+    # What was chosen then is done now, and what was loaded stays if it cannot be.
+    assert told(load(data, db)) == {"orders.csv": ("refused", "over_budget")}
+    assert stored(db, "orders", ["id", "n"]) == before
+    row = known(db, path)
+    assert (row["state"], row["error_code"], row["rows_loaded"]) == ("loaded", "over_budget", 10)
+    assert told(load(data, db)) == {"orders.csv": ("refused", "changed")}
+    report = load(data, db, on_change="reload", max_rejects=Budget(count=1))
+    assert (report.exit_code, report.rows) == (3, 10)
+    assert stored(db, "orders", ["id", "n"]) == before
 
 
 def test_the_reload_of_an_emptied_file_leaves_none_of_its_rows(data: Path, db: Path) -> None:

@@ -1,0 +1,230 @@
+"""One file, or one bundle, on its way: what has been read of it, and the moves that come of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ingest.jobs import Failure, Job, JobSliced, Layout, MemberCount, Result
+from ingest.model import Codec, FileOutcome, FileState, Reason, Source, TableShape
+from ingest.rows import FileRow, Move
+from ingest.settings import Settings
+from ingest.targets.base import BatchRef
+from ingest.work import Work
+from ingest.writer import Apply, RejectsRef
+
+WHOLE = 1.5
+"""A file of up to so many slices is read as one: no border has to be proven, and no byte is read twice."""
+
+
+@dataclass(slots=True)
+class Step:
+    """What one transaction will hold of a file."""
+
+    batches: list[BatchRef] = field(default_factory=list)
+    rejects: list[RejectsRef] = field(default_factory=list)
+    records: int = 0
+    rows: int = 0
+    rejected: int = 0
+    discarded: int = 0
+    held: int = 0
+    end: int = 0
+    prefix: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Load:
+    """One file, or one bundle, on its way."""
+
+    works: list[Work]
+    rows: list[FileRow]
+    layout: Layout
+    shape: TableShape
+    job: Job
+    version: int = 0
+    committed: int = 0  #: what the ledger says when all queued orders are done
+    reset: bool = False  #: its old rows are still to be deleted
+    position: int = 0  #: end of the last step that was put together
+    prefix: str | None = None  #: hash of the decoded bytes up to there
+    broken: bool = False  #: a broken quote came before what is read next
+    broken_at: bool = False  #: and before `position`
+    results: dict[int, Result] = field(default_factory=dict)
+    next: int = 0
+    sliced: JobSliced | None = None
+    step: Step = field(default_factory=Step)
+    lines: int = 0
+    records: int = 0  #: of the whole file so far
+    records_at: int = 0  #: of the whole file, up to `position`
+    rejected: int = 0  #: of the whole file so far
+    rejected_at: int = 0
+    rejects: list[RejectsRef] = field(default_factory=list)  #: all of this attempt, for a refusal
+    rejects_at: int = 0  #: how many of them are of records before `position`
+    texts: int = 0
+    doom: Failure | None = None
+    ended: bool = False
+    members: tuple[MemberCount, ...] = ()  #: of a bundle
+    read: int = 0  #: records read in this run
+    inserted: int = 0  #: rows committed in this run
+    discarded: int = 0
+
+    @property
+    def single(self) -> bool:
+        return len(self.works) == 1
+
+    @property
+    def name(self) -> str:
+        first = self.works[0].source.display
+        return first if self.single else f"{first} and {len(self.works) - 1} more"
+
+    def over_budget(self, settings: Settings, run_rejected: int, *, at_end: bool) -> Failure | None:
+        """Why its rejects are too many, if they are; `run_rejected` are those of the files that are loaded."""
+        budget, run = settings.max_rejects, settings.max_rejects_run
+        found = self.rejected
+        if not found:
+            return None
+        allowed: float | None = None
+        if budget is None:
+            allowed = 0 if run is None else None
+        elif budget.count is not None:
+            allowed = budget.count
+        elif at_end and budget.percent is not None:
+            allowed = budget.percent * self.records / 100
+        if allowed is not None and found > allowed:
+            more = "" if at_end else " or more"
+            said = f"{budget.percent:g}% of {self.records}" if budget and budget.percent is not None else f"{allowed:g}"
+            return Failure(
+                code=Reason.OVER_BUDGET,
+                message=f"records that cannot be loaded: {found}{more}, where {said} may be. "
+                "Nothing of the file was loaded.",
+                hint=f"See them with: ingest rejects list {self.works[0].source.display} "
+                "(or allow some: --max-rejects N)",
+            )
+        if run is not None and run_rejected + found > run:
+            return Failure(
+                code=Reason.OVER_BUDGET,
+                message=f"{found} records cannot be loaded; with {run_rejected} of other files that is more than "
+                f"--max-rejects-run {run}. Nothing of the file was loaded.",
+                hint=f"See them with: ingest rejects list {self.works[0].source.display}",
+            )
+        return None
+
+    def move(self, step: Step, *, done: bool) -> Move:
+        """The ledger's step for one file."""
+        row = self.rows[0]
+        end = step.end or self.position
+        return Move(
+            file_id=row.file_id,
+            version=self.version,
+            epoch=row.epoch,
+            from_bytes=self.committed,
+            to_bytes=max(end, self.committed) if not self.reset else end,
+            records=step.records,
+            rows=step.rows,
+            rejected=step.rejected,
+            discarded=step.discarded,
+            prefix_sha256=step.prefix or self.prefix,
+            sha256=step.sha256 if done else None,
+            done=done,
+            reset=self.reset,
+        )
+
+    def bundle_moves(self) -> tuple[Move, ...]:
+        """The ledger's steps for the files of a bundle."""
+        return tuple(
+            Move(
+                file_id=row.file_id,
+                version=row.version,
+                epoch=row.epoch,
+                from_bytes=0,
+                to_bytes=work.source.size,
+                records=member.records,
+                rows=member.rows,
+                rejected=0,
+                discarded=member.records - member.rows,
+                prefix_sha256=member.sha256,
+                sha256=member.sha256,
+                done=True,
+            )
+            for work, row, member in zip(self.works, self.rows, self.members, strict=True)
+        )
+
+    def outcome(self, number: int, move: Move) -> FileOutcome:
+        """How the file of this number in the bundle was loaded."""
+        one = self.single
+        return loaded(
+            self.works[number],
+            self.rows[number].file_id,
+            records=self.read if one else move.records,
+            rows=self.inserted if one else move.rows,
+            rejected=self.rejected if one else 0,
+            discarded=self.discarded if one else move.discarded,
+        )
+
+
+def whole_at_once(source: Source, start: int, settings: Settings) -> bool:
+    """Whether the file from `start` on is one slice."""
+    return source.codec is Codec.PLAIN and source.size - start <= WHOLE * settings.slice_bytes
+
+
+def loaded(
+    work: Work, file_id: int, *, records: int = 0, rows: int = 0, rejected: int = 0, discarded: int = 0
+) -> FileOutcome:
+    """A file that is loaded."""
+    return FileOutcome(
+        path=work.source.path,
+        display=work.source.display,
+        table=str(work.table),
+        action=work.action,
+        state="loaded",
+        code=work.code,
+        sentence=work.sentence,
+        file_id=file_id,
+        bytes=work.source.size,
+        records=records,
+        rows=rows,
+        rejected=rejected,
+        discarded=discarded,
+    )
+
+
+def empty_move(work: Work, row: FileRow) -> Move:
+    """The ledger's step for a file without a record."""
+    return Move(
+        file_id=row.file_id,
+        version=row.version,
+        epoch=row.epoch,
+        from_bytes=row.committed_bytes,
+        to_bytes=work.source.size,
+        records=0,
+        rows=0,
+        rejected=0,
+        discarded=0,
+        prefix_sha256=work.sha256,
+        sha256=work.sha256,
+        done=True,
+        reset=work.reset,
+    )
+
+
+def bytes_on_disk(load: Load, order: Apply) -> int:
+    """How much of the files on disk an order has dealt with: for a compressed file, all of it at its end."""
+    if not load.single:
+        return sum(work.source.size for work in load.works)
+    move, source = order.moves[0], load.works[0].source
+    if source.codec is not Codec.PLAIN:
+        return source.size if move.done else 0
+    return move.to_bytes - (0 if move.reset else move.from_bytes)
+
+
+def state_of(code: Reason) -> FileState:
+    """REFUSED is about the file's content; FAILED about what happened to it."""
+    failed = (
+        Reason.QUARANTINED,
+        Reason.TIMEOUT,
+        Reason.SPOOL,
+        Reason.INTERNAL,
+        Reason.UNREADABLE,
+        Reason.DATABASE,
+        Reason.TRANSFORM,
+    )
+    return FileState.FAILED if code in failed else FileState.REFUSED

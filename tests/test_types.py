@@ -1,0 +1,189 @@
+"""Types (design D14): nothing is lost by inference, and what does not fit later is a reject."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from tools import assert_counts_add_up, load, query, rejects, told, write_csv
+
+from ingest.model import ColumnType
+from ingest.settings import Budget, DeclaredType, parse_type
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    return folder
+
+
+def columns(db: Path, table: str = "t") -> dict[str, str]:
+    """The table's columns with their declared types, without our own."""
+    return {row[1]: row[2] for row in query(db, f'PRAGMA table_info("{table}")') if row[1] != "_ingest_file_id"}
+
+
+VALUES = {
+    "whole": (["1", "-20", "999999999999999999"], "BIGINT", "integer"),
+    "zip": (["007", "1", "2"], "TEXT", "text"),
+    "phone": (["+49 30 1", "1", "2"], "TEXT", "text"),
+    "long": (["1" * 25, "1", "2"], "TEXT", "text"),
+    "price": (["1.50", "2.25", "-3.00"], "DOUBLE", "real"),
+    "ratio": (["1.5", "2.25", "3.125"], "DOUBLE", "real"),
+    "version": (["1.9", "1.10", "1.11"], "TEXT", "text"),
+    "exact": (["1234567890.1234567", "1.5", "2.5"], "TEXT", "text"),
+    "flag": (["true", "false", "true"], "BOOLEAN", "integer"),
+    "yes": (["yes", "no", "no"], "BOOLEAN", "integer"),
+    "bits": (["0", "1", "1"], "BIGINT", "integer"),
+    "mixed": (["true", "no", "1"], "TEXT", "text"),
+    "day": (["2024-02-29", "1999-12-31", "2000-01-01"], "DATE", "text"),
+    "no_day": (["2023-02-29", "1999-12-31", "2000-01-01"], "TEXT", "text"),
+    "moment": (["2024-01-31 12:00:00", "2024-01-31T12:00:01.5", "2024-01-31 23:59"], "DATETIME", "text"),
+    "other": (["31.01.2024", "1.2.2024", "3.4.2024"], "TEXT", "text"),
+    "word": (["NA", "null", "x"], "TEXT", "text"),
+}
+
+
+def test_types_are_inferred_without_loss(data: Path, db: Path, bulk: str) -> None:
+    rows = list(zip(*(values for values, *_ in VALUES.values()), strict=True))
+    write_csv(data / "t_1.csv", list(VALUES), rows[:1])
+    write_csv(data / "t_2.csv", list(VALUES), [*rows[1:], [""] * len(VALUES)])
+    assert load(data, db, bulk=bulk).exit_code == 0
+    assert columns(db) == {name: declared for name, (_, declared, _) in VALUES.items()}
+    for name, (values, declared, kind) in VALUES.items():
+        found = query(db, f'SELECT "{name}", typeof("{name}") FROM t ORDER BY rowid')
+        assert found.pop() == (None, "null")
+        assert {k for _, k in found} == {kind}, name
+        if declared == "TEXT":
+            assert [v for v, _ in found] == values
+        elif declared in ("BIGINT", "DOUBLE"):
+            assert [v for v, _ in found] == [float(v) if declared == "DOUBLE" else int(v) for v in values]
+
+
+def test_values_read_back_through_sqlalchemy_are_pythons_own(data: Path, db: Path, bulk: str) -> None:
+    write_csv(
+        data / "t_1.csv",
+        ["flag", "day", "moment", "n", "x"],
+        [
+            ["true", "2024-02-29", "2024-01-31 12:00:00", 1, "0.1"],
+            ["false", "0001-01-01", "2024-01-31T12:00:01.000250", -(10**17), "-2.5"],
+            ["", "", "", "", ""],
+        ],
+    )
+    assert load(data, db, bulk=bulk).exit_code == 0
+    engine = sa.create_engine(f"sqlite:///{db}")
+    table = sa.Table("t", sa.MetaData(), autoload_with=engine)
+    with engine.connect() as connection:
+        found = connection.execute(sa.select(*(table.c[n] for n in ("flag", "day", "moment", "n", "x")))).all()
+    engine.dispose()
+    assert [tuple(row) for row in found] == [
+        (True, date(2024, 2, 29), datetime(2024, 1, 31, 12), 1, 0.1),
+        (False, date(1, 1, 1), datetime(2024, 1, 31, 12, 0, 1, 250), -(10**17), -2.5),
+        (None, None, None, None, None),
+    ]
+
+
+def test_what_does_not_fit_later_is_a_reject_and_never_changed(data: Path, db: Path, bulk: str) -> None:
+    write_csv(data / "t_1.csv", ["id", "x", "day"], [[1, "1.5", "2024-01-01"]])
+    load(data, db)
+    odd = [["007", "1.5", ""], ["+7", "1.5", ""], ["1.0", "1.5", ""], [8, "1.50000000000000001", ""], [9, "1e3", ""]]
+    odd += [[10, "1.5", "01.02.2024"], [11, "1.5", "2024-02-30"], ["1" * 20, "1.5", ""]]
+    write_csv(data / "t_2.csv", ["id", "x", "day"], [*odd, [12, "2.5", "2024-01-02"]])
+    report = load(data, db, max_rejects=Budget(count=8), bulk=bulk)
+    assert report.exit_code == 3
+    assert [(r[3], r[4]) for r in rejects(db)] == [
+        ("id", "lossy"),
+        ("id", "lossy"),
+        ("id", "bad_integer"),
+        ("x", "lossy"),
+        ("x", "bad_number"),
+        ("day", "bad_date"),
+        ("day", "bad_date"),
+        ("id", "bad_integer"),
+    ]
+    assert all("--type" in message for (message,) in query(db, "SELECT message FROM ingest_reject"))
+    assert query(db, "SELECT id, x, day FROM t ORDER BY id") == [(1, 1.5, "2024-01-01"), (12, 2.5, "2024-01-02")]
+    assert columns(db) == {"id": "BIGINT", "x": "DOUBLE", "day": "DATE"}
+    assert_counts_add_up(db)
+
+
+def test_types_text_takes_everything_as_it_stands(data: Path, db: Path, bulk: str) -> None:
+    write_csv(data / "t_1.csv", ["a", "b"], [["1", "2024-01-01"], ["007", "true"], ["", "x"]])
+    assert load(data, db, types="text", bulk=bulk).exit_code == 0
+    assert columns(db) == {"a": "TEXT", "b": "TEXT"}
+    assert query(db, "SELECT a, b FROM t") == [("1", "2024-01-01"), ("007", "true"), (None, "x")]
+
+
+def test_a_declared_type_decides(data: Path, db: Path, bulk: str) -> None:
+    rows = [["7", "12345678.10", "1", "5", "2024-01-01"], ["8", "0.05", "0", "6", "2024-01-02 10:00:00"]]
+    bad = ["9", "1.005", "2", "x", "nonsense"]
+    write_csv(data / "t_1.csv", ["code", "price", "flag", "n", "at"], rows)
+    for i in range(1, 5):
+        write_csv(
+            data / f"t_{i + 1}.csv", ["code", "price", "flag", "n", "at"], [[*rows[0][:i], bad[i], *rows[0][i + 1 :]]]
+        )
+    declared = tuple(map(parse_type, ("code=text", "price=decimal(12,2)", "flag=boolean", "n=bigint", "at=timestamp")))
+    report = load(data, db, declared=declared, bulk=bulk)
+    ended = told(report)
+    assert ended.pop("t_1.csv") == ("loaded", "new")
+    assert set(ended.values()) == {("refused", "over_budget")}
+    assert [(r[3], r[4]) for r in rejects(db)] == [
+        ("price", "lossy"),
+        ("flag", "bad_boolean"),
+        ("n", "bad_integer"),
+        ("at", "bad_timestamp"),
+    ]
+    # SQLite has no exact decimals: there the digits are kept as they are.
+    assert columns(db) == {"code": "TEXT", "price": "TEXT", "flag": "BOOLEAN", "n": "BIGINT", "at": "DATETIME"}
+    assert query(db, "SELECT code, price, flag, n FROM t") == [("7", "12345678.10", 1, 5), ("8", "0.05", 0, 6)]
+
+
+def test_a_column_without_a_value_is_undecided_and_keeps_what_comes(data: Path, db: Path) -> None:
+    write_csv(data / "t_1.csv", ["a", "b"], [[1, ""], [2, ""]])
+    load(data, db)
+    assert query(db, "SELECT json_extract(value, '$.origin') FROM ingest_table, json_each(definition)") == [
+        ("inferred",),
+        ("undecided",),
+    ]
+    write_csv(data / "t_2.csv", ["a", "b"], [[3, "007"], [4, "x"]])
+    assert load(data, db).exit_code == 0
+    assert query(db, "SELECT b FROM t ORDER BY a") == [(None,), (None,), ("007",), ("x",)]
+
+
+def test_an_empty_field_is_null_and_a_quoted_one_an_empty_text(data: Path, db: Path, bulk: str) -> None:
+    (data / "t_1.csv").write_bytes(b'a,n\nx,1\n"",""\n,\nN/A,-\nNULL,NULL\n"N/A",3\n')
+    assert load(data, db, null=("N/A", "-"), max_rejects=Budget(count=1), bulk=bulk).exit_code == 0
+    assert query(db, "SELECT a, n FROM t") == [
+        ("x", "1"),
+        ("", ""),
+        (None, None),
+        (None, None),
+        ("NULL", "NULL"),
+        ("N/A", "3"),
+    ]
+    (data / "u_1.csv").write_bytes(b'a,n\nx,1\n"",""\nN/A,-\n')
+    assert load(data, db, null=("N/A", "-"), bulk=bulk).exit_code == 0
+    assert query(db, "SELECT a, n FROM u") == [("x", 1), ("", None), (None, None)]
+
+
+def test_a_sample_decides_less_and_the_rest_is_rejected_not_changed(data: Path, db: Path) -> None:
+    rows: list[list[object]] = [[i, "word"] for i in range(60_000)]
+    rows[31_234] = ["odd", "word"]
+    path = write_csv(data / "t_1.csv", ["n", "w"], rows)
+    assert path.stat().st_size > 3 * 128 * 1024
+    report = load(data, db, sample=128 * 1024, max_rejects=Budget(count=1))
+    assert report.exit_code == 3
+    assert columns(db) == {"n": "BIGINT", "w": "TEXT"}
+    assert [(r[2], r[5]) for r in rejects(db)] == [(31_234, "odd,word")]
+    assert report.rows == 59_999
+    # All values say otherwise.
+    assert load(data, db.with_name("all.db")).exit_code == 0
+    assert columns(db.with_name("all.db")) == {"n": "TEXT", "w": "TEXT"}
+
+
+def test_declared_types_can_be_given_in_python(data: Path, db: Path) -> None:
+    write_csv(data / "t_1.csv", ["zip"], [[1], [2]])
+    assert load(data, db, declared=(DeclaredType(column="zip", type=ColumnType.TEXT),)).exit_code == 0
+    assert columns(db) == {"zip": "TEXT"}
