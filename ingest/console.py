@@ -330,9 +330,6 @@ class Console:
             lines.append(f"{told}; see: {self._command('ingest rejects list')}")
         if report.discarded:
             lines.append(f"discarded: {_counted(report.discarded, 'record')}, at your request")
-        if waiting := of("waiting"):
-            verb = "is" if waiting == 1 else "are"
-            lines.append(f"waiting: {_files(waiting)} {verb} still being written; a later run looks again")
         if report.left_out and report.files:
             lines.append(f"left alone: {_counted(len(report.left_out), 'path')}; -v names them")
         if report.vanished:

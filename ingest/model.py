@@ -72,7 +72,6 @@ class Action(StrEnum):
     RELOAD = "reload"
     SKIP = "skip"
     REFUSE = "refuse"
-    WAIT = "wait"  #: still being written: a later run looks again
 
 
 class Reason(StrEnum):
@@ -89,7 +88,6 @@ class Reason(StrEnum):
     DUPLICATE = "duplicate"
     TABLE_LOST = "table_lost"
     TABLE_EMPTIED = "table_emptied"
-    FORGOTTEN_ROWS = "forgotten_rows"
     TOO_YOUNG = "too_young"
     NO_RECORDS = "no_records"
     # refusals of a file
@@ -310,7 +308,7 @@ class FileOutcome:
     display: str
     table: str
     action: Action
-    state: str  #: loaded, skipped, refused, failed, waiting or unfinished
+    state: str  #: loaded, skipped, refused, failed or unfinished
     code: Reason
     sentence: str
     hint: str = ""

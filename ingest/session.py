@@ -347,7 +347,7 @@ def _outcome_of(decision: Decision) -> FileOutcome:
         display=source.display,
         table=str(decision.table),
         action=decision.action,
-        state={Action.SKIP: "skipped", Action.WAIT: "waiting"}.get(decision.action) or state_of(decision.code).value,
+        state="skipped" if decision.action is Action.SKIP else state_of(decision.code).value,
         code=decision.code,
         sentence=decision.sentence,
         hint=decision.hint,

@@ -96,17 +96,21 @@ class Load:
                 code=Reason.OVER_BUDGET,
                 message=f"records that cannot be loaded: {found}{more}, where {said} may be. "
                 "Nothing of the file was loaded.",
-                hint=f"See them with: ingest rejects list {self.works[0].source.display} "
-                "(or allow some: --max-rejects N)",
+                hint=f"See them with: {self._listing(settings)} (or allow some: --max-rejects N)",
             )
         if run is not None and run_rejected + found > run:
             return Failure(
                 code=Reason.OVER_BUDGET,
                 message=f"{found} records cannot be loaded; with {run_rejected} of other files that is more than "
                 f"--max-rejects-run {run}. Nothing of the file was loaded.",
-                hint=f"See them with: ingest rejects list {self.works[0].source.display}",
+                hint=f"See them with: {self._listing(settings)}",
             )
         return None
+
+    def _listing(self, settings: Settings) -> str:
+        """The command that shows the rejects; a URL that may hold a password is not repeated."""
+        to = f" --to {settings.to}" if settings.to and not set("@?") & set(settings.to) else ""
+        return f"ingest rejects list {self.works[0].source.display}{to}"
 
     def move(self, step: Step, *, done: bool) -> Move:
         """The ledger's step for one file."""

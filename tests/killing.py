@@ -148,7 +148,12 @@ def held_midway(db: Path, run: subprocess.Popen[str]) -> Iterator[Processes]:
 
     try:
         wait_for(held, "a part of the files to be committed", pause=0.0003)
-        yield wait_for(lambda: processes(run.pid), "all processes of the run")
+        found = wait_for(lambda: processes(run.pid), "all processes of the run")
+        try:
+            yield found
+        except BaseException:
+            kill(*found.all)  # a test that failed should not leave them to the next
+            raise
     finally:
         connection.close()
 
