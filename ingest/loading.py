@@ -383,6 +383,8 @@ class Loading:
         assert load.doom is not None
         if load.ended:
             return
+        if load.doom.code is Reason.OVER_BUDGET:  # more may have been found since
+            load.doom = load.over_budget(self._settings, self._run_rejected, at_end=False) or load.doom
         load.ended = True
         self._crew.cancel(load.job)
         self._drop_results(load)

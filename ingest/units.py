@@ -90,22 +90,26 @@ class Load:
         elif at_end and budget.percent is not None:
             allowed = budget.percent * self.records / 100
         if allowed is not None and found > allowed:
-            more = "" if at_end else " or more"
             said = f"{budget.percent:g}% of {self.records}" if budget and budget.percent is not None else f"{allowed:g}"
             return Failure(
                 code=Reason.OVER_BUDGET,
-                message=f"records that cannot be loaded: {found}{more}, where {said} may be. "
-                "Nothing of the file was loaded.",
-                hint=f"See them with: {self._listing(settings)} (or allow some: --max-rejects N)",
+                message=f"{self._found()} cannot be loaded, and --max-rejects allows {said}. Nothing of it was loaded.",
+                hint=f"See them with: {self._listing(settings)}",
             )
         if run is not None and run_rejected + found > run:
             return Failure(
                 code=Reason.OVER_BUDGET,
-                message=f"{found} records cannot be loaded; with {run_rejected} of other files that is more than "
+                message=f"{self._found()} cannot be loaded; with {run_rejected} of other files that is more than "
                 f"--max-rejects-run {run}. Nothing of the file was loaded.",
                 hint=f"See them with: {self._listing(settings)}",
             )
         return None
+
+    def _found(self) -> str:
+        """How many rejects there are: all of them once the file was read to its end."""
+        complete = self.sliced is not None and self.next == self.sliced.slices
+        words = "1 record" if self.rejected == 1 else f"{self.rejected:,} records"
+        return words if complete else f"at least {words}"
 
     def _listing(self, settings: Settings) -> str:
         """The command that shows the rejects; a URL that may hold a password is not repeated."""
