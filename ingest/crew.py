@@ -32,6 +32,9 @@ DEATHS_ALONE = 3
 RESTARTS = 20
 """Hosts that may end one after the other without any result before the run gives up: something else is wrong."""
 
+START_PAUSES = (0.01, 0.1, 1.0)
+"""Seconds to wait for another try where the fork server was just killed: until it is seen to be dead, and replaced."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lost:
@@ -311,8 +314,7 @@ class Host:
         self.process = context.Process(
             target=pool.host, args=(theirs, workers, start_method), name="ingest-pool-host", daemon=False
         )
-        with sheltered():
-            self.process.start()
+        start_process(self.process)
         theirs.close()
         self.pid: int = self.process.pid
         self.given: dict[int, Job] = {}
@@ -418,16 +420,22 @@ def quiet_resource_tracker() -> None:
         os.close(saved)
 
 
-@contextlib.contextmanager
-def sheltered() -> Iterator[None]:
-    """Start processes in here: a Ctrl-C or SIGTERM that reaches all of us ends none of them before it can ignore it.
+def start_process(process: Any) -> None:
+    """Start a process that a Ctrl-C or SIGTERM for all of us does not end before it can ignore it.
 
-    What is blocked here is blocked in them, and in multiprocessing's fork server, which a SIGTERM would end (and
-    with it all knowledge of its children's ends). A signal that comes meanwhile is delivered when we leave.
+    What is blocked here is blocked in it, and in multiprocessing's fork server, which a SIGTERM would end (and
+    with it all knowledge of its children's ends). A signal that comes meanwhile is delivered afterwards.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, pool.STOP_SIGNALS)
     try:
-        yield
+        for pause in (*START_PAUSES, None):
+            try:
+                process.start()
+                break
+            except (EOFError, ConnectionError):
+                if pause is None:
+                    raise
+                time.sleep(pause)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ingest import writer
-from ingest.crew import exit_words, quiet_resource_tracker, sheltered
+from ingest.crew import exit_words, quiet_resource_tracker, start_process
 from ingest.errors import LedgerError
 from ingest.writer import Again, Apply, Done, Failed, Finish, Settle
 
@@ -66,8 +66,7 @@ class Writing:
             name="ingest-writer",
             daemon=True,
         )
-        with sheltered():
-            process.start()
+        start_process(process)
         theirs.close()
         self._life = _Life(process=process, pipe=pipe, lock=lock)
 

@@ -129,12 +129,13 @@ def test_a_declared_type_decides(data: Path, db: Path, bulk: str) -> None:
     ended = told(report)
     assert ended.pop("t_1.csv") == ("loaded", "new")
     assert set(ended.values()) == {("refused", "over_budget")}
-    assert [(r[3], r[4]) for r in rejects(db)] == [
+    # One of each file, and files end in any order.
+    assert {(r[3], r[4]) for r in rejects(db)} == {
         ("price", "lossy"),
         ("flag", "bad_boolean"),
         ("n", "bad_integer"),
         ("at", "bad_timestamp"),
-    ]
+    }
     # SQLite has no exact decimals: there the digits are kept as they are.
     assert columns(db) == {"code": "TEXT", "price": "TEXT", "flag": "BOOLEAN", "n": "BIGINT", "at": "DATETIME"}
     assert query(db, "SELECT code, price, flag, n FROM t") == [("7", "12345678.10", 1, 5), ("8", "0.05", 0, 6)]
