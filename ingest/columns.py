@@ -22,7 +22,6 @@ from ingest.errors import SourceError
 from ingest.inference import (
     DATE,
     DAY_US,
-    EXACT_DIGITS,
     FIRST_DAY,
     MOMENT,
     TOO_FINE,
@@ -45,6 +44,7 @@ from ingest.inference import (
     without,
 )
 from ingest.model import Column, ColumnType, Origin, Reason
+from ingest.profiles import EXACT_DIGITS
 
 LAST_DAY = 2_932_896
 """9999-12-31 in days from 1970-01-01."""

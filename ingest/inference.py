@@ -9,7 +9,6 @@ looked at in full: words cost next to nothing.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,13 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ingest.model import ColumnType, Origin
+from ingest.profiles import BIGINT_DIGITS, BITS, EXACT_DIGITS, ColumnProfile, merge
 
 Mask = NDArray[np.bool_]
 Integers = NDArray[np.signedinteger[Any]]
-
-EXACT_DIGITS = 15
-"""Significant digits that every double gives back as they were written (DBL_DIG of IEEE 754 binary64)."""
 
 EXACT_DECIMALS = 300
 """Digits after the point that keep a number of 15 digits out of the subnormals (below 1e-307), which lose digits."""
@@ -35,9 +31,6 @@ FIRST_DAY = -719_162
 
 DAY_US = 86_400_000_000
 FIRST_US = FIRST_DAY * DAY_US
-
-BIGINT_DIGITS = 18
-"""Digits of a whole number that always fit into 64 bits; of 19 some do, and ids with so many tend to grow."""
 
 SAMPLE = 32
 """Values that are looked at first: enough to meet one word in most columns of words, 0.03 ms a column."""
@@ -54,12 +47,6 @@ _NUMBER_LIKE, _DATE_OR_MOMENT, _DATE, _ZONED, _TOO_FINE = map(
     re.compile, (NUMBER_LIKE, DATE_OR_MOMENT, DATE, ZONED, TOO_FINE)
 )
 _PLAIN_BYTES = np.isin(np.arange(256), list(b"0123456789.-"))
-
-_PAIRS = (
-    *(("true", "false"), ("True", "False"), ("TRUE", "FALSE"), ("t", "f"), ("T", "F")),
-    *(("yes", "no"), ("Yes", "No"), ("YES", "NO")),
-)
-_BITS = {word: 1 << bit for bit, word in enumerate(word for pair in _PAIRS for word in pair)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,130 +266,19 @@ def to_timestamp(array: Any, *, strict: bool) -> Any:
     return None if short.any() else typed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """The type that loses nothing, who decided it, and what another would have lost ("" if nothing)."""
-
-    type: ColumnType
-    origin: Origin
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ColumnProfile:
-    """What is known of some values of a column. Counts and flags hold only while their kind (`number`, …) does."""
-
-    seen: bool = False  #: there is a value: neither null nor empty
-    number: bool = True  #: every value is a number in some notation
-    special: int = 0  #: nan, inf
-    exponent: int = 0
-    plus: int = 0
-    bare: int = 0  #: .5 or 5.
-    padded: int = 0  #: leading zeros
-    negative_zero: int = 0  #: -0 without decimals
-    long: int = 0  #: whole numbers of more than BIGINT_DIGITS digits
-    inexact: int = 0  #: a double may not give it back
-    fractional: int = 0  #: has decimals
-    ends_in_zero: int = 0  #: its last decimal is a zero
-    fewest: int = sys.maxsize  #: decimals, of any value
-    most: int = -1
-    boolean: bool = True  #: every value is one of the words of `_PAIRS`
-    words: int = 0  #: which of them, a bit each
-    moment: bool = True  #: every value is an ISO date or timestamp
-    dates: bool = False
-    timestamps: bool = False
-    zoned: bool = False
-    too_fine: bool = False
-
-    @staticmethod
-    def of(column: Any) -> ColumnProfile:
-        """The profile of a pa.Array or pa.ChunkedArray of strings. Null and the empty string are no values."""
-        found = ColumnProfile()
-        for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
-            found = merge(found, _profile(contiguous(chunk)))
-            if not (found.number or found.boolean or found.moment):
-                break
-        return found
-
-    def decide(self) -> Verdict:
-        """The type for the column, by the table of D14."""
-        if not self.seen:
-            return Verdict(type=ColumnType.TEXT, origin=Origin.UNDECIDED)
-        ways = ((self.number, self._number), (self.boolean, self._boolean), (self.moment, self._moment))
-        kind, note = next((way() for holds, way in ways if holds), (ColumnType.TEXT, ""))
-        return Verdict(type=kind, origin=Origin.INFERRED, note=note)
-
-    def _number(self) -> tuple[ColumnType, str]:
-        if self.fractional == 0:
-            odd = _count(self.negative_zero, "is -0", "are -0") + _count(self.long, *_more_than(BIGINT_DIGITS))
-            kind = ColumnType.BIGINT
-        else:
-            odd = _count(self.inexact, *_more_than(EXACT_DIGITS, "significant "))
-            kind = ColumnType.DOUBLE
-            if self.fewest != self.most and self.ends_in_zero:
-                odd.append("decimals of varying length with trailing zeros (like version numbers)")
-        notes = [
-            *_count(self.padded, "has leading zeros", "have leading zeros"),
-            *_count(self.plus, "has a plus sign", "have a plus sign"),
-            *_count(self.bare, "begins or ends with the point", "begin or end with the point"),
-            *_count(self.exponent, "has an exponent", "have an exponent"),
-            *_count(self.special, "is nan or infinite", "are nan or infinite"),
-            *odd,
-        ]
-        return (ColumnType.TEXT, "; ".join(notes)) if notes else (kind, "")
-
-    def _boolean(self) -> tuple[ColumnType, str]:
-        used = [pair for pair in _PAIRS if self.words & (_BITS[pair[0]] | _BITS[pair[1]])]
-        if len(used) > 1:
-            return ColumnType.TEXT, f"{len(used)} spellings of true/false"
-        both = self.words == _BITS[used[0][0]] | _BITS[used[0][1]]
-        # A column of "no" alone may be Norway's.
-        alone = used[0][0].lower() == "true"
-        return (ColumnType.BOOLEAN if both or alone else ColumnType.TEXT), ""
-
-    def _moment(self) -> tuple[ColumnType, str]:
-        mixed = self.dates and self.timestamps
-        notes = ["values carry a time zone"] * self.zoned
-        notes += ["values have more than 6 digits of a second"] * self.too_fine
-        notes += ["dates and timestamps are mixed"] * mixed
-        if notes:
-            return ColumnType.TEXT, "; ".join(notes)
-        return (ColumnType.DATE if self.dates else ColumnType.TIMESTAMP), ""
-
-
-_COUNTS = (
-    *("special", "exponent", "plus", "bare", "padded", "negative_zero"),
-    *("long", "inexact", "fractional", "ends_in_zero"),
-)
-
-
-def merge(a: ColumnProfile, b: ColumnProfile) -> ColumnProfile:
-    """The profile of the values of both; the same in any order and grouping."""
-    values: dict[str, Any] = {"seen": a.seen or b.seen}
-    values |= {kind: getattr(a, kind) and getattr(b, kind) for kind in ("number", "boolean", "moment")}
-    if values["number"]:
-        values |= {name: getattr(a, name) + getattr(b, name) for name in _COUNTS}
-        values |= {"fewest": min(a.fewest, b.fewest), "most": max(a.most, b.most)}
-    if values["boolean"]:
-        values["words"] = a.words | b.words
-    if values["moment"]:
-        values |= {name: getattr(a, name) or getattr(b, name) for name in ("dates", "timestamps", "zoned", "too_fine")}
-    return ColumnProfile(**values)
-
-
 def profile(table: Any) -> list[ColumnProfile]:
     """One profile for each column of a pa.Table of text."""
-    return [ColumnProfile.of(column) for column in table.columns]
+    return [profile_column(column) for column in table.columns]
 
 
-def _more_than(digits: int, kind: str = "") -> tuple[str, str]:
-    return f"has more than {digits} {kind}digits", f"have more than {digits} {kind}digits"
-
-
-def _count(count: int, one: str, many: str) -> list[str]:
-    if count == 0:
-        return []
-    return [f"1 value {one}"] if count == 1 else [f"{count:,} values {many}"]
+def profile_column(column: Any) -> ColumnProfile:
+    """The profile of a pa.Array or pa.ChunkedArray of strings. Null and the empty string are no values."""
+    found = ColumnProfile()
+    for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+        found = merge(found, _profile(contiguous(chunk)))
+        if not (found.number or found.boolean or found.moment):
+            break
+    return found
 
 
 def _sample(array: Any) -> list[str]:
@@ -416,7 +292,7 @@ def _kind(values: Sequence[str]) -> Callable[[Any], dict[str, Any]] | None:
     """What to look at in full when these are some of the values; None: they are words."""
     if all(map(_NUMBER_LIKE.fullmatch, values)):
         return _numbers
-    if all(value in _BITS for value in values):
+    if all(value in BITS for value in values):
         return _booleans
     if all(_DATE_OR_MOMENT.fullmatch(value) for value in values):
         return _moments
@@ -474,9 +350,9 @@ def _numbers(array: Any) -> dict[str, Any]:
 def _booleans(array: Any) -> dict[str, Any]:
     words = pc.unique(array)
     # Only the words themselves can be so few: this keeps a column of words out of Python.
-    if len(words) > len(_BITS) or _kind(words.to_pylist()) is not _booleans:
+    if len(words) > len(BITS) or _kind(words.to_pylist()) is not _booleans:
         return {}
-    return {"boolean": True, "words": sum(_BITS[word] for word in words.to_pylist())}
+    return {"boolean": True, "words": sum(BITS[word] for word in words.to_pylist())}
 
 
 def _moments(array: Any) -> dict[str, Any]:

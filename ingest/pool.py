@@ -23,6 +23,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from multiprocessing import connection, context, resource_tracker
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ class Begin:
 # Their names end in a number: Pool counts its processes.
 
 
-class _ForkServerWorker(context.ForkServerProcess):
+class _Worker(BaseProcess):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.name = f"ingest-worker-{self._identity[-1]}"
@@ -99,16 +100,19 @@ class _ForkServerWorker(context.ForkServerProcess):
         with _exit_code:
             return super().exitcode
 
+    def run(self) -> None:
+        try:
+            super().run()
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            os.killpg(0, signal.SIGKILL)  # the host is gone: no story about it on the user's terminal
 
-class _SpawnWorker(context.SpawnProcess):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.name = f"ingest-worker-{self._identity[-1]}"
 
-    @property
-    def exitcode(self) -> int | None:
-        with _exit_code:
-            return super().exitcode
+class _ForkServerWorker(_Worker, context.ForkServerProcess):
+    pass
+
+
+class _SpawnWorker(_Worker, context.SpawnProcess):
+    pass
 
 
 class _ForkServerContext(context.ForkServerContext):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from ingest import schema as schemas
 from ingest.bundles import bundles
@@ -12,14 +11,12 @@ from ingest.crew import Crew, Lost, renumbered
 from ingest.jobs import PREVIEW, PROFILE, Failure, Job, Member, Result
 from ingest.loading import TICK
 from ingest.model import Listener, Progress
+from ingest.profiles import ColumnProfile, merge
 from ingest.schema import Group, TableSchema
 from ingest.settings import Settings
 from ingest.targets.base import Target
 from ingest.units import whole_at_once
 from ingest.work import Planned, Work, refuse_work
-
-if TYPE_CHECKING:
-    from ingest.inference import ColumnProfile
 
 PROFILES, PREVIEWS = 1 << 40, 1 << 41
 """Where the numbers of jobs that look at values begin: a late result of one must not pass for one of a load."""
@@ -70,8 +67,6 @@ class Profiling:
         if settings.transform:
             self._preview(tables, profiles)
         else:
-            from ingest.inference import merge  # Arrow: while the workers are at it, and only if they are
-
             for table in tables if wanted else ():
                 merged: dict[str, ColumnProfile] = {}
                 for one in table.groups:
@@ -107,8 +102,6 @@ class Profiling:
                 self._bytes_total += job.size
                 self._crew.submit(job, alone=first.alone)
         self._gather()
-        from ingest.inference import merge
-
         merged: dict[int, list[ColumnProfile]] = {}
         for job_id, results in self._found.items():
             one, _ = self._jobs[job_id]

@@ -26,6 +26,7 @@ from ingest import inference, naming, reader, sniff
 from ingest.errors import SourceError
 from ingest.jobs import PREVIEW, PROFILE, Failure, Job, Layout, MemberCount, Result, Task
 from ingest.model import LINEAGE_COLUMN, Codec, Column, Origin, Reason, Reject
+from ingest.profiles import ColumnProfile, merge
 from ingest.targets import staging
 
 PREVIEW_BYTES = 4 * 1024 * 1024
@@ -194,7 +195,7 @@ def _profile_sample(job: Job) -> list[Any]:
     header, sample = job.members[0].header, job.sample or 0
     width = len(job.layout.columns)
     separator = header.dialect.separator
-    profiles = [inference.ColumnProfile() for _ in range(width)]
+    profiles = [ColumnProfile() for _ in range(width)]
     with sniff.open_decoded(job.source) as stream:
         data_bytes = job.source.size - header.data_start
         seekable = job.source.codec is Codec.PLAIN and data_bytes > sample
@@ -214,7 +215,7 @@ def _profile_sample(job: Job) -> list[Any]:
                 continue
             parsed = reader.read(data, width, header.dialect, null=job.layout.null, exact=True)
             found = inference.profile(parsed.table)
-            profiles = [inference.merge(a, b) for a, b in zip(profiles, found, strict=True)]
+            profiles = [merge(a, b) for a, b in zip(profiles, found, strict=True)]
     return profiles
 
 

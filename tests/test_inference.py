@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.columns import convert
-from ingest.inference import ColumnProfile, merge, profile
+from ingest.inference import profile, profile_column
 from ingest.model import Column, ColumnType, Origin
+from ingest.profiles import ColumnProfile, merge
 
 T = ColumnType
 
@@ -48,7 +49,7 @@ def text(items: list[str | None]) -> pa.Array:
 
 
 def decide(*items: str | None) -> tuple[ColumnType, str]:
-    verdict = ColumnProfile.of(text(list(items))).decide()
+    verdict = profile_column(text(list(items))).decide()
     return verdict.type, verdict.note
 
 
@@ -101,17 +102,17 @@ def oracle(items: list[str | None]) -> tuple[ColumnType, Origin]:
 @settings(deadline=None, max_examples=600)
 @given(columns)
 def test_the_type_is_what_plain_python_decides(items: list[str | None]) -> None:
-    verdict = ColumnProfile.of(text(items)).decide()
+    verdict = profile_column(text(items)).decide()
     assert (verdict.type, verdict.origin) == oracle(items), items
 
 
 @settings(deadline=None, max_examples=300)
 @given(columns, columns, columns)
 def test_profiles_of_pieces_merge_to_the_profile_of_the_whole(a: list, b: list, c: list) -> None:
-    one, two, three = (ColumnProfile.of(text(items)) for items in (a, b, c))
-    whole = ColumnProfile.of(text(a + b + c))
+    one, two, three = (profile_column(text(items)) for items in (a, b, c))
+    whole = profile_column(text(a + b + c))
     assert merge(merge(one, two), three) == merge(one, merge(two, three)) == merge(three, merge(two, one)) == whole
-    assert ColumnProfile.of(pa.chunked_array([text(a), text(b), text(c)])) == whole
+    assert profile_column(pa.chunked_array([text(a), text(b), text(c)])) == whole
     assert pickle.loads(pickle.dumps(whole)) == whole
 
 
@@ -119,7 +120,7 @@ def test_profiles_of_pieces_merge_to_the_profile_of_the_whole(a: list, b: list, 
 @given(columns, st.integers(0, 3))
 def test_values_of_an_inferred_column_convert_strictly_and_read_back(items: list[str | None], skip: int) -> None:
     array = text(["x"] * skip + items).slice(skip)
-    verdict = ColumnProfile.of(array).decide()
+    verdict = profile_column(array).decide()
     converted = convert(array, Column(name="c", type=verdict.type, strict=True))
     assert not converted.faults
     for before, after in zip(items, converted.array.to_pylist(), strict=True):
@@ -140,9 +141,9 @@ def test_values_of_an_inferred_column_convert_strictly_and_read_back(items: list
 
 def test_no_value_at_all_is_undecided() -> None:
     for items in ([], [None], ["", None, ""], [""] * 100):
-        verdict = ColumnProfile.of(text(items)).decide()
+        verdict = profile_column(text(items)).decide()
         assert (verdict.type, verdict.origin) == (T.TEXT, Origin.UNDECIDED)
-    assert ColumnProfile.of(pa.chunked_array([], pa.string())) == ColumnProfile()
+    assert profile_column(pa.chunked_array([], pa.string())) == ColumnProfile()
 
 
 @pytest.mark.parametrize(
@@ -209,7 +210,7 @@ def test_one_value_among_many_empty_ones_decides() -> None:
 def test_bytes_hidden_under_a_null_do_not_count() -> None:
     full = text(["word", "1", "2"])
     hidden = pa.Array.from_buffers(pa.string(), 3, [pa.py_buffer(b"\x06"), *full.buffers()[1:]])
-    assert ColumnProfile.of(hidden).decide().type is T.BIGINT
+    assert profile_column(hidden).decide().type is T.BIGINT
 
 
 def test_a_table_has_a_profile_for_each_column() -> None:

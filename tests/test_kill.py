@@ -77,11 +77,12 @@ def test_a_killed_helper_is_replaced_and_the_same_run_loads_every_row_once(
     run = start(tmp_path, db, "--bulk", bulk)
     with killing.held_midway(db, run) as found:
         pid = {"worker": found.workers[0], "host": found.host, "writer": found.writer}[victim]
+        killing.wait_for(lambda: len(killing.semaphores(found)) == 5, "its semaphores")
         semaphores = killing.semaphores(found)
         killing.kill(pid)
         killing.assert_gone((pid,))
         replaced = killing.wait_for(lambda: _other(found, killing.processes(run.pid)), "another one")
-        killing.wait_for(lambda: len(killing.semaphores(replaced)) >= 5, "its semaphores")
+        killing.wait_for(lambda: len(killing.semaphores(replaced)) == 5, "its semaphores")
         semaphores |= killing.semaphores(replaced)
     code, _, err = killing.finish(run)
     assert code == 0, err
@@ -104,6 +105,7 @@ def test_a_killed_run_is_gone_in_five_seconds_and_the_next_goes_on(
         existing(db)
     run = start(tmp_path, db, "--bulk", bulk)
     with killing.held_midway(db, run) as found:
+        killing.wait_for(lambda: len(killing.semaphores(found)) == 5, "its semaphores")
         semaphores = killing.semaphores(found)
         if victim == "main":
             killing.kill(found.main)
@@ -127,7 +129,6 @@ def test_a_killed_run_is_gone_in_five_seconds_and_the_next_goes_on(
     ]
     assert killing.spools(db.parent) == []
     if victim == "main":  # the resource tracker, which removes them, was left alive
-        assert semaphores
         killing.wait_for(lambda: not [path for path in semaphores if path.exists()], "the semaphores to be removed")
     assert_third_run_is_a_no_op(db, files)
 

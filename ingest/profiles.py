@@ -1,0 +1,135 @@
+"""What the values of a column look like, as counts that can be added up; and the type that loses nothing of them.
+
+Imports no Arrow: the main process merges what the workers counted (`inference.py`) and has no other use for it.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from ingest.model import ColumnType, Origin
+
+EXACT_DIGITS = 15
+"""Significant digits that every double gives back as they were written (DBL_DIG of IEEE 754 binary64)."""
+
+BIGINT_DIGITS = 18
+"""Digits of a whole number that always fit into 64 bits; of 19 some do, and ids with so many tend to grow."""
+
+PAIRS = (
+    *(("true", "false"), ("True", "False"), ("TRUE", "FALSE"), ("t", "f"), ("T", "F")),
+    *(("yes", "no"), ("Yes", "No"), ("YES", "NO")),
+)
+BITS = {word: 1 << bit for bit, word in enumerate(word for pair in PAIRS for word in pair)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The type that loses nothing, who decided it, and what another would have lost ("" if nothing)."""
+
+    type: ColumnType
+    origin: Origin
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnProfile:
+    """What is known of some values of a column. Counts and flags hold only while their kind (`number`, …) does."""
+
+    seen: bool = False  #: there is a value: neither null nor empty
+    number: bool = True  #: every value is a number in some notation
+    special: int = 0  #: nan, inf
+    exponent: int = 0
+    plus: int = 0
+    bare: int = 0  #: .5 or 5.
+    padded: int = 0  #: leading zeros
+    negative_zero: int = 0  #: -0 without decimals
+    long: int = 0  #: whole numbers of more than BIGINT_DIGITS digits
+    inexact: int = 0  #: a double may not give it back
+    fractional: int = 0  #: has decimals
+    ends_in_zero: int = 0  #: its last decimal is a zero
+    fewest: int = sys.maxsize  #: decimals, of any value
+    most: int = -1
+    boolean: bool = True  #: every value is one of the words of `PAIRS`
+    words: int = 0  #: which of them, a bit each
+    moment: bool = True  #: every value is an ISO date or timestamp
+    dates: bool = False
+    timestamps: bool = False
+    zoned: bool = False
+    too_fine: bool = False
+
+    def decide(self) -> Verdict:
+        """The type for the column, by the table of D14."""
+        if not self.seen:
+            return Verdict(type=ColumnType.TEXT, origin=Origin.UNDECIDED)
+        ways = ((self.number, self._number), (self.boolean, self._boolean), (self.moment, self._moment))
+        kind, note = next((way() for holds, way in ways if holds), (ColumnType.TEXT, ""))
+        return Verdict(type=kind, origin=Origin.INFERRED, note=note)
+
+    def _number(self) -> tuple[ColumnType, str]:
+        if self.fractional == 0:
+            odd = _count(self.negative_zero, "is -0", "are -0") + _count(self.long, *_more_than(BIGINT_DIGITS))
+            kind = ColumnType.BIGINT
+        else:
+            odd = _count(self.inexact, *_more_than(EXACT_DIGITS, "significant "))
+            kind = ColumnType.DOUBLE
+            if self.fewest != self.most and self.ends_in_zero:
+                odd.append("decimals of varying length with trailing zeros (like version numbers)")
+        notes = [
+            *_count(self.padded, "has leading zeros", "have leading zeros"),
+            *_count(self.plus, "has a plus sign", "have a plus sign"),
+            *_count(self.bare, "begins or ends with the point", "begin or end with the point"),
+            *_count(self.exponent, "has an exponent", "have an exponent"),
+            *_count(self.special, "is nan or infinite", "are nan or infinite"),
+            *odd,
+        ]
+        return (ColumnType.TEXT, "; ".join(notes)) if notes else (kind, "")
+
+    def _boolean(self) -> tuple[ColumnType, str]:
+        used = [pair for pair in PAIRS if self.words & (BITS[pair[0]] | BITS[pair[1]])]
+        if len(used) > 1:
+            return ColumnType.TEXT, f"{len(used)} spellings of true/false"
+        both = self.words == BITS[used[0][0]] | BITS[used[0][1]]
+        # A column of "no" alone may be Norway's.
+        alone = used[0][0].lower() == "true"
+        return (ColumnType.BOOLEAN if both or alone else ColumnType.TEXT), ""
+
+    def _moment(self) -> tuple[ColumnType, str]:
+        mixed = self.dates and self.timestamps
+        notes = ["values carry a time zone"] * self.zoned
+        notes += ["values have more than 6 digits of a second"] * self.too_fine
+        notes += ["dates and timestamps are mixed"] * mixed
+        if notes:
+            return ColumnType.TEXT, "; ".join(notes)
+        return (ColumnType.DATE if self.dates else ColumnType.TIMESTAMP), ""
+
+
+_COUNTS = (
+    *("special", "exponent", "plus", "bare", "padded", "negative_zero"),
+    *("long", "inexact", "fractional", "ends_in_zero"),
+)
+
+
+def merge(a: ColumnProfile, b: ColumnProfile) -> ColumnProfile:
+    """The profile of the values of both; the same in any order and grouping."""
+    values: dict[str, Any] = {"seen": a.seen or b.seen}
+    values |= {kind: getattr(a, kind) and getattr(b, kind) for kind in ("number", "boolean", "moment")}
+    if values["number"]:
+        values |= {name: getattr(a, name) + getattr(b, name) for name in _COUNTS}
+        values |= {"fewest": min(a.fewest, b.fewest), "most": max(a.most, b.most)}
+    if values["boolean"]:
+        values["words"] = a.words | b.words
+    if values["moment"]:
+        values |= {name: getattr(a, name) or getattr(b, name) for name in ("dates", "timestamps", "zoned", "too_fine")}
+    return ColumnProfile(**values)
+
+
+def _more_than(digits: int, kind: str = "") -> tuple[str, str]:
+    return f"has more than {digits} {kind}digits", f"have more than {digits} {kind}digits"
+
+
+def _count(count: int, one: str, many: str) -> list[str]:
+    if count == 0:
+        return []
+    return [f"1 value {one}"] if count == 1 else [f"{count:,} values {many}"]
