@@ -263,6 +263,7 @@ class _Host:
             expect_prefix=job.expect_prefix,
             spool=Path(self._folder),
             prefix=f"j{job.job_id}-",
+            hashed=job.kind == STAGE,
         )
         return sliced.sha256
 

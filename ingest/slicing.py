@@ -64,18 +64,20 @@ def slices(
     expect_prefix: str | None = None,
     spool: Path | None = None,
     prefix: str = "",
+    hashed: bool = True,
 ) -> Generator[tuple[Slice, str], None, Sliced]:
     """Yield slices of about `slice_bytes` from `start` on; with one that ends a step, the hash of all before its end.
 
     `start` is a border between records (default: where the data starts) and `expect_prefix` the SHA-256, in hex, of the
     decoded bytes before it. A step ends at the first border `commit_bytes` or more after the step's start; None: at the
     end of the file only. A compressed source needs `spool`: slice i is written to `prefix` + "i.raw" in it.
+    Not `hashed`, for a look at the values only: no hashes and no checksums, which are a third of the work.
     Holds at most two slices, or one and the longest record allowed.
 
     Raises `SourceError` with `CHANGED` (the prefix is another), `CHANGED_WHILE_READ`, `CORRUPT`, `UNREADABLE`, `SPOOL`.
     """
     begin = header.data_start if start is None else start
-    with _Stream(source) as stream:
+    with _Stream(source, hashed) as stream:
         stream.skip(begin, expect_prefix)
         position = step_start = begin
         index = step = 0
@@ -104,7 +106,7 @@ def slices(
                 last=last,
                 exact=exact,
                 after_broken=broken,
-                checksum=zlib.crc32(data),
+                checksum=zlib.crc32(data) if hashed else None,
                 spooled=spooled,
             )
             del data
@@ -189,6 +191,19 @@ class _Hash(Protocol):
     def copy(self) -> _Hash: ...
 
 
+class _NoHash:
+    """In the place of a hash that nobody asked for."""
+
+    def update(self, data: bytes | memoryview, /) -> None:
+        pass
+
+    def hexdigest(self) -> str:
+        return ""
+
+    def copy(self) -> _Hash:
+        return self
+
+
 class _Hashing(io.RawIOBase):
     """A raw file that hashes what is read of it."""
 
@@ -208,18 +223,18 @@ class _Hashing(io.RawIOBase):
 class _Stream:
     """A source's decoded bytes, in order, through a buffer that grows as is asked; both hashes are kept."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, hashed: bool) -> None:
         self.source = source
         self.buffer = b""  #: decoded bytes read and not yet taken
         self.ended = False  #: nothing comes after the buffer
-        self.decoded: _Hash = hashlib.sha256()  #: of what was taken
+        self.decoded: _Hash = hashlib.sha256() if hashed else _NoHash()  #: of what was taken
         self._raw = open_raw(source)
         if source.codec is Codec.PLAIN:
             self.on_disk = self.decoded
             self.decoded_size: int | None = source.size
             self._file: io.FileIO | gzip.GzipFile = self._raw
         else:
-            self.on_disk = hashlib.sha256()
+            self.on_disk = hashlib.sha256() if hashed else _NoHash()
             self.decoded_size = None
             self._file = gzip.GzipFile(fileobj=io.BufferedReader(_Hashing(self._raw, self.on_disk), LOOKAHEAD))
 
