@@ -69,6 +69,17 @@ def test_a_file_killed_between_steps_is_resumed_with_other_settings(
     assert_no_op(db, file)
 
 
+def test_a_part_loaded_file_starts_again_where_an_option_would_read_the_rest_otherwise(
+    tmp_path: Path, db: Path
+) -> None:
+    file = make(tmp_path)
+    killed_midway(tmp_path, db)
+    report = tools.load(file.parent, db, null=("c7",))
+    assert (report.exit_code, report.rows) == (0, ROWS)
+    assert report.files[0].action == "reload"
+    assert tools.query(db, "SELECT count(*), count(customer) FROM orders") == [(ROWS, ROWS - 1)]
+
+
 def grow(file: Path) -> Path:
     with open(file, "ab") as handle:
         handle.write(b"77777,new,1.25,2024-01-02,x\n")
