@@ -312,21 +312,23 @@ def _finish(array: Any, column: Column, culprits: Culprits) -> Converted:
     return Converted(array=array, faults=tuple(faults))
 
 
-def convert(text: Any, column: Column) -> Converted:
+def convert(text: Any, column: Column, *, dates_as_text: bool = False) -> Converted:
     """One column of text (pa.Array or pa.ChunkedArray of strings) as `column` says.
 
-    Null stays null; the empty string stays in TEXT and is null elsewhere.
+    Null stays null; the empty string stays in TEXT and is null elsewhere. With `dates_as_text` a DATE stays the text
+    that it was checked to be, YYYY-MM-DD, for a database that keeps it so.
     """
     array = contiguous(text)
+    as_text = column.type is ColumnType.DECIMAL or (dates_as_text and column.type is ColumnType.DATE)
     typed = _clean(array, column)
-    if typed is not None and column.type is not ColumnType.DECIMAL:
+    if typed is not None and not as_text:
         return _finish(typed, column, [])
     array = without(array, lengths(array) == 0)
     if typed is not None:
         return _finish(array, column, [])
     culprits = _CULPRITS[column.type](array, column)
     found = _finish(array, column, culprits)
-    if column.type is ColumnType.DECIMAL:
+    if as_text:
         return found
     rest = found.array
     if column.type is ColumnType.BIGINT:
@@ -345,8 +347,7 @@ def _typed(columns: Sequence[Column], converted: Sequence[Converted], count: int
             for row in fault.rows.tolist():
                 # Columns come in order, so the first one stays.
                 bad.setdefault(row, BadCell(row=row, column=column.name, code=fault.code, message=fault.message))
-    schema = pa.schema([pa.field(c.name, arrow_type(c)) for c in columns])
-    table = pa.Table.from_arrays([one.array for one in converted], schema=schema)
+    table = pa.Table.from_arrays([one.array for one in converted], names=[c.name for c in columns])
     if not bad:
         return Typed(table=table)
     keep = np.ones(count, dtype=np.bool_)
@@ -356,9 +357,11 @@ def _typed(columns: Sequence[Column], converted: Sequence[Converted], count: int
     )
 
 
-def convert_table(text: Any, columns: Sequence[Column]) -> Typed:
+def convert_table(text: Any, columns: Sequence[Column], *, dates_as_text: bool = False) -> Typed:
     """A pa.Table of text as typed columns named after `columns`, which go with its columns by position."""
-    converted = [convert(one, column) for one, column in zip(text.columns, columns, strict=True)]
+    converted = [
+        convert(one, column, dates_as_text=dates_as_text) for one, column in zip(text.columns, columns, strict=True)
+    ]
     return _typed(columns, converted, text.num_rows)
 
 

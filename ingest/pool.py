@@ -162,6 +162,8 @@ class _Host:
         parent = multiprocessing.parent_process()
         assert parent is not None
         threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
+        # A process a core is all there is to do in parallel; the threads that numpy's BLAS would start wait busily.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         if start_method == "forkserver":
             ctx: Any = _ForkServerContext()
             ctx.set_forkserver_preload(["ingest.worker"])

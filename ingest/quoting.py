@@ -85,7 +85,7 @@ def fields(record: bytes, dialect: Dialect) -> list[bytes] | None:
         position += 1
 
 
-def line_end(data: bytes, position: int, *, final: bool = True) -> int | None:
+def line_end(data: bytes | bytearray, position: int, *, final: bool = True) -> int | None:
     """The offset after the first physical line end at or after `position`.
 
     Where there is none: the end of the data if that is `final`, else None, also for a CR whose LF may be still to come.
@@ -99,7 +99,9 @@ def line_end(data: bytes, position: int, *, final: bool = True) -> int | None:
     return carriage + 2 if carriage + 1 == feed else carriage + 1
 
 
-def walk(data: bytes, dialect: Dialect, *, after_broken: bool = False, final: bool = True) -> Iterator[Quoted]:
+def walk(
+    data: bytes | bytearray, dialect: Dialect, *, after_broken: bool = False, final: bool = True
+) -> Iterator[Quoted]:
     """The records with a quote, in order; every line between them is a record (or blank). `data` starts at a record.
 
     Unless `final`, more data may follow; a record that this could change is yielded with `end=None`, as the last.
@@ -132,12 +134,12 @@ def walk(data: bytes, dialect: Dialect, *, after_broken: bool = False, final: bo
         position = end
 
 
-def _too_long(data: bytes, start: int, end: int) -> bool:
+def _too_long(data: bytes | bytearray, start: int, end: int) -> bool:
     """Whether a record of several lines is over the limit."""
     return end - start > RECORD_BYTES and (line_end(data, start) or end) < end
 
 
-def counted_border(data: bytes, at: int, dialect: Dialect, *, final: bool) -> int | None:
+def counted_border(data: bytes | bytearray, at: int, dialect: Dialect, *, final: bool) -> int | None:
     """The first offset at or after `at` (1 or more) behind a separator outside quotes, as counting them tells.
 
     True where quotes are used by the book; whoever reads the slice has to check that they are.
@@ -163,7 +165,9 @@ def counted_border(data: bytes, at: int, dialect: Dialect, *, final: bool) -> in
             return line_end(data, found, final=final)
 
 
-def exact_border(data: bytes, at: int, dialect: Dialect, *, after_broken: bool, final: bool) -> tuple[int | None, bool]:
+def exact_border(
+    data: bytes | bytearray, at: int, dialect: Dialect, *, after_broken: bool, final: bool
+) -> tuple[int | None, bool]:
     """The end of the first record that ends at or after `at` (1 or more), and whether a broken one came up to there."""
     broken = after_broken
     for record in walk(data, dialect, after_broken=after_broken, final=final):

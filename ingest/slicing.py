@@ -24,8 +24,8 @@ from ingest.errors import SourceError
 from ingest.model import Codec, Header, Reason, Slice, Source
 from ingest.sniff import open_raw, reading
 
-PREFIX_READ = 1024 * 1024
-"""Bytes read at a time on the way to `start`: enough for the hash's full speed, little enough for the cache."""
+READ = 1024 * 1024
+"""Bytes read at a time: enough for the hash's full speed, little enough for the processor's cache."""
 
 LOOKAHEAD = 64 * 1024
 """Bytes read beyond where a slice should end, so that its last record is nearly always there at once."""
@@ -91,11 +91,13 @@ def slices(
             last = length == len(stream.buffer)
             if last:
                 stream.check_unchanged(position + length)
-            data = stream.take(length)
             ends_step = last or (commit_bytes is not None and position + length - step_start >= commit_bytes)
             spooled = None
-            if source.codec is not Codec.PLAIN:
-                spooled = _write(spool, f"{prefix}{index}.raw", data, source)
+            with memoryview(stream.buffer)[:length] as data:
+                if source.codec is not Codec.PLAIN:
+                    spooled = _write(spool, f"{prefix}{index}.raw", data, source)
+                checksum = zlib.crc32(data) if hashed else None
+            stream.take(length)
             found = Slice(
                 index=index,
                 start=position,
@@ -106,10 +108,9 @@ def slices(
                 last=last,
                 exact=exact,
                 after_broken=broken,
-                checksum=zlib.crc32(data) if hashed else None,
+                checksum=checksum,
                 spooled=spooled,
             )
-            del data
             yield found, stream.decoded.copy().hexdigest() if ends_step else ""
             position += length
             index += 1
@@ -170,7 +171,7 @@ def _cut(stream: _Stream, at: int, header: Header, exact: bool, after_broken: bo
     return len(stream.buffer), after_broken
 
 
-def _write(spool: Path | None, name: str, data: bytes, source: Source) -> str:
+def _write(spool: Path | None, name: str, data: memoryview, source: Source) -> str:
     if spool is None:
         raise ValueError("a compressed source needs a spool")
     path = spool / name
@@ -225,7 +226,7 @@ class _Stream:
 
     def __init__(self, source: Source, hashed: bool) -> None:
         self.source = source
-        self.buffer = b""  #: decoded bytes read and not yet taken
+        self.buffer = bytearray()  #: decoded bytes read and not yet taken
         self.ended = False  #: nothing comes after the buffer
         self.decoded: _Hash = hashlib.sha256() if hashed else _NoHash()  #: of what was taken
         self._raw = open_raw(source)
@@ -251,32 +252,30 @@ class _Stream:
         """Fill the buffer to `count` bytes, or to the end of the file."""
         if self.ended or len(self.buffer) >= count:
             return
-        parts = [self.buffer]
         missing = count - len(self.buffer)
         with reading(self.source):
-            while missing > 0 and (part := self._file.read(missing)):
-                parts.append(part)
+            while missing > 0 and (part := self._file.read(min(missing, READ))):
+                self.buffer += part
                 missing -= len(part)
         self.ended = missing > 0
-        self.buffer = b"".join(parts)
 
-    def take(self, count: int) -> bytes:
+    def take(self, count: int) -> None:
         """Remove `count` bytes from the buffer's front, and hash them."""
-        data = self.buffer[:count]
-        self.buffer = self.buffer[count:]
-        self.decoded.update(data)
-        return data
+        with memoryview(self.buffer)[:count] as data:
+            self.decoded.update(data)
+        del self.buffer[:count]
 
     def skip(self, to: int, expect: str | None) -> None:
         """Go to a border found earlier, hashing what is before it."""
         done = 0
         while done < to:
-            self.want(min(PREFIX_READ, to - done))
+            self.want(min(READ, to - done))
             if not self.buffer:
                 if expect is None:
                     raise self._changed(Reason.CHANGED_WHILE_READ, "became shorter while it was read")
                 raise self._changed(Reason.CHANGED, "is shorter than when a part of it was loaded")
-            done += len(self.take(len(self.buffer)))
+            done += len(self.buffer)
+            self.take(len(self.buffer))
         if expect is not None and self.decoded.copy().hexdigest() != expect:
             raise self._changed(Reason.CHANGED, "is not what it was when a part of it was loaded")
 

@@ -24,7 +24,7 @@ import pyarrow as pa
 from ingest import columns as typing_
 from ingest import inference, naming, reader, sniff
 from ingest.errors import SourceError
-from ingest.jobs import PREVIEW, PROFILE, Failure, Job, Layout, MemberCount, Result, Task
+from ingest.jobs import PREVIEW, PROFILE, SQLITE, Failure, Job, Layout, MemberCount, Result, Task
 from ingest.model import LINEAGE_COLUMN, Codec, Column, Origin, Reason, Reject
 from ingest.profiles import ColumnProfile, merge
 from ingest.targets import staging
@@ -247,7 +247,9 @@ def _preview(task: Task) -> tuple[Column, ...]:
 def _typed(text: pa.Table, layout: Layout) -> typing_.Typed:
     wanted = [i for i, column in enumerate(layout.columns) if column is not None]
     chosen = [column for column in layout.columns if column is not None]
-    return typing_.convert_table(text.select(wanted), chosen)
+    # SQLite has no dates; a transform is to see some.
+    as_text = layout.stage_format == SQLITE and layout.transform is None
+    return typing_.convert_table(text.select(wanted), chosen, dates_as_text=as_text)
 
 
 def _stage(task: Task, worker: int) -> Result:
