@@ -62,6 +62,7 @@ class Job:
     exact: bool = False
     after_broken: bool = False
     expect_prefix: str | None = None
+    guess: bool = False  #: PROFILE: slices that end at some line end, to be proven by reading them all
     sample: int | None = None  #: PROFILE: bytes to look at; None: all
     lineage: bool = False  #: STAGE: rows carry their file_id
     reject_limit: int | None = None  #: rejects of a slice to keep the text of; None: all

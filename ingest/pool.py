@@ -254,6 +254,9 @@ class _Host:
         if job.whole:
             yield slicing.whole(job.source, header), ""
             return None
+        if job.guess:
+            yield from ((slice_, "") for slice_ in slicing.guessed(job.source, header, slice_bytes=job.slice_bytes))
+            return None
         sliced = yield from slicing.slices(
             job.source,
             header,

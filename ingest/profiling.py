@@ -10,12 +10,12 @@ from ingest.bundles import bundles
 from ingest.crew import Crew, Lost, renumbered
 from ingest.jobs import PREVIEW, PROFILE, Failure, Job, Member, Result
 from ingest.loading import TICK
-from ingest.model import Listener, Progress
+from ingest.model import Codec, Listener, Progress
 from ingest.profiles import ColumnProfile, merge
 from ingest.schema import Group, TableSchema
 from ingest.settings import Settings
 from ingest.targets.base import Target
-from ingest.units import whole_at_once
+from ingest.units import reading_order, whole_at_once
 from ingest.work import Planned, Work, refuse_work
 
 PROFILES, PREVIEWS = 1 << 40, 1 << 41
@@ -83,7 +83,7 @@ class Profiling:
         for table, one in wanted:
             files = sum(len(g.work) for t, g in wanted if t is table)
             sample = max(64 * 1024, settings.sample // files) if settings.sample else None
-            for works in bundles(one.work):
+            for works in bundles(reading_order(one.work, settings)):
                 self._number += 1
                 first = works[0]
                 assert first.header is not None
@@ -96,6 +96,7 @@ class Profiling:
                     slice_bytes=settings.slice_bytes,
                     commit_bytes=None,
                     whole=whole_at_once(first.source, first.header.data_start, settings),
+                    guess=first.source.codec is Codec.PLAIN,
                     sample=sample,
                 )
                 self._jobs[job.job_id] = (one, first if len(works) == 1 else None)
@@ -129,7 +130,7 @@ class Profiling:
                         crew.submit(part)
                 elif isinstance(message, Result) and message.unproven:
                     crew.cancel(job)
-                    crew.submit(self._again(job, exact=True, whole=False))
+                    crew.submit(self._again(job, guess=False, exact=not job.guess or job.whole, whole=False))
                 elif message.failure is not None:
                     crew.cancel(job)
                     self._refuse(job, message.failure)

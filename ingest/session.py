@@ -36,7 +36,7 @@ from ingest.schema import TableSchema
 from ingest.settings import Settings, database_url, workers_default
 from ingest.targets import target_for
 from ingest.targets.base import Target
-from ingest.units import WHOLE, state_of, whole_at_once
+from ingest.units import WHOLE, reading_order, state_of
 from ingest.work import Planned, Work, decision_of
 from ingest.writing import Writing
 
@@ -261,9 +261,7 @@ class Session:
             shape = shapes[table.key]
             for one in table.groups:
                 layout = schemas.load_layout(table, one, shape, self._settings, self._target)
-                # Files of many slices first: what they commit at their end is then written while others are staged.
-                first = sorted(one.work, key=lambda w: whole_at_once(w.source, 0, self._settings))
-                loading.add(first, rows, layout)
+                loading.add(reading_order(one.work, self._settings), rows, layout)
         loading.run()
         return list(loading.unfinished)
 

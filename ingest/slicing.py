@@ -13,7 +13,7 @@ import hashlib
 import io
 import os
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -52,6 +52,40 @@ def whole(source: Source, header: Header) -> Slice:
     )
 
 
+def guessed(source: Source, header: Header, *, slice_bytes: int) -> Iterator[Slice]:
+    """A plain source in slices that end at some line end, without reading what is between: for a look at the values.
+
+    A line end may lie within quotes. But if each slice is by the book when it is read as one that starts outside of
+    them, then each ends outside of them, so that the next one starts there: all of them together prove the borders.
+
+    Raises `SourceError` with `UNREADABLE`.
+    """
+    position, index = header.data_start, 0
+    with open_raw(source) as file, reading(source):
+        while position < source.size:
+            rest = source.size - position
+            end = position + _share(rest, slice_bytes)
+            if end < source.size:
+                file.seek(end - 1)
+                data = b""
+                border = None
+                while border is None:
+                    if len(data) > quoting.RECORD_BYTES:
+                        raise _too_long(source)
+                    data += (more := file.read(len(data) + LOOKAHEAD))
+                    border = quoting.line_end(data, 0, final=not more)
+                end = end - 1 + border if data else source.size  # its reader finds out what became of the rest
+            yield Slice(
+                index=index,
+                start=position,
+                length=end - position,
+                ends_step=end == source.size,
+                first=index == 0,
+                last=end == source.size,
+            )
+            position, index = end, index + 1
+
+
 def slices(
     source: Source,
     header: Header,
@@ -71,7 +105,7 @@ def slices(
     `start` is a border between records (default: where the data starts) and `expect_prefix` the SHA-256, in hex, of the
     decoded bytes before it. A step ends at the first border `commit_bytes` or more after the step's start; None: at the
     end of the file only. A compressed source needs `spool`: slice i is written to `prefix` + "i.raw" in it.
-    Not `hashed`, for a look at the values only: no hashes and no checksums, which are a third of the work.
+    Not `hashed`, for a look at the values only: no hashes and no checksums, which are half of the work.
     Holds at most two slices, or one and the longest record allowed.
 
     Raises `SourceError` with `CHANGED` (the prefix is another), `CHANGED_WHILE_READ`, `CORRUPT`, `UNREADABLE`, `SPOOL`.
@@ -121,6 +155,11 @@ def slices(
         return Sliced(end=position, sha256=stream.on_disk.hexdigest(), prefix_sha256=stream.decoded.hexdigest())
 
 
+def _share(left: int, slice_bytes: int) -> int:
+    """Bytes of the next of even slices: the nearest number of them, at least one. Up to one and a half are one."""
+    return -(-left // max(1, -(-(2 * left - slice_bytes) // (2 * slice_bytes))))
+
+
 def _aim(stream: _Stream, position: int, step_start: int, slice_bytes: int, commit_bytes: int | None) -> int:
     """How long the next slice should be; fills the buffer that far.
 
@@ -136,8 +175,7 @@ def _aim(stream: _Stream, position: int, step_start: int, slice_bytes: int, comm
     if size is not None:
         rest = max(1, size - position)
         left = rest if left is None else min(left, rest)
-    # Rounded to the nearest number of slices, at least one: up to one and a half are one.
-    at = slice_bytes if left is None else -(-left // max(1, -(-(2 * left - slice_bytes) // (2 * slice_bytes))))
+    at = slice_bytes if left is None else _share(left, slice_bytes)
     stream.want(at + LOOKAHEAD)
     return at
 
@@ -159,16 +197,20 @@ def _cut(stream: _Stream, at: int, header: Header, exact: bool, after_broken: bo
             # quotes finds out, and the exact rules, under which a record cannot be longer, go on from there.
             border = quoting.line_end(stream.buffer, at - 1, final=False)
             if border is None:
-                raise SourceError(
-                    f"{stream.source.display} has a line of more than {quoting.RECORD_BYTES // 1024**2} MiB.",
-                    code=Reason.CORRUPT,
-                    hint="It may not be a CSV file. Longer records cannot be loaded.",
-                )
+                raise _too_long(stream.source)
             return border, broken
         if final:
             break
         stream.want(2 * len(stream.buffer))
     return len(stream.buffer), after_broken
+
+
+def _too_long(source: Source) -> SourceError:
+    return SourceError(
+        f"{source.display} has a line of more than {quoting.RECORD_BYTES // 1024**2} MiB.",
+        code=Reason.CORRUPT,
+        hint="It may not be a CSV file. Longer records cannot be loaded.",
+    )
 
 
 def _write(spool: Path | None, name: str, data: memoryview, source: Source) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ingest.jobs import Failure, Job, JobSliced, Layout, MemberCount, Result
@@ -172,6 +173,12 @@ class Load:
 def whole_at_once(source: Source, start: int, settings: Settings) -> bool:
     """Whether the file from `start` on is one slice."""
     return source.codec is Codec.PLAIN and source.size - start <= WHOLE * settings.slice_bytes
+
+
+def reading_order(works: Iterable[Work], settings: Settings) -> list[Work]:
+    """Files of many slices first: small ones fill the gaps that they leave at the end, and one commits while others
+    are staged."""
+    return sorted(works, key=lambda work: whole_at_once(work.source, 0, settings))
 
 
 def loaded(

@@ -24,7 +24,7 @@ import pyarrow as pa
 from ingest import columns as typing_
 from ingest import inference, naming, reader, sniff
 from ingest.errors import SourceError
-from ingest.jobs import PREVIEW, PROFILE, SQLITE, Failure, Job, Layout, MemberCount, Result, Task
+from ingest.jobs import PREVIEW, PROFILE, SQLITE, STAGE, Failure, Job, Layout, MemberCount, Result, Task
 from ingest.model import LINEAGE_COLUMN, Codec, Column, Origin, Reason, Reject
 from ingest.profiles import ColumnProfile, merge
 from ingest.targets import staging
@@ -59,7 +59,6 @@ def run(task: Task, worker: int = 0) -> Result:
         result = _result(task, split=True) if task.job.bundle else _result(task, failure=failure)
     except BaseException as error:
         result = _result(task, split=True) if task.job.bundle else _result(task, failure=_unexpected(task, error))
-    pa.default_memory_pool().release_unused()
     return dataclasses.replace(result, seconds=time.perf_counter() - began)
 
 
@@ -113,7 +112,7 @@ def _read(task: Task) -> _Text:
     sha256, base_lines = None, 0
     if slice_.index == 0:
         digest, base_lines = _before(job, slice_.start)
-        if job.whole and job.source.codec is Codec.PLAIN:
+        if job.kind == STAGE and job.whole and job.source.codec is Codec.PLAIN:
             digest.update(data)
             sha256 = digest.hexdigest()
     parsed = reader.read(

@@ -14,8 +14,8 @@ import pytest
 from ingest import quoting, slicing
 from ingest.errors import SourceError
 from ingest.model import Codec, Dialect, Header, Reason, Slice, Source
-from ingest.reader import load_bytes
-from ingest.slicing import Sliced, slices, whole
+from ingest.reader import by_the_book, load_bytes
+from ingest.slicing import Sliced, guessed, slices, whole
 from ingest.sniff import sniff
 
 LINES = b"".join(b'%d,"some text, with\na line break",%d\n' % (i, i * i) for i in range(200))
@@ -88,6 +88,46 @@ def test_slices_cover_the_data_once_and_end_behind_records(tmp_path: Path, slice
     assert {s.exact for s, _ in found} == {exact}
     assert sliced.end == len(DATA)
     assert sliced.sha256 == sliced.prefix_sha256 == hashlib.sha256(DATA).hexdigest()
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("slice_bytes", [1, 37, 400, 4096, 1_000_000])
+def test_guessed_slices_that_are_all_by_the_book_end_behind_records(
+    tmp_path: Path, slice_bytes: int, line_end: bytes
+) -> None:
+    plain = line_end.join([b"a,b", *(b"%d,x" % n for n in range(300)), b""])
+    quoted = plain.replace(b"7,x", b'7,"one%btwo"' % line_end)
+    for data, certain in ((plain, True), (quoted, False)):
+        source = written(tmp_path, data)
+        header = sniff(source)
+        found = list(guessed(source, header, slice_bytes=slice_bytes))
+        parts = [load_bytes(source, slice_) for slice_ in found]
+        assert b"".join(parts) == data[header.data_start :]
+        assert [s.index for s in found] == list(range(len(found)))
+        assert [(s.first, s.last) for s in found] == [(i == 0, i == len(found) - 1) for i in range(len(found))]
+        proven = all(by_the_book(part, header.dialect) for part in parts)
+        outside = all(b"".join(parts[:n]).count(b'"') % 2 == 0 for n in range(len(parts)))
+        assert proven == outside
+        assert proven or not certain
+        assert all(part.endswith((b"\n", b"\r")) for part in parts)
+
+
+def test_a_file_that_became_shorter_is_guessed_to_an_end(tmp_path: Path) -> None:
+    source = written(tmp_path, DATA)
+    header = sniff(source)
+    (tmp_path / "a.csv").write_bytes(DATA[:100])
+    found = list(guessed(source, header, slice_bytes=1000))
+    with pytest.raises(SourceError) as caught:
+        load_bytes(source, found[0])
+    assert caught.value.code == Reason.CHANGED_WHILE_READ
+
+
+def test_guessing_refuses_an_endless_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.quoting.RECORD_BYTES", 200_000)
+    source = written(tmp_path, b"a,b\n" + b"x" * 1_000_000)
+    with pytest.raises(SourceError, match="has a line of more than") as caught:
+        list(guessed(source, sniff(source), slice_bytes=1000))
+    assert caught.value.code == Reason.CORRUPT
 
 
 def test_slices_are_even(tmp_path: Path) -> None:

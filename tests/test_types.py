@@ -188,3 +188,15 @@ def test_declared_types_can_be_given_in_python(data: Path, db: Path) -> None:
     write_csv(data / "t_1.csv", ["zip"], [[1], [2]])
     assert load(data, db, declared=(DeclaredType(column="zip", type=ColumnType.TEXT),)).exit_code == 0
     assert columns(db) == {"zip": "TEXT"}
+
+
+@pytest.mark.parametrize("slice_bytes", [60, 200, 1000])
+def test_line_ends_within_quotes_do_not_mislead_the_look_at_the_values(data: Path, db: Path, slice_bytes: int) -> None:
+    # Read from the middle of the text, its lines look like records with other types.
+    text = "\n" + "\n".join(f"not a number,{n},007" for n in range(9)) + "\n"
+    rows = [(n, text if n % 3 else "short", n + 0.5) for n in range(60)]
+    write_csv(data / "t.csv", ["n", "text", "q"], rows)
+    report = load(data, db, slice_bytes=slice_bytes)
+    assert (report.exit_code, report.rows) == (0, 60)
+    assert columns(db) == {"n": "BIGINT", "text": "TEXT", "q": "DOUBLE"}
+    assert query(db, "SELECT n, text, q FROM t ORDER BY n") == rows
