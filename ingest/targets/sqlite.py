@@ -281,6 +281,7 @@ def _mended_copy(path: str) -> Iterator[str]:
 def _own_transactions(driver: Any, record: object) -> None:
     del record
     driver.isolation_level = None
+    # Of a new database: it is the writer's system calls that count. One that is there keeps its own.
     driver.execute("PRAGMA page_size = 16384")
     driver.execute("PRAGMA synchronous = FULL")
     driver.execute("PRAGMA foreign_keys = ON")
