@@ -312,12 +312,36 @@ def _finish(array: Any, column: Column, culprits: Culprits) -> Converted:
     return Converted(array=array, faults=tuple(faults))
 
 
+def _narrowed(found: Converted, column: Column) -> Converted:
+    """The column without what the table's own type, which is narrower than ours, would refuse or cut."""
+    array = found.array
+    if column.type is ColumnType.BIGINT and column.bits is not None:
+        limit = 2 ** (column.bits - 1)
+        beyond = flags(pc.or_(pc.greater_equal(array, limit), pc.less(array, -limit)))
+        code, why = Reason.BAD_INTEGER, f"the number does not fit into {column.bits} bits"
+    elif column.type is ColumnType.TEXT and column.length is not None:
+        beyond = flags(pc.greater(pc.utf8_length(array), column.length))
+        code, why = Reason.LOSSY, f"takes {column.length} characters, and the rest would be lost"
+    else:
+        return found
+    beyond = beyond & valid_rows(array)
+    if not beyond.any():
+        return found
+    message = f"column {column.name!r} is {column.native or column.type.value} and {why}"
+    fault = Fault(rows=np.flatnonzero(beyond), code=code, message=message)
+    return Converted(array=without(array, beyond), faults=(*found.faults, fault))
+
+
 def convert(text: Any, column: Column, *, dates_as_text: bool = False) -> Converted:
     """One column of text (pa.Array or pa.ChunkedArray of strings) as `column` says.
 
     Null stays null; the empty string stays in TEXT and is null elsewhere. With `dates_as_text` a DATE stays the text
     that it was checked to be, YYYY-MM-DD, for a database that keeps it so.
     """
+    return _narrowed(_convert(text, column, dates_as_text), column)
+
+
+def _convert(text: Any, column: Column, dates_as_text: bool) -> Converted:
     array = contiguous(text)
     as_text = column.type is ColumnType.DECIMAL or (dates_as_text and column.type is ColumnType.DATE)
     typed = _clean(array, column)
@@ -496,7 +520,7 @@ def fit(table: Any, columns: Sequence[Column]) -> Typed:
     for column in columns:
         values = table.column(column.name) if column.name in names else pa.nulls(table.num_rows, arrow_type(column))
         try:
-            converted.append(_fit(values, column))
+            converted.append(_narrowed(_fit(values, column), column))
         except SourceError as error:
             raise SourceError(f"column {column.name!r}: {error.message}", code=error.code, hint=error.hint) from error
     return _typed(columns, converted, table.num_rows)

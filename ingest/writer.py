@@ -28,13 +28,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ingest import ledger, pool
-from ingest.errors import FenceError, IngestError
+from ingest.errors import FenceError, IngestError, TableError
 from ingest.failpoints import failpoint
 from ingest.jobs import Failure
 from ingest.model import FileState, Reason, Reject, RunState, TableShape
 from ingest.rows import FileRow, Move, Totals
 from ingest.settings import REJECTS_SHOWN
-from ingest.targets import target_for
+from ingest.targets import Database
 from ingest.targets.base import BatchRef, Target
 
 LOCK_SECONDS = 120.0
@@ -118,13 +118,13 @@ class Again:
     message: Apply | Settle | Finish
 
 
-def writer(pipe: Pipe, lock: Any, url: str, bulk: bool, run_id: int) -> None:
+def writer(pipe: Pipe, lock: Any, database: Database, run_id: int) -> None:
     """The main function of the writer process."""
     pool.ignore_stop_signals()
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-    target = target_for(url, bulk=bulk)
+    target = database.target()
     hand = _Writer(target, run_id)
     try:
         while (message := pipe.recv()) is not None:
@@ -185,7 +185,7 @@ class _Writer:
                         error=order.error,
                     )
         except Exception as error:
-            return _failed(order.order, error)
+            return _failed(self._target, order.order, error)
         return Done(order=order.order, seconds=time.perf_counter() - began)
 
     def _landed(self, order: Apply | Settle | Finish) -> bool:
@@ -231,7 +231,12 @@ class _Writer:
 
     def _same_table(self, connection: Connection, shape: TableShape) -> None:
         """`SELECT *` copies by position: the table must be the very one that the batch was staged for."""
-        if self._target.fingerprint(connection, shape.table) != shape.fingerprint:
+        try:
+            self._target.hold(connection, shape.table)
+            same = self._target.fingerprint(connection, shape.table) == shape.fingerprint
+        except TableError:
+            same = False
+        if not same:
             raise _Refused(Reason.TABLE_LOST, f"the table {shape.table} was changed while its files were read.")
 
     def _settle(self, order: Settle) -> None:
@@ -343,25 +348,22 @@ def _limited(rejects: Iterator[Reject], limit: int | None) -> Iterator[Reject]:
         yield reject
 
 
-def _failed(order: int, error: Exception) -> Failed:
-    """An exception as a value; the text of a driver's error names constraints and columns, not values, on SQLite."""
+def _failed(target: Target, order: int, error: Exception) -> Failed:
+    """An exception as a value."""
     trace = "".join(traceback.format_tb(error.__traceback__))
     if isinstance(error, FenceError):
         failure = Failure(code=Reason.DATABASE, message=error.message, hint=error.hint, trace=trace)
         return Failed(order=order, failure=failure, fatal=True, fenced=True)
     if isinstance(error, _Refused):
         return Failed(order=order, failure=Failure(code=error.code, message=str(error)), fatal=False)
-    if isinstance(error, sa.exc.IntegrityError):
-        failure = Failure(
-            code=Reason.CONSTRAINT, message=f"the table refused a row: {error.orig}.", hint="", trace=trace
-        )
-        return Failed(order=order, failure=failure, fatal=False)
+    if isinstance(error, sa.exc.DBAPIError) and target.refuses_rows(error):
+        message = f"the table refused a row: {target.said(error)}."
+        return Failed(order=order, failure=Failure(code=Reason.CONSTRAINT, message=message, trace=trace), fatal=False)
     if isinstance(error, IngestError):
         failure = Failure(code=Reason.DATABASE, message=error.message, hint=error.hint, trace=trace)
     elif isinstance(error, sa.exc.DBAPIError):
-        failure = Failure(
-            code=Reason.DATABASE, message=f"the database answered: {error.orig}.", hint=_hint(error), trace=trace
-        )
+        message = f"the database answered: {target.said(error)}."
+        failure = Failure(code=Reason.DATABASE, message=message, hint=_hint(error), trace=trace)
     else:
         failure = Failure(code=Reason.INTERNAL, message=f"{type(error).__name__} in the writer.", trace=trace)
     return Failed(order=order, failure=failure, fatal=True)

@@ -1,4 +1,4 @@
-"""What every test may use: the two ways into SQLite, and a check that no process of ours is left behind."""
+"""What every test may use: the ways into a database, servers, and a check that no process is left behind."""
 
 from __future__ import annotations
 
@@ -8,6 +8,40 @@ from pathlib import Path
 
 import psutil
 import pytest
+import servers
+
+
+def pytest_report_header() -> str:
+    """Which database servers the tests will find."""
+    return servers.report()
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[servers.Server]:
+    """A PostgreSQL server, for all tests that ask for one."""
+    with servers.running(servers.PostgreSQL) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[servers.Server]:
+    """A MariaDB server, for all tests that ask for one."""
+    with servers.running(servers.MariaDB) as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql(postgresql_server: servers.Server) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database of the test's own."""
+    with postgresql_server.database() as url:
+        yield url
+
+
+@pytest.fixture
+def mariadb(mariadb_server: servers.Server) -> Iterator[str]:
+    """The URL of an empty MariaDB database of the test's own."""
+    with mariadb_server.database() as url:
+        yield url
 
 
 @pytest.fixture(params=["auto", "off"], ids=["bulk", "insert"])
@@ -36,8 +70,11 @@ def _nothing_left_running() -> Iterator[None]:
 
 
 def _is_ours(process: psutil.Process) -> bool:
-    # multiprocessing's own forkserver and resource tracker of this pytest process live as long as it does.
+    # multiprocessing's own forkserver and resource tracker of this pytest process live as long as it does, and so do
+    # the database servers.
     try:
+        if servers.is_server(process):
+            return False
         line = " ".join(process.cmdline())
     except psutil.Error:
         return False
