@@ -7,7 +7,7 @@ they are, and what the values looked like.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -357,3 +357,36 @@ def table_plan(schema: TableSchema, settings: Settings) -> TablePlan:
         added=() if schema.is_new else tuple(c.name for c in schema.added),
         notes=tuple(notes),
     )
+
+
+def idle_options(tables: Sequence[TableSchema], settings: Settings, *, all_files: bool) -> list[str]:
+    """What is wrong with the columns that `--type` and `--rename` name, as sentences.
+
+    That a column is in no file is only known where `all_files` were read: one that is loaded already may have it.
+    """
+    groups = [one for table in tables for one in table.groups]
+    found = []
+    for declared in settings.declared:
+        name, wanted = declared.column, declared.type.value
+        found += [
+            f"--type {name}={wanted} changes nothing: the table {table.key} has that column already, "
+            f"as {there.type.value}."
+            for table in tables
+            for there in table.columns
+            if there.name == name and there.type is not declared.type
+        ]
+        columns = {column for one in groups for column in _offered(one, settings)}
+        if all_files and name not in columns | {n for one in groups for n in one.names}:
+            found.append(_idle(f"--type {name}={wanted}", name, columns))
+    headers = {name for one in groups for work in one.work if work.header for name in work.header.names}
+    found += [
+        _idle(f"--rename {old}={new}", old, headers)
+        for old, new in settings.rename
+        if all_files and old.strip() not in headers
+    ]
+    return found
+
+
+def _idle(option: str, name: str, columns: Collection[str]) -> str:
+    near = naming.nearest(name, sorted(columns))
+    return f"{option} changes nothing: no file has a column {name!r}" + (f"; the nearest is {near!r}." if near else ".")

@@ -105,7 +105,7 @@ class Session:
             planned = planning.decide(
                 self._target, reading, found, self._settings, folders=self._folders(), on_pending=crew.start
             )
-            tables = self._profiling(planned, crew).tables()
+            tables = self._tables(planned, crew)
         return Plan(
             database=self._target.label,
             new=new,
@@ -156,15 +156,18 @@ class Session:
         finally:
             crew.close()
 
-    def _profiling(self, planned: Planned, crew: Crew) -> Profiling:
-        return Profiling(
+    def _tables(self, planned: Planned, crew: Crew) -> list[TableSchema]:
+        tables = Profiling(
             planned=planned,
             crew=crew,
             settings=self._settings,
             target=self._target,
             on_event=self._on_event,
             check_stop=self._check_stop,
-        )
+        ).tables()
+        for sentence in schemas.idle_options(tables, self._settings, all_files=bool(tables) and not planned.decisions):
+            self._tell("warning", sentence)
+        return tables
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
         """The writer's lock, for what the main process writes while there is a writer."""
@@ -226,7 +229,7 @@ class Session:
                 folders=self._folders(),
                 on_pending=lambda: self._start_processes(run_id, crew),
             )
-            tables = self._profiling(planned, crew).tables()
+            tables = self._tables(planned, crew)
             self._check_stop()
             with self._alone():
                 shapes = preparing.make_tables(self._target, self._settings, run_id, planned, tables)

@@ -200,3 +200,34 @@ def test_line_ends_within_quotes_do_not_mislead_the_look_at_the_values(data: Pat
     assert (report.exit_code, report.rows) == (0, 60)
     assert columns(db) == {"n": "BIGINT", "text": "TEXT", "q": "DOUBLE"}
     assert query(db, "SELECT n, text, q FROM t ORDER BY n") == rows
+
+
+def warned(data: Path, db: Path, **settings: object) -> list[str]:
+    return list(load(data, db, **settings).warnings)
+
+
+def test_an_option_that_names_no_column_is_said(data: Path, db: Path) -> None:
+    write_csv(data / "t.csv", ["price", "day"], [("1.50", "2024-01-31")])
+    options = {
+        "declared": (parse_type("prize=text"), parse_type("cost=text")),
+        "rename": (("prise", "cost"), ("day", "on")),
+    }
+    assert warned(data, db, **options) == [
+        "--type prize=text changes nothing: no file has a column 'prize'; the nearest is 'price'.",
+        "--type cost=text changes nothing: no file has a column 'cost'.",
+        "--rename prise=cost changes nothing: no file has a column 'prise'; the nearest is 'price'.",
+    ]
+    # A file that is loaded already may be the one that has it.
+    write_csv(data / "t_2.csv", ["price", "on"], [("2.50", "2024-02-01")])
+    assert warned(data, db, **options) == []
+
+
+def test_a_type_for_a_column_that_is_there_is_said(data: Path, db: Path) -> None:
+    write_csv(data / "t_1.csv", ["price"], [("1.50",)])
+    assert warned(data, db, declared=(parse_type("price=decimal(9,2)"),)) == []
+    write_csv(data / "t_2.csv", ["price"], [("2.50",)])
+    assert warned(data, db, declared=(parse_type("price=decimal(9,2)"),)) == []
+    write_csv(data / "t_3.csv", ["price"], [("3.50",)])
+    assert warned(data, db, declared=(parse_type("price=double"),)) == [
+        "--type price=double changes nothing: the table t has that column already, as decimal."
+    ]
