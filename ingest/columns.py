@@ -337,8 +337,30 @@ def convert(text: Any, column: Column) -> Converted:
     return Converted(array=typed, faults=found.faults)
 
 
+def _within(column: Column, one: Converted) -> Converted:
+    """Without the values that are longer or finer than a column of the database keeps."""
+    array = one.array
+    if column.type is ColumnType.TEXT and column.precision is not None:
+        beyond = lengths(array) > column.precision
+        if beyond.any():  # by bytes, which are never fewer than the characters that count
+            long = np.flatnonzero(beyond)
+            beyond[long] = [len(text) > column.precision for text in array.take(row_array(long)).to_pylist()]
+        why = f"takes {column.precision} characters, and the value has more"
+    elif column.type is ColumnType.TIMESTAMP and column.scale is not None and column.scale < 6:
+        ticks = np.frombuffer(array.buffers()[1] or b"", dtype=np.int64)[array.offset : array.offset + len(array)]
+        beyond = (ticks % 10 ** (6 - column.scale) != 0) & valid_rows(array)
+        why = f"keeps {column.scale} digits of a second, and others would be lost"
+    else:
+        return one
+    if not beyond.any():
+        return one
+    fault = Fault(rows=np.flatnonzero(beyond), code=Reason.LOSSY, message=f"column {column.name!r} {why}")
+    return Converted(array=without(array, beyond), faults=(*one.faults, fault))
+
+
 def _typed(columns: Sequence[Column], converted: Sequence[Converted], count: int) -> Typed:
     """The converted columns as one table of `count` rows, less the bad ones."""
+    converted = [_within(column, one) for column, one in zip(columns, converted, strict=True)]
     bad: dict[int, BadCell] = {}
     for column, one in zip(columns, converted, strict=True):
         for fault in one.faults:

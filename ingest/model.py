@@ -197,8 +197,8 @@ class Column:
     type: ColumnType
     origin: Origin = Origin.EXISTING
     nullable: bool = True
-    precision: int | None = None  #: DECIMAL: digits in all
-    scale: int | None = None  #: DECIMAL: digits after the point
+    precision: int | None = None  #: DECIMAL: digits in all; TEXT: characters at most
+    scale: int | None = None  #: DECIMAL: digits after the point; TIMESTAMP: digits of a second, None: 6
     strict: bool = False  #: leading zeros, plus signs and the like are rejects, for they would be lost
     note: str = ""  #: why this type, for people
 

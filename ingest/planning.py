@@ -54,7 +54,11 @@ def table_state(target: Target, connection: Connection | None, table: TableName,
     ours = False
     if shape is not None and connection is not None and row is not None and row.made_by_us:
         ours = target.token(connection, shape.table) == row.token
-    return TableState(table=shape.table if shape else table, shape=shape, row=row, made_by_us=ours)
+    if shape is not None:
+        table = shape.table
+    elif connection is not None:
+        table = target.spelled(connection, table)
+    return TableState(table=table, shape=shape, row=row, made_by_us=ours)
 
 
 class _Planner:

@@ -7,6 +7,7 @@ they are, and what the values looked like.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -172,6 +173,19 @@ def _fits_target(schema: TableSchema, settings: Settings, target: Target) -> Non
             code=Reason.COLUMNS,
             hint="Leave columns out with a --transform, or split the files.",
         )
+    if schema.is_new and (why := target.unfit_name(schema.state.table.name)):
+        raise TableError(
+            f"the table {schema.key} cannot be made: its name {why}.",
+            code=Reason.COLUMNS,
+            hint="Choose a name with --table.",
+        )
+    for column in schema.added:
+        if why := target.unfit_name(column.name):
+            raise TableError(
+                f"the table {schema.key} cannot have a column {column.name!r}: its name {why}.",
+                code=Reason.COLUMNS,
+                hint=f"Give it another: --rename {shlex.quote(f'{column.name}=NAME')}",
+            )
 
 
 def _new_column(name: str, settings: Settings, returned: Column | None) -> Column:

@@ -28,7 +28,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ingest import ledger, pool
-from ingest.errors import FenceError, IngestError
+from ingest.errors import FenceError, IngestError, SourceError
 from ingest.failpoints import failpoint
 from ingest.jobs import Failure
 from ingest.model import FileState, Reason, Reject, RunState, TableShape
@@ -185,8 +185,33 @@ class _Writer:
                         error=order.error,
                     )
         except Exception as error:
-            return _failed(order.order, error)
+            return self._failed(order.order, error)
         return Done(order=order.order, seconds=time.perf_counter() - began)
+
+    def _failed(self, order: int, error: Exception) -> Failed:
+        """An exception as a value; of a driver's error, what its target says of it without values."""
+        trace = "".join(traceback.format_tb(error.__traceback__))
+        if isinstance(error, FenceError):
+            failure = Failure(code=Reason.DATABASE, message=error.message, hint=error.hint, trace=trace)
+            return Failed(order=order, failure=failure, fatal=True, fenced=True)
+        if isinstance(error, _Refused):
+            return Failed(order=order, failure=Failure(code=error.code, message=str(error)), fatal=False)
+        if isinstance(error, SourceError):
+            failure = Failure(code=Reason(error.code), message=error.message, hint=error.hint, trace=trace)
+            return Failed(order=order, failure=failure, fatal=False)
+        if isinstance(error, sa.exc.DBAPIError) and (fault := self._target.row_fault(error)) is not None:
+            failure = Failure(code=Reason.CONSTRAINT, message=f"the table refused a row: {fault}.", trace=trace)
+            return Failed(order=order, failure=failure, fatal=False)
+        if isinstance(error, IngestError):
+            failure = Failure(code=Reason.DATABASE, message=error.message, hint=error.hint, trace=trace)
+        elif isinstance(error, sa.exc.DBAPIError):
+            said = self._target.said(error)
+            failure = Failure(
+                code=Reason.DATABASE, message=f"the database answered: {said}.", hint=_hint(said), trace=trace
+            )
+        else:
+            failure = Failure(code=Reason.INTERNAL, message=f"{type(error).__name__} in the writer.", trace=trace)
+        return Failed(order=order, failure=failure, fatal=True)
 
     def _landed(self, order: Apply | Settle | Finish) -> bool:
         """Whether the transaction of a writer that died was committed: the file rows tell."""
@@ -343,32 +368,7 @@ def _limited(rejects: Iterator[Reject], limit: int | None) -> Iterator[Reject]:
         yield reject
 
 
-def _failed(order: int, error: Exception) -> Failed:
-    """An exception as a value; the text of a driver's error names constraints and columns, not values, on SQLite."""
-    trace = "".join(traceback.format_tb(error.__traceback__))
-    if isinstance(error, FenceError):
-        failure = Failure(code=Reason.DATABASE, message=error.message, hint=error.hint, trace=trace)
-        return Failed(order=order, failure=failure, fatal=True, fenced=True)
-    if isinstance(error, _Refused):
-        return Failed(order=order, failure=Failure(code=error.code, message=str(error)), fatal=False)
-    if isinstance(error, sa.exc.IntegrityError):
-        failure = Failure(
-            code=Reason.CONSTRAINT, message=f"the table refused a row: {error.orig}.", hint="", trace=trace
-        )
-        return Failed(order=order, failure=failure, fatal=False)
-    if isinstance(error, IngestError):
-        failure = Failure(code=Reason.DATABASE, message=error.message, hint=error.hint, trace=trace)
-    elif isinstance(error, sa.exc.DBAPIError):
-        failure = Failure(
-            code=Reason.DATABASE, message=f"the database answered: {error.orig}.", hint=_hint(error), trace=trace
-        )
-    else:
-        failure = Failure(code=Reason.INTERNAL, message=f"{type(error).__name__} in the writer.", trace=trace)
-    return Failed(order=order, failure=failure, fatal=True)
-
-
-def _hint(error: sa.exc.DBAPIError) -> str:
-    text = str(error.orig)
+def _hint(text: str) -> str:
     if "full" in text:
         return "Free some space and run the same command again: it goes on where it was."
     if "locked" in text:

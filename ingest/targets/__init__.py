@@ -20,8 +20,6 @@ def target_for(url: str, *, bulk: bool = True) -> Target:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
-    from ingest.targets.sqlite import SQLiteTarget
-
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
@@ -29,11 +27,17 @@ def target_for(url: str, *, bulk: bool = True) -> Target:
         raise UsageError(
             "the database URL cannot be read.", hint="Write dialect://user@host/name, or a file name for SQLite."
         ) from None
-    targets = {"sqlite": SQLiteTarget}
-    kind = targets.get(parsed.get_backend_name())
-    if kind is None:
-        raise UsageError(
-            f"databases of the kind {parsed.get_backend_name()!r} are not supported by this version.",
-            hint=f"Supported: {', '.join(targets)}.",
-        )
-    return kind(parsed, bulk=bulk)
+    match parsed.get_backend_name():
+        case "sqlite":
+            from ingest.targets.sqlite import SQLiteTarget
+
+            return SQLiteTarget(parsed, bulk=bulk)
+        case "mysql" | "mariadb":
+            from ingest.targets.mysql import MySQLTarget
+
+            return MySQLTarget(parsed, bulk=bulk)
+        case name:
+            raise UsageError(
+                f"databases of the kind {name!r} are not supported by this version.",
+                hint="Supported: sqlite, mysql, mariadb.",
+            )

@@ -109,6 +109,14 @@ class Target(ABC):
         text = str(getattr(error, "orig", error)).strip() or type(error).__name__
         return DatabaseUnreachable(f"{self.label} cannot be opened: {text}.", hint="Look at --to and try again.")
 
+    def said(self, error: sa.exc.DBAPIError) -> str:
+        """What the database said to a statement that failed, without values of rows."""
+        return str(error.orig)
+
+    def row_fault(self, error: sa.exc.DBAPIError) -> str | None:
+        """The same, if a row is at fault, so that another file may fare better; else None."""
+        return self.said(error) if isinstance(error, sa.exc.IntegrityError) else None
+
     def assert_open(self, connection: Connection) -> None:
         """Raise if the transaction has ended behind our back (an error may roll it back by itself)."""
         if not connection.in_transaction():
@@ -128,6 +136,21 @@ class Target(ABC):
         """The table behind its name as the ledger keeps it."""
         schema, dot, name = text.partition(".")
         return TableName(name=name, schema=schema) if dot and self.schemas else TableName(name=text)
+
+    def spelled(self, connection: Connection, table: TableName) -> TableName:
+        """The name that a table of this name would have in the database."""
+        del connection
+        return table
+
+    def unfit_name(self, name: str) -> str:
+        """Why the database would not take the name for a new table or column, as a predicate; "" if it would."""
+        del name
+        return ""
+
+    def advice(self, shapes: Sequence[TableShape]) -> str:
+        """What the user could change for these tables to be loaded faster; "" if nothing."""
+        del shapes
+        return ""
 
     @abstractmethod
     def token(self, connection: Connection, table: TableName) -> str | None:
