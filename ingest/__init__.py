@@ -109,6 +109,7 @@ class Options(TypedDict, total=False):
     file_timeout: float
     wait: float
     spool: str | os.PathLike[str] | None
+    ledger_schema: str | None
     bulk: str
     types: str
     sample: int | str | None

@@ -69,14 +69,14 @@ class RejectedRecord:
     applied: bool  #: True: its file was loaded without it; False: its file was refused
 
 
-def database_label(to: str | None) -> str:
+def database_label(to: str | None, *, ledger_schema: str | None = None) -> str:
     """The URL as it may be shown. Opens nothing."""
-    return target_for(database_url(to)).label
+    return target_for(database_url(to), ledger_schema=ledger_schema).label
 
 
-def status(to: str | None) -> Status:
+def status(to: str | None, *, ledger_schema: str | None = None) -> Status:
     """Files, tables and what has vanished."""
-    with _reading(to) as (target, connection):
+    with _reading(to, ledger_schema) as (target, connection):
         files = ledger.files(connection)
         made = {name: row.made_by_us for name, row in ledger.tables(connection).items()}
         sums = ledger.sums(connection)
@@ -98,32 +98,32 @@ def status(to: str | None) -> Status:
     )
 
 
-def story(to: str | None, file: str) -> list[str]:
+def story(to: str | None, file: str, *, ledger_schema: str | None = None) -> list[str]:
     """What happened to one file, in sentences; to each of its tables, if it was loaded into several."""
-    with _reading(to) as (_, connection):
+    with _reading(to, ledger_schema) as (_, connection):
         rows = _named(ledger.files(connection), file)
         kept = {row.file_id: sum(1 for _ in ledger.rejects(connection, file_id=row.file_id)) for row in rows}
     return [sentence for row in rows for sentence in _tell(row, kept[row.file_id])]
 
 
-def runs(to: str | None) -> list[RunRow]:
+def runs(to: str | None, *, ledger_schema: str | None = None) -> list[RunRow]:
     """The past runs, newest first."""
-    with _reading(to) as (_, connection):
+    with _reading(to, ledger_schema) as (_, connection):
         return ledger.runs(connection)
 
 
-def run(to: str | None, run_id: int) -> RunStory:
+def run(to: str | None, run_id: int, *, ledger_schema: str | None = None) -> RunStory:
     """One run. Raises UsageError if there was none of that number."""
-    with _reading(to) as (target, connection):
+    with _reading(to, ledger_schema) as (target, connection):
         row = ledger.run(connection, run_id)
         if row is None:
             raise UsageError(f"there is no run {run_id} in {target.label}.", hint="See them with: ingest runs")
         return RunStory(run=row, files=tuple(f for f in ledger.files(connection) if f.run_id == run_id))
 
 
-def rejects(to: str | None, file: str | None = None) -> Iterator[RejectedRecord]:
+def rejects(to: str | None, file: str | None = None, *, ledger_schema: str | None = None) -> Iterator[RejectedRecord]:
     """The rejects of one file, or of all, as the ledger keeps them; reads them as they are asked for."""
-    with _reading(to) as (_, connection):
+    with _reading(to, ledger_schema) as (_, connection):
         rows = ledger.files(connection)
         paths = {row.file_id: row.path for row in rows}
         wanted: list[int | None] = [None] if file is None else [row.file_id for row in _named(rows, file)]
@@ -132,34 +132,41 @@ def rejects(to: str | None, file: str | None = None) -> Iterator[RejectedRecord]
                 yield _rejected(paths.get(reject.file_id, f"file {reject.file_id}"), reject)
 
 
-def forget(to: str | None, files: Sequence[str]) -> int:
+def forget(to: str | None, files: Sequence[str], *, ledger_schema: str | None = None) -> int:
     """Drop the ledger's memory of these files, and their rejects; their rows stay. How many were forgotten.
 
     Raises UsageError, and forgets none, if one of them is unknown or ambiguous; LeaseHeld while a run is active.
     """
-    target = _existing(to)
-    with target.lease(0), target.begin() as connection:
-        _check_ledger(target, connection)
-        rows = ledger.files(connection)
-        ids = {row.file_id for file in files for row in _named(rows, file)}
-        return ledger.forget(connection, sorted(ids))
+    target = _existing(to, ledger_schema)
+    with target.worded():
+        with target.connect() as connection:
+            _check_ledger(target, connection)  # before the lease, for which a server's ledger would be made
+        with target.lease(0), target.begin() as connection:
+            _check_ledger(target, connection)
+            rows = ledger.files(connection)
+            ids = {row.file_id for file in files for row in _named(rows, file)}
+            return ledger.forget(connection, sorted(ids))
 
 
-def ledger_version(to: str | None) -> tuple[str | None, str]:
+def ledger_version(to: str | None, *, ledger_schema: str | None = None) -> tuple[str | None, str]:
     """The version of the ledger that is there (None: none), and the one that this program writes."""
-    with _existing(to).connect() as connection:
+    target = _existing(to, ledger_schema)
+    with target.worded(), target.connect() as connection:
         return ledger.version(connection), ledger.HEAD
 
 
-def ledger_upgrade(to: str | None) -> tuple[str | None, str]:
+def ledger_upgrade(to: str | None, *, ledger_schema: str | None = None) -> tuple[str | None, str]:
     """Bring the ledger to this program's version; the versions before and after."""
-    target = _existing(to)
-    with target.lease(0):
-        return ledger.upgrade(target.engine)
+    target = _existing(to, ledger_schema)
+    with target.worded():
+        with target.connect() as connection:
+            before = ledger.version(connection)  # a server's ledger is made for the lease, where there is none
+        with target.lease(0):
+            return before, ledger.upgrade(target.engine)[1]
 
 
-def _existing(to: str | None) -> Target:
-    target = target_for(database_url(to))
+def _existing(to: str | None, ledger_schema: str | None) -> Target:
+    target = target_for(database_url(to), ledger_schema=ledger_schema)
     if not target.exists():
         raise UsageError(
             f"there is no database at {target.label} yet.",
@@ -169,9 +176,9 @@ def _existing(to: str | None) -> Target:
 
 
 @contextmanager
-def _reading(to: str | None) -> Iterator[tuple[Target, Any]]:
-    target = _existing(to)
-    with target.connect() as connection:
+def _reading(to: str | None, ledger_schema: str | None) -> Iterator[tuple[Target, Any]]:
+    target = _existing(to, ledger_schema)
+    with target.worded(), target.connect() as connection:
         _check_ledger(target, connection)
         yield target, connection
 

@@ -201,6 +201,7 @@ class Column:
     scale: int | None = None  #: DECIMAL: digits after the point; TIMESTAMP: digits of a second, None: 6
     strict: bool = False  #: leading zeros, plus signs and the like are rejects, for they would be lost
     note: str = ""  #: why this type, for people
+    native: str = ""  #: the type as the database itself spells it, where the target needs to know
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

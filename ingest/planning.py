@@ -54,11 +54,7 @@ def table_state(target: Target, connection: Connection | None, table: TableName,
     ours = False
     if shape is not None and connection is not None and row is not None and row.made_by_us:
         ours = target.token(connection, shape.table) == row.token
-    if shape is not None:
-        table = shape.table
-    elif connection is not None:
-        table = target.spelled(connection, table)
-    return TableState(table=table, shape=shape, row=row, made_by_us=ours)
+    return TableState(table=shape.table if shape else table, shape=shape, row=row, made_by_us=ours)
 
 
 class _Planner:
@@ -80,7 +76,7 @@ class _Planner:
         rows: list[FileRow] = []
         if connection is not None and ledger.version(connection) is not None:
             known, rows = ledger.tables(connection), ledger.files(connection)
-        named = self._named(sources, {*known, *(row.table_name for row in rows)})
+        named = self._named(connection, sources, {*known, *(row.table_name for row in rows)})
         spelled: dict[str, TableName] = {}
         for table in sorted({str(table): table for _, table in named}.values(), key=str):
             state = self._table(connection, table, known.get(str(table)), rows)
@@ -98,7 +94,9 @@ class _Planner:
                     self._broken |= {row.file_id} if Reason.BROKEN_QUOTE in reasons else set()
         return [(source, spelled[str(table)]) for source, table in named]
 
-    def _named(self, sources: Sequence[Source], known: Collection[str]) -> list[tuple[Source, TableName]]:
+    def _named(
+        self, connection: Connection | None, sources: Sequence[Source], known: Collection[str]
+    ) -> list[tuple[Source, TableName]]:
         """Each source with its table; names that differ only by case are one table, spelled as the ledger has it."""
         named: list[tuple[Source, TableName]] = []
         spelled = {name.casefold(): name for name in known}
@@ -108,6 +106,8 @@ class _Planner:
             except SourceError as error:
                 self._no(source, TableName(name="?"), Reason(error.code), error.message, error.hint)
                 continue
+            if connection is not None:
+                table = self._target.canonical(connection, table)
             name = spelled.setdefault(str(table).casefold(), str(table))
             if name != str(table):
                 schema, name = name.split(".", 1) if table.schema else (None, name)

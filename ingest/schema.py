@@ -7,7 +7,6 @@ they are, and what the values looked like.
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -173,18 +172,13 @@ def _fits_target(schema: TableSchema, settings: Settings, target: Target) -> Non
             code=Reason.COLUMNS,
             hint="Leave columns out with a --transform, or split the files.",
         )
-    if schema.is_new and (why := target.unfit_name(schema.state.table.name)):
-        raise TableError(
-            f"the table {schema.key} cannot be made: its name {why}.",
-            code=Reason.COLUMNS,
-            hint="Choose a name with --table.",
-        )
-    for column in schema.added:
-        if why := target.unfit_name(column.name):
+    names = [(schema.state.table.name, "table", "--table")] if shape is None else []
+    for name, what, option in names + [(c.name, "column", "--rename") for c in schema.added]:
+        if target.max_name is not None and target.name_length(name) > target.max_name:
             raise TableError(
-                f"the table {schema.key} cannot have a column {column.name!r}: its name {why}.",
+                f"the name of the {what} {name!r} is longer than the {target.max_name} that the database takes.",
                 code=Reason.COLUMNS,
-                hint=f"Give it another: --rename {shlex.quote(f'{column.name}=NAME')}",
+                hint=f"Give it a shorter one with {option}.",
             )
 
 
@@ -323,7 +317,7 @@ def _known_columns(state: TableState) -> list[Column]:
 def load_layout(schema: TableSchema, one: Group, shape: TableShape, settings: Settings, target: Target) -> Layout:
     """How the files of a group are typed and staged for the table as it is now."""
     known = {c.name: c for c in (*schema.columns, *schema.added)}
-    final = replace(shape, columns=tuple(known.get(c.name, c) for c in shape.columns))
+    final = replace(shape, columns=tuple(_as_made(known[c.name], c) if c.name in known else c for c in shape.columns))
     if settings.transform:
         columns: tuple[Column | None, ...] = one.source_types
     else:
@@ -336,6 +330,11 @@ def load_layout(schema: TableSchema, one: Group, shape: TableShape, settings: Se
         transform=settings.transform,
         ignore_new=settings.new_columns == "ignore",
     )
+
+
+def _as_made(wanted: Column, found: Column) -> Column:
+    """A column as we know it, with what the database says of it."""
+    return replace(wanted, native=found.native)
 
 
 def table_plan(schema: TableSchema, settings: Settings) -> TablePlan:

@@ -34,7 +34,7 @@ from ingest.profiling import Profiling
 from ingest.rows import FileRow, Totals
 from ingest.schema import TableSchema
 from ingest.settings import Settings, database_url, workers_default
-from ingest.targets import target_for
+from ingest.targets import Database
 from ingest.targets.base import Target
 from ingest.units import WHOLE, state_of, whole_at_once
 from ingest.work import Planned, Work, decision_of
@@ -66,7 +66,10 @@ class Session:
         self._on_event = on_event
         self._stop = stop
         self._began = time.monotonic()
-        self._target: Target = target_for(database_url(settings.to), bulk=settings.bulk == "auto")
+        self._database = Database(
+            url=database_url(settings.to), bulk=settings.bulk == "auto", ledger_schema=settings.ledger_schema
+        )
+        self._target: Target = self._database.target()
         self._outcomes: list[FileOutcome] = []
         self._warnings: list[str] = []
         self._host = host
@@ -89,6 +92,11 @@ class Session:
     # plan --------------------------------------------------------------------------------------------------
 
     def plan(self) -> Plan:
+        """What would be done. Writes nothing."""
+        with self._target.worded():
+            return self._plan()
+
+    def _plan(self) -> Plan:
         found = self._scan()
         new = not self._target.exists()
         self._on_event(Opened(database=self._target.label, new=new))
@@ -169,12 +177,13 @@ class Session:
     # load --------------------------------------------------------------------------------------------------
 
     def load(self) -> RunReport:
+        """Do it."""
         found = self._scan()
         new = not self._target.exists()
         self._on_event(Opened(database=self._target.label, new=new))
         if not found.sources:
             return self._report(None, new, found, [], EXIT_OK)
-        with self._target.lease(self._settings.wait):
+        with self._target.worded(), self._target.lease(self._settings.wait):
             try:
                 return self._leased(found, new)
             finally:
@@ -197,8 +206,7 @@ class Session:
     def _start_processes(self, run_id: int, crew: Crew) -> None:
         crew.start()
         self._writing = Writing(
-            url=self._target.url.render_as_string(hide_password=False),
-            bulk=self._settings.bulk == "auto",
+            database=self._database,
             run_id=run_id,
             start_method=self._settings.start_method,
             tell=self._tell,
@@ -260,9 +268,8 @@ class Session:
         )
         loading.add_empty([w for w in planned.work if w.header and not w.header.has_data], rows, shapes)
         for table in tables:
-            shape = shapes[table.key]
             for one in table.groups:
-                layout = schemas.load_layout(table, one, shape, self._settings, self._target)
+                layout = schemas.load_layout(table, one, shapes[table.key], self._settings, self._target)
                 # Files of many slices first: what they commit at their end is then written while others are staged.
                 first = sorted(one.work, key=lambda w: whole_at_once(w.source, 0, self._settings))
                 loading.add(first, rows, layout)

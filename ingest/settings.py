@@ -72,6 +72,7 @@ class Settings:
     file_timeout: float = FILE_TIMEOUT
     wait: float = 0.0
     spool: str | None = None
+    ledger_schema: str | None = None
     bulk: str = "auto"
     types: str = "infer"
     sample: int | None = None  #: bytes a table to infer from; None: all

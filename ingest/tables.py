@@ -227,6 +227,30 @@ ingest_reject = Table(
     **_MYSQL,
 )
 
+ingest_lease = Table(
+    "ingest_lease",
+    metadata,
+    # Always 1: it is made with the ledger, so that two that want it first meet at the same row.
+    Column("lease_id", Integer, primary_key=True, autoincrement=False),
+    # Raised whenever somebody takes the lease.
+    Column("epoch", BigInteger, nullable=False),
+    # Random word of the run that holds it; empty while nobody does.
+    Column("holder", String(32)),
+    # Name of the machine it runs on.
+    Column("host", String(255)),
+    # What tells this start of that machine, and the room its process numbers count in, from any other.
+    Column("boot_id", String(128)),
+    # Number of its main process there.
+    Column("pid", BigInteger),
+    # When that process started, as the machine counts, for numbers are given again.
+    Column("pid_started", BigInteger),
+    # When it was taken, by the clock of the database.
+    Column("taken_at", _TIME),
+    # When its holder was last heard of, by the same clock.
+    Column("heartbeat_at", _TIME),
+    **_MYSQL,
+)
+
 # The table that alembic keeps, spelt as alembic makes it: a new ledger is created whole and stamped without it.
 ingest_version = Table(
     VERSION_TABLE,

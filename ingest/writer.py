@@ -34,7 +34,7 @@ from ingest.jobs import Failure
 from ingest.model import FileState, Reason, Reject, RunState, TableShape
 from ingest.rows import FileRow, Move, Totals
 from ingest.settings import REJECTS_SHOWN
-from ingest.targets import target_for
+from ingest.targets import Database
 from ingest.targets.base import BatchRef, Target
 
 LOCK_SECONDS = 120.0
@@ -118,13 +118,13 @@ class Again:
     message: Apply | Settle | Finish
 
 
-def writer(pipe: Pipe, lock: Any, url: str, bulk: bool, run_id: int) -> None:
+def writer(pipe: Pipe, lock: Any, database: Database, run_id: int) -> None:
     """The main function of the writer process."""
     pool.ignore_stop_signals()
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-    target = target_for(url, bulk=bulk)
+    target = database.target()
     hand = _Writer(target, run_id)
     try:
         while (message := pipe.recv()) is not None:
@@ -185,39 +185,15 @@ class _Writer:
                         error=order.error,
                     )
         except Exception as error:
-            return self._failed(order.order, error)
+            return _failed(self._target, order.order, error)
         return Done(order=order.order, seconds=time.perf_counter() - began)
-
-    def _failed(self, order: int, error: Exception) -> Failed:
-        """An exception as a value; of a driver's error, what its target says of it without values."""
-        trace = "".join(traceback.format_tb(error.__traceback__))
-        if isinstance(error, FenceError):
-            failure = Failure(code=Reason.DATABASE, message=error.message, hint=error.hint, trace=trace)
-            return Failed(order=order, failure=failure, fatal=True, fenced=True)
-        if isinstance(error, _Refused):
-            return Failed(order=order, failure=Failure(code=error.code, message=str(error)), fatal=False)
-        if isinstance(error, SourceError):
-            failure = Failure(code=Reason(error.code), message=error.message, hint=error.hint, trace=trace)
-            return Failed(order=order, failure=failure, fatal=False)
-        if isinstance(error, sa.exc.DBAPIError) and (fault := self._target.row_fault(error)) is not None:
-            failure = Failure(code=Reason.CONSTRAINT, message=f"the table refused a row: {fault}.", trace=trace)
-            return Failed(order=order, failure=failure, fatal=False)
-        if isinstance(error, IngestError):
-            failure = Failure(code=Reason.DATABASE, message=error.message, hint=error.hint, trace=trace)
-        elif isinstance(error, sa.exc.DBAPIError):
-            said = self._target.said(error)
-            failure = Failure(
-                code=Reason.DATABASE, message=f"the database answered: {said}.", hint=_hint(said), trace=trace
-            )
-        else:
-            failure = Failure(code=Reason.INTERNAL, message=f"{type(error).__name__} in the writer.", trace=trace)
-        return Failed(order=order, failure=failure, fatal=True)
 
     def _landed(self, order: Apply | Settle | Finish) -> bool:
         """Whether the transaction of a writer that died was committed: the file rows tell."""
         with self._target.begin() as connection:
             if isinstance(order, Apply):
-                rows = [ledger.file(connection, move.file_id) for move in order.moves]
+                # A server may still be at the commit of the one that died: its rows are waited for.
+                rows = [ledger.file(connection, move.file_id, lock=True) for move in order.moves]
                 return all(
                     row is not None
                     and row.version == move.version + 1
@@ -226,7 +202,7 @@ class _Writer:
                     for row, move in zip(rows, order.moves, strict=True)
                 )
             if isinstance(order, Settle):
-                row = ledger.file(connection, order.file_id)
+                row = ledger.file(connection, order.file_id, lock=True)
                 # A first transaction that only says UNDOING is gone on with, not landed.
                 return row is not None and row.state not in (FileState.STARTED, FileState.UNDOING)
             run = ledger.run(connection, self._run_id)
@@ -256,6 +232,7 @@ class _Writer:
 
     def _same_table(self, connection: Connection, shape: TableShape) -> None:
         """`SELECT *` copies by position: the table must be the very one that the batch was staged for."""
+        self._target.hold(connection, shape.table)
         if self._target.fingerprint(connection, shape.table) != shape.fingerprint:
             raise _Refused(Reason.TABLE_LOST, f"the table {shape.table} was changed while its files were read.")
 
@@ -368,7 +345,32 @@ def _limited(rejects: Iterator[Reject], limit: int | None) -> Iterator[Reject]:
         yield reject
 
 
-def _hint(text: str) -> str:
+def _failed(target: Target, order: int, error: Exception) -> Failed:
+    """An exception as a value."""
+    trace = "".join(traceback.format_tb(error.__traceback__))
+    if isinstance(error, FenceError):
+        failure = Failure(code=Reason.DATABASE, message=error.message, hint=error.hint, trace=trace)
+        return Failed(order=order, failure=failure, fatal=True, fenced=True)
+    if isinstance(error, _Refused):
+        return Failed(order=order, failure=Failure(code=error.code, message=str(error)), fatal=False)
+    if isinstance(error, SourceError):
+        failure = Failure(code=Reason(error.code), message=error.message, hint=error.hint, trace=trace)
+        return Failed(order=order, failure=failure, fatal=False)
+    if isinstance(error, sa.exc.DBAPIError) and target.refuses_rows(error):
+        message = f"the table refused a row: {target.said(error)}."
+        return Failed(order=order, failure=Failure(code=Reason.CONSTRAINT, message=message, trace=trace), fatal=False)
+    if isinstance(error, IngestError):
+        failure = Failure(code=Reason.DATABASE, message=error.message, hint=error.hint, trace=trace)
+    elif isinstance(error, sa.exc.DBAPIError):
+        message = f"the database answered: {target.said(error)}."
+        failure = Failure(code=Reason.DATABASE, message=message, hint=_hint(error), trace=trace)
+    else:
+        failure = Failure(code=Reason.INTERNAL, message=f"{type(error).__name__} in the writer.", trace=trace)
+    return Failed(order=order, failure=failure, fatal=True)
+
+
+def _hint(error: sa.exc.DBAPIError) -> str:
+    text = str(error.orig)
     if "full" in text:
         return "Free some space and run the same command again: it goes on where it was."
     if "locked" in text:

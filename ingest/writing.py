@@ -15,6 +15,7 @@ from typing import Any
 from ingest import writer
 from ingest.crew import exit_words, quiet_resource_tracker, start_process
 from ingest.errors import LedgerError
+from ingest.targets import Database
 from ingest.writer import Again, Apply, Done, Failed, Finish, Settle
 
 log = logging.getLogger("ingest")
@@ -39,10 +40,14 @@ class Writing:
     """Sends orders to the writer process in their order; survives its death."""
 
     def __init__(
-        self, *, url: str, bulk: bool, run_id: int, start_method: str, tell: Callable[[str, str], None]
+        self,
+        *,
+        database: Database,
+        run_id: int,
+        start_method: str,
+        tell: Callable[[str, str], None],
     ) -> None:
-        self._url = url
-        self._bulk = bulk
+        self._database = database
         self._run_id = run_id
         self._start_method = start_method
         self._tell = tell
@@ -62,7 +67,7 @@ class Writing:
         lock = context.Lock()
         process = context.Process(
             target=writer.writer,
-            args=(theirs, lock, self._url, self._bulk, self._run_id),
+            args=(theirs, lock, self._database, self._run_id),
             name="ingest-writer",
             daemon=True,
         )

@@ -56,6 +56,7 @@ GIVEN: dict[str, tuple[list[str], dict[str, Any]]] = {
             )
         },
     ),
+    "ledger_schema": (["--ledger-schema", "our"], {"ledger_schema": "our"}),
     "rename": (["--rename", "a=b=c"], {"rename": (("a=b", "c"),)}),
     "names": (["--names", "snake"], {"names": "snake"}),
     "null": (["--null", "NA", "--null", "-"], {"null": ("NA", "-")}),

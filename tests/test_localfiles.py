@@ -113,9 +113,9 @@ def test_another_file_is_not_sent(tmp_path: Path, files: list[str], offered: boo
 
 def test_not_even_an_offered_file_by_its_path(files: list[str]) -> None:
     server = Hostile(files[0].encode())
-    with connected(server) as connection, connection.offering(files):
-        with pytest.raises(OperationalError, match="nothing was sent"):
-            connection.query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t")
+    refused = pytest.raises(OperationalError, match="nothing was sent")
+    with connected(server) as connection, connection.offering(files), refused:
+        connection.query("LOAD DATA LOCAL INFILE 'x' INTO TABLE t")
     assert server.got == b""
 
 
@@ -129,9 +129,8 @@ def test_no_file_is_sent_in_answer_to_another_statement(tmp_path: Path) -> None:
 
 def test_an_offer_holds_for_one_statement(files: list[str]) -> None:
     server = Hostile(None)
-    with connected(server) as connection:
-        with connection.offering(files) as word:
+    with connected(server) as connection, connection.offering(files) as word:
+        connection.query(f"LOAD DATA LOCAL INFILE '{word}' INTO TABLE t")
+        with pytest.raises(OperationalError, match="nothing was sent"):
             connection.query(f"LOAD DATA LOCAL INFILE '{word}' INTO TABLE t")
-            with pytest.raises(OperationalError, match="nothing was sent"):
-                connection.query(f"LOAD DATA LOCAL INFILE '{word}' INTO TABLE t")
     assert server.got == b"1\n2\n"

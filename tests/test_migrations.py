@@ -68,7 +68,14 @@ def test_the_ledger_is_what_tables_say(open_engine: Callable[[str], Engine], mak
 
 def test_creating_and_migrating_make_the_same(open_engine: Callable[[str], Engine]) -> None:
     made, migrated = shape(created(open_engine("made.db"))), shape(upgraded(open_engine("migrated.db")))
-    assert set(made) == {"ingest_file", "ingest_table", "ingest_run", "ingest_reject", "ingest_version"}
+    assert set(made) == {
+        "ingest_file",
+        "ingest_table",
+        "ingest_run",
+        "ingest_reject",
+        "ingest_lease",
+        "ingest_version",
+    }
     assert made == migrated
 
 

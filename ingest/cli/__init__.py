@@ -19,7 +19,7 @@ from typing import Annotated, Literal, TextIO
 
 import typer
 
-from ingest.cli.options import File, Json, LoadOptions, LogFile, Paths, To, Verbose, settings_from, spread
+from ingest.cli.options import File, Json, LedgerSchema, LoadOptions, LogFile, Paths, To, Verbose, settings_from, spread
 from ingest.console import Console, JsonLines, as_json, printable
 from ingest.errors import DatabaseUnreachable, IngestError, LeaseHeld, UsageError
 from ingest.model import Event, Listener, Opened, RunReport, StopRequest
@@ -134,20 +134,22 @@ def plan(paths: Paths, options: LoadOptions, json: Json = False, verbose: Verbos
 
 
 @app.command()
-def status(file: File = None, to: To = None, json: Json = False, verbose: Verbose = False) -> None:
+def status(
+    file: File = None, to: To = None, ledger_schema: LedgerSchema = None, json: Json = False, verbose: Verbose = False
+) -> None:
     """Show files by state, rows and rejects; of one file its whole story."""
-    with _reading(to, json, verbose):
+    with _reading(to, ledger_schema, json, verbose):
         from ingest import history, show
 
         if file is not None:
-            sentences = history.story(to, file)
+            sentences = history.story(to, file, ledger_schema=ledger_schema)
             if json:
                 print(as_json({"file": file, "story": sentences}))
             else:
                 for sentence in sentences:
                     show.line(_stdout(), sentence)
             return
-        what = history.status(to)
+        what = history.status(to, ledger_schema=ledger_schema)
         if json:
             print(as_json(what))
         else:
@@ -158,21 +160,22 @@ def status(file: File = None, to: To = None, json: Json = False, verbose: Verbos
 def runs(
     run: Annotated[int | None, typer.Argument(metavar="RUN", help="The number of one run.", show_default=False)] = None,
     to: To = None,
+    ledger_schema: LedgerSchema = None,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Show past runs, newest first, and what each did."""
-    with _reading(to, json, verbose):
+    with _reading(to, ledger_schema, json, verbose):
         from ingest import history, show
 
         if run is not None:
-            story = history.run(to, run)
+            story = history.run(to, run, ledger_schema=ledger_schema)
             if json:
                 print(as_json(story))
             else:
                 show.run(story, _stdout())
             return
-        what = history.runs(to)
+        what = history.runs(to, ledger_schema=ledger_schema)
         if json:
             for row in what:
                 print(as_json(row))
@@ -181,15 +184,17 @@ def runs(
 
 
 @rejects_app.command("list")
-def rejects_list(file: File = None, to: To = None, json: Json = False, verbose: Verbose = False) -> None:
+def rejects_list(
+    file: File = None, to: To = None, ledger_schema: LedgerSchema = None, json: Json = False, verbose: Verbose = False
+) -> None:
     """Show the rejects of one file, or of all: where they are, why, and their text."""
-    with _reading(to, json, verbose):
+    with _reading(to, ledger_schema, json, verbose):
         from ingest import history, show
 
         if json:
-            for reject in history.rejects(to, file):
+            for reject in history.rejects(to, file, ledger_schema=ledger_schema):
                 print(as_json(reject))
-        elif not show.rejects(history.rejects(to, file), _stdout()):
+        elif not show.rejects(history.rejects(to, file, ledger_schema=ledger_schema), _stdout()):
             print("no rejects")
 
 
@@ -199,18 +204,20 @@ def rejects_export(
         Path, typer.Argument(metavar="PATH.csv", help="The CSV file to be written; - is stdout.", allow_dash=True)
     ],
     to: To = None,
+    ledger_schema: LedgerSchema = None,
     verbose: Verbose = False,
 ) -> None:
     """Write all rejects to a CSV file, their text as it stood in their files."""
-    with _reading(to, False, verbose):
+    with _reading(to, ledger_schema, False, verbose):
         from ingest import history, show
 
-        rejects = history.rejects(to)
+        rejects = history.rejects(to, ledger_schema=ledger_schema)
         if str(path) == "-":
             with open(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", newline="") as out:
                 show.export(rejects, out)
             return
-        history.runs(to)  # an export that is there is not emptied for a ledger that cannot be read
+        # An export that is there is not emptied for a ledger that cannot be read.
+        history.runs(to, ledger_schema=ledger_schema)
         try:
             with open(path, "w", encoding="utf-8", newline="") as out:
                 count = show.export(rejects, out)
@@ -223,11 +230,12 @@ def rejects_export(
 def forget(
     files: Annotated[list[str], typer.Argument(metavar="FILE", help="Paths of loaded files, or the end of them.")],
     to: To = None,
+    ledger_schema: LedgerSchema = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     verbose: Verbose = False,
 ) -> None:
     """Drop the ledger's memory of files and their rejects. Their rows stay: a later load doubles them."""
-    with _reading(to, False, verbose):
+    with _reading(to, ledger_schema, False, verbose):
         from ingest import history
 
         if not yes:
@@ -235,39 +243,39 @@ def forget(
                 raise UsageError("forget asks before it forgets, and there is no terminal.", hint="Add --yes.")
             if not typer.confirm(f"Forget {len(files)} file(s)? Their rows stay in the table.", err=True):
                 raise UsageError("nothing was forgotten.")
-        count = history.forget(to, files)
+        count = history.forget(to, files, ledger_schema=ledger_schema)
         print(f"forgotten: {count:,} file(s); their rows stay", file=sys.stderr)
 
 
 @ledger_app.command("current")
-def ledger_current(to: To = None, verbose: Verbose = False) -> None:
+def ledger_current(to: To = None, ledger_schema: LedgerSchema = None, verbose: Verbose = False) -> None:
     """Show the version of the ledger, and the one that this program writes."""
-    with _reading(to, False, verbose):
+    with _reading(to, ledger_schema, False, verbose):
         from ingest import history
 
-        have, head = history.ledger_version(to)
+        have, head = history.ledger_version(to, ledger_schema=ledger_schema)
         note = "up to date" if have == head else "run: ingest ledger upgrade"
         print(f"{have or 'none'} (this program writes {head}: {note})")
 
 
 @ledger_app.command("upgrade")
-def ledger_upgrade(to: To = None, verbose: Verbose = False) -> None:
+def ledger_upgrade(to: To = None, ledger_schema: LedgerSchema = None, verbose: Verbose = False) -> None:
     """Bring an older ledger to the version of this program. A load does so by itself."""
-    with _reading(to, False, verbose):
+    with _reading(to, ledger_schema, False, verbose):
         from ingest import history
 
-        before, after = history.ledger_upgrade(to)
+        before, after = history.ledger_upgrade(to, ledger_schema=ledger_schema)
         print(f"{after}, nothing to do" if before == after else f"upgraded from {before or 'none'} to {after}")
 
 
 @contextmanager
-def _reading(to: str | None, json: bool, verbose: bool) -> Iterator[None]:
+def _reading(to: str | None, ledger_schema: str | None, json: bool, verbose: bool) -> Iterator[None]:
     """A command that reads the ledger: which database first, and its errors as everywhere."""
     console = Console(sys.stderr, to=to, quiet=json, verbose=verbose)
     with _errors(console, JsonLines(sys.stdout) if json else None, verbose), _piped():
         from ingest import history
 
-        console(Opened(database=history.database_label(to), new=False))
+        console(Opened(database=history.database_label(to, ledger_schema=ledger_schema), new=False))
         yield
 
 

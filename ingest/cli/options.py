@@ -34,6 +34,14 @@ To = Annotated[
         show_default=False,
     ),
 ]
+LedgerSchema = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="The schema of the ledger's own tables; made if it is not there. Default: the user's first one.",
+        show_default=False,
+    ),
+]
 Paths = Annotated[list[str], typer.Argument(metavar="PATH", help="CSV files, folders or globs.", show_default=False)]
 File = Annotated[
     str | None,
@@ -94,6 +102,7 @@ class LoadOptions:
             show_default=False,
         ),
     ] = None
+    ledger_schema: LedgerSchema = None
     bulk: Annotated[
         Literal["auto", "off"], typer.Option(help="Use the database's own bulk path where it has one, or never.")
     ] = "auto"
@@ -177,6 +186,7 @@ def settings_from(options: LoadOptions) -> Settings:
         file_timeout=options.file_timeout,
         wait=options.wait,
         spool=options.spool,
+        ledger_schema=options.ledger_schema,
         bulk=options.bulk,
         types=options.types,
         sample=None if options.sample is None else parse_size(options.sample),

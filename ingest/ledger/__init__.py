@@ -7,6 +7,7 @@ rejects and ledger live or die together (only `upgrade` takes an engine and is a
 
 from __future__ import annotations
 
+from ingest.ledger.leases import Held, Holder, beat, give_lease, take_lease
 from ingest.ledger.moves import (
     advance,
     check_run,
@@ -33,7 +34,10 @@ from ingest.ledger.versions import HEAD, create, upgrade, version
 
 __all__ = [
     "HEAD",
+    "Held",
+    "Holder",
     "advance",
+    "beat",
     "check_run",
     "create",
     "drop_rejects",
@@ -43,6 +47,7 @@ __all__ = [
     "finish_undo",
     "forget",
     "forget_table",
+    "give_lease",
     "intend_table",
     "lose",
     "note",
@@ -56,6 +61,7 @@ __all__ = [
     "start_run",
     "sums",
     "tables",
+    "take_lease",
     "take_over",
     "touch",
     "upgrade",

@@ -7,15 +7,16 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, insert, inspect, select
 
 from ingest.errors import LedgerError
-from ingest.tables import VERSION_TABLE, ingest_version, metadata
+from ingest.tables import VERSION_TABLE, ingest_lease, ingest_version, metadata
 
-HEAD = "0001"
+HEAD = "0002"
 """The version of the ledger that this code reads and writes: the newest file of migrations/versions."""
 
 
 def version(connection: Connection) -> str | None:
     """The version of the ledger in this database, or None where there is none. Writes nothing."""
-    if not inspect(connection).has_table(VERSION_TABLE):
+    schema = connection.schema_for_object(ingest_version)
+    if not inspect(connection).has_table(VERSION_TABLE, schema=schema):
         return None
     return connection.execute(select(ingest_version.c.version_num)).scalar()
 
@@ -26,6 +27,7 @@ def create(connection: Connection) -> None:
     if found is None:
         metadata.create_all(connection)
         connection.execute(insert(ingest_version).values(version_num=HEAD))
+        connection.execute(insert(ingest_lease).values(lease_id=1, epoch=0))
     elif found != HEAD:
         raise LedgerError(
             f"The ledger of this database has version {found}, not {HEAD}.", hint="Run: ingest ledger upgrade"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ingest.errors import UsageError
@@ -9,10 +10,29 @@ from ingest.errors import UsageError
 if TYPE_CHECKING:
     from ingest.targets.base import Target
 
-__all__ = ["target_for"]
+__all__ = ["Database", "target_for"]
 
 
-def target_for(url: str, *, bulk: bool = True) -> Target:
+SUPPORTED = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL", "mariadb": "MariaDB"}
+"""What URLs can begin with, as SQLAlchemy spells it."""
+
+ALIASES = {"postgres": "postgresql"}
+"""How people spell it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """What `target_for` is given, as it travels to another process: by a pipe, for it holds the password."""
+
+    url: str = field(repr=False)
+    bulk: bool
+    ledger_schema: str | None
+
+    def target(self) -> Target:
+        return target_for(self.url, bulk=self.bulk, ledger_schema=self.ledger_schema)
+
+
+def target_for(url: str, *, bulk: bool = True, ledger_schema: str | None = None) -> Target:
     """The target for an SQLAlchemy URL. Opens nothing.
 
     Raises UsageError for a URL that cannot be read, or a database that is not supported.
@@ -27,17 +47,18 @@ def target_for(url: str, *, bulk: bool = True) -> Target:
         raise UsageError(
             "the database URL cannot be read.", hint="Write dialect://user@host/name, or a file name for SQLite."
         ) from None
-    match parsed.get_backend_name():
+    dialect = parsed.get_backend_name()
+    kind: type[Target]
+    match ALIASES.get(dialect, dialect):
         case "sqlite":
-            from ingest.targets.sqlite import SQLiteTarget
-
-            return SQLiteTarget(parsed, bulk=bulk)
+            from ingest.targets.sqlite import SQLiteTarget as kind
+        case "postgresql":
+            from ingest.targets.postgres import PostgresTarget as kind
         case "mysql" | "mariadb":
-            from ingest.targets.mysql import MySQLTarget
-
-            return MySQLTarget(parsed, bulk=bulk)
-        case name:
+            from ingest.targets.mysql import MySQLTarget as kind
+        case _:
             raise UsageError(
-                f"databases of the kind {name!r} are not supported by this version.",
-                hint="Supported: sqlite, mysql, mariadb.",
+                f"databases of the kind {dialect!r} are not supported by this version.",
+                hint=f"Supported: {', '.join(SUPPORTED.values())}.",
             )
+    return kind(parsed, bulk=bulk, ledger_schema=ledger_schema)

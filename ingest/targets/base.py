@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -20,12 +21,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.schema import CreateColumn, CreateTable
 
-from ingest.errors import DatabaseUnreachable
+from ingest.errors import DatabaseUnreachable, LedgerError
 from ingest.jobs import ARROW, Staged
 from ingest.model import LINEAGE_COLUMN, Column, ColumnType, TableName, TableShape
 
 INSERT_ROWS = 5_000
 """Rows an `insert()` is given at once: 1,000 was 4 % slower on SQLite, 50,000 no faster and ten times the memory."""
+
+_TOKEN = re.compile(r"\bingest ([0-9a-f]{32})\b")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +45,13 @@ class Target(ABC):
     transactional_ddl = False  #: DDL can be rolled back together with rows
     schemas = True  #: a table's name can be qualified with a schema
     max_columns: int | None = None
+    max_name: int | None = None  #: the longest name of a table or column, as `name_length` counts
     stage_slots: int | None = None  #: stage files one transaction can take; None: any number
 
-    def __init__(self, url: URL, *, bulk: bool = True) -> None:
+    def __init__(self, url: URL, *, bulk: bool = True, ledger_schema: str | None = None) -> None:
         self.url = url
         self.bulk = bulk
+        self.ledger_schema = ledger_schema
         self._engine: Engine | None = None
 
     @property
@@ -110,12 +115,28 @@ class Target(ABC):
         return DatabaseUnreachable(f"{self.label} cannot be opened: {text}.", hint="Look at --to and try again.")
 
     def said(self, error: sa.exc.DBAPIError) -> str:
-        """What the database said to a statement that failed, without values of rows."""
+        """What the database said, without a value of a row: it is shown, logged and kept in the ledger."""
         return str(error.orig)
 
-    def row_fault(self, error: sa.exc.DBAPIError) -> str | None:
-        """The same, if a row is at fault, so that another file may fare better; else None."""
-        return self.said(error) if isinstance(error, sa.exc.IntegrityError) else None
+    def refuses_rows(self, error: sa.exc.DBAPIError) -> bool:
+        """Whether the error is about the rows of these files, so that others may fare better."""
+        return isinstance(error, sa.exc.IntegrityError | sa.exc.DataError)
+
+    def advice(self, shapes: Sequence[TableShape]) -> str:
+        """What the user could change for these tables to be loaded faster; "" if nothing."""
+        del shapes
+        return ""
+
+    @contextlib.contextmanager
+    def worded(self) -> Iterator[None]:
+        """Turn what the database refuses inside the block into an error that a person can act on."""
+        try:
+            yield
+        except sa.exc.DBAPIError as error:
+            raise LedgerError(
+                f"{self.label} answered: {self.said(error)}.",
+                hint="Run the same command again when that is mended: it goes on where it was.",
+            ) from error
 
     def assert_open(self, connection: Connection) -> None:
         """Raise if the transaction has ended behind our back (an error may roll it back by itself)."""
@@ -137,24 +158,31 @@ class Target(ABC):
         schema, dot, name = text.partition(".")
         return TableName(name=name, schema=schema) if dot and self.schemas else TableName(name=text)
 
-    def spelled(self, connection: Connection, table: TableName) -> TableName:
-        """The name that a table of this name would have in the database."""
+    def canonical(self, connection: Connection, table: TableName) -> TableName:
+        """The one name of a table that can be typed in several ways: it is a part of every file's identity."""
         del connection
         return table
 
-    def unfit_name(self, name: str) -> str:
-        """Why the database would not take the name for a new table or column, as a predicate; "" if it would."""
-        del name
-        return ""
+    def schema_of(self, table: TableName) -> str | None:
+        """The schema that statements name: where a name without one could mean two tables, the real one."""
+        return table.schema
 
-    def advice(self, shapes: Sequence[TableShape]) -> str:
-        """What the user could change for these tables to be loaded faster; "" if nothing."""
-        del shapes
-        return ""
+    def name_length(self, name: str) -> int:
+        """The length of a name, as the database limits it."""
+        return len(name.encode())
 
-    @abstractmethod
+    def hold(self, connection: Connection, table: TableName) -> None:
+        """Keep others from changing the table's definition until the transaction ends, where that can be."""
+        del connection, table
+
     def token(self, connection: Connection, table: TableName) -> str | None:
         """The token in the table's own definition, if the tool made it."""
+        match = _TOKEN.search(self.comment(connection, table) or "")
+        return match[1] if match else None
+
+    def comment(self, connection: Connection, table: TableName) -> str | None:
+        """The table's comment, which holds the token unless the target keeps it elsewhere."""
+        raise NotImplementedError
 
     def fingerprint(self, connection: Connection, table: TableName) -> str:
         """Changes whenever the names, order, types or constraints of the table's columns do; "" without a table."""
@@ -163,7 +191,7 @@ class Target(ABC):
 
     def has_rows(self, connection: Connection, table: TableName) -> bool:
         """Whether the table has any row."""
-        statement = sa.select(sa.literal(1)).select_from(sa.table(table.name, schema=table.schema)).limit(1)
+        statement = sa.select(sa.literal(1)).select_from(sa.table(table.name, schema=self.schema_of(table))).limit(1)
         return connection.execute(statement).first() is not None
 
     def create_table(self, connection: Connection, shape: TableShape, token: str) -> None:
@@ -173,9 +201,15 @@ class Target(ABC):
 
     def set_token(self, connection: Connection, table: TableName, token: str) -> None:
         """Write the token into the table's comment."""
-        connection.execute(
-            sa.schema.SetTableComment(sa.Table(table.name, sa.MetaData(), schema=table.schema, comment=token))
+        commented = sa.Table(
+            table.name,
+            sa.MetaData(),
+            schema=self.schema_of(table),
+            quote=True,
+            quote_schema=True,
+            comment=f"ingest {token}",
         )
+        connection.execute(sa.schema.SetTableComment(commented))
 
     def add_columns(self, connection: Connection, table: TableName, columns: Sequence[Column]) -> None:
         """Add columns, all nullable, at the end of the table."""
@@ -210,8 +244,9 @@ class Target(ABC):
             shape.table.name,
             sa.MetaData(),
             *(sa.Column(c.name, self.sql_type(c), nullable=c.nullable, quote=True) for c in shape.columns),
-            schema=shape.table.schema,
+            schema=self.schema_of(shape.table),
             quote=True,
+            quote_schema=True,
         )
 
     # rows --------------------------------------------------------------------------------------------------
@@ -230,17 +265,21 @@ class Target(ABC):
         for batch in batches:
             for rows in read_arrow(batch.staged.path, INSERT_ROWS):
                 if rows:
-                    names = rows[0].keys()
-                    statement = table.insert().values({n: sa.bindparam(f"v{i}") for i, n in enumerate(names)})
+                    # Names of columns can hold what a driver's placeholders are made of.
+                    statement = self.insert_statement(table, list(rows[0]))
                     values = [{f"v{i}": v for i, v in enumerate(row.values())} for row in rows]
                     result = connection.execute(statement, values)
                     # Some drivers do not count an executemany; then the rows sent are the rows taken or an error.
                     inserted += result.rowcount if result.rowcount >= 0 else len(rows)
         return inserted
 
+    def insert_statement(self, table: sa.Table, names: Sequence[str]) -> Any:
+        """What inserts one row into these columns of the table; its values are bound as `v0`, `v1` and so on."""
+        return table.insert().values({name: sa.bindparam(f"v{i}") for i, name in enumerate(names)})
+
     def delete_rows(self, connection: Connection, shape: TableShape, file_id: int) -> int:
         """Delete the rows of one file, by lineage; returns how many there were."""
-        table = sa.table(shape.table.name, sa.column(LINEAGE_COLUMN), schema=shape.table.schema)
+        table = sa.table(shape.table.name, sa.column(LINEAGE_COLUMN), schema=self.schema_of(shape.table))
         return connection.execute(table.delete().where(table.c[LINEAGE_COLUMN] == file_id)).rowcount
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
@@ -18,22 +18,30 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateColumn, CreateTable
 
-from ingest.errors import DatabaseUnreachable, SourceError, TableError, UsageError
+from ingest.errors import DatabaseUnreachable, LedgerError, SourceError, TableError
 from ingest.jobs import LOAD_DATA
 from ingest.model import Column, ColumnType, Origin, Reason, TableName, TableShape
 from ingest.targets import mysqlerrors
-from ingest.targets.base import BatchRef, Target, fingerprint_of
+from ingest.targets.base import BatchRef, fingerprint_of
 from ingest.targets.loaddata import FORMAT
+from ingest.targets.server import BUSY_SECONDS, ServerTarget
 
 SQL_MODE = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION"
 """Whatever the server's default: values that do not fit are errors, a 0 stays 0 in an AUTO_INCREMENT column, names are
 quoted with backquotes and a backslash escapes."""
 
-LOCK_SECONDS = 60
-"""How long we wait for another program's hold on a table's definition; the servers' own default is a day or more."""
-
-IDLE_SECONDS = 300
-"""A transaction of ours never waits for itself: after so long the server takes it that our machine has vanished."""
+_SESSION = (
+    # The servers' own patience with another program's hold on a table's definition is a day or more.
+    f"lock_wait_timeout = {BUSY_SECONDS}",
+    # Who reads our results may be a person with a pager.
+    "net_write_timeout = 3600",
+    # For the one table of the ledger whose definition is not ours alone.
+    "default_storage_engine = InnoDB",
+    # Values that are cut in silence are at least noted.
+    "sql_notes = 1",
+    # A connection is never idle for so long inside a transaction: our machine is gone, and what it locked is released.
+    "wait_timeout = 600 /*M!100300 , idle_transaction_timeout = 600 */",
+)
 
 INNODB_COLUMNS = 1_017
 """Columns of an InnoDB table at most (the manual's "InnoDB Limits"); a row ends at 8,126 bytes besides."""
@@ -43,8 +51,10 @@ NAME_LENGTH = 64
 
 LOCAL_INFILE_OFF = "the server's local_infile is off"
 
+_OURS = ("charset", "sql_mode", "local_infile", "autocommit", "use_unicode", "conv", "cursorclass")
+"""What a URL may say to the driver, but not to us: values would be altered, or transactions not be ours."""
+
 _IN_TRANSACTION = 1  # SERVER_STATUS_IN_TRANS
-_TOKEN = re.compile(r"\bingest ([0-9a-f]{32})\b")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,57 +66,34 @@ class _Server:
     local_infile: bool
 
 
-class MySQLTarget(Target):
-    """A database of a MySQL or MariaDB server, through PyMySQL."""
+class MySQLTarget(ServerTarget):
+    """A database of a MySQL or MariaDB server."""
+
+    title = "MySQL"
+    dialect = "mysql"  # SQLAlchemy's of this name speaks to both, and finds out which it is
+    driver = "pymysql"
+    module = "pymysql"
+    extra = "mysql"
+    reading: ClassVar[Mapping[str, Any]] = {"isolation_level": "REPEATABLE READ"}
 
     transactional_ddl = False
     max_columns = INNODB_COLUMNS
+    max_name = NAME_LENGTH
 
-    def __init__(self, url: URL, *, bulk: bool = True) -> None:
-        super().__init__(url, bulk=bulk)
-        driver = url.drivername.partition("+")[2]
-        if driver not in ("", "pymysql"):
-            raise UsageError(
-                f"MySQL and MariaDB are used through PyMySQL, not {driver!r}.",
-                hint="Write mysql://user@host/database or mariadb://user@host/database.",
-            )
-        if not url.database:
-            raise UsageError(
-                f"{self.label} names no database.", hint="Write mysql://user@host/database; it has to be there."
-            )
+    def __init__(self, url: URL, *, bulk: bool = True, ledger_schema: str | None = None) -> None:
+        super().__init__(url.difference_update_query(_OURS), bulk=bulk, ledger_schema=ledger_schema)
         self._known: _Server | None = None
 
     # connections -------------------------------------------------------------------------------------------
 
-    def exists(self) -> bool:
-        # Whether it really does, the first connection tells: a server's database is never made by us.
-        return True
+    def _connect_args(self) -> dict[str, Any]:
+        return {"charset": "utf8mb4", "sql_mode": SQL_MODE, "connect_timeout": 15, "program_name": "ingest"}
 
-    def _make_engine(self) -> Engine:
+    def _make_engine(self, **options: Any) -> Engine:
+        from ingest.targets.localfiles import LocalFilesConnection
+
         # A connection may have waited longer for its next order than the server lets it.
-        return self._new_engine(pool_pre_ping=True)
-
-    def _new_engine(self, **options: Any) -> Engine:
-        try:
-            from ingest.targets.localfiles import LocalFilesConnection
-        except ModuleNotFoundError as error:
-            if error.name != "pymysql":
-                raise
-            raise UsageError(
-                "MySQL and MariaDB need the driver PyMySQL, which is not installed.",
-                hint="Install it with: pip install 'ingest[mysql]'",
-            ) from None
-        session = (
-            f"SET SESSION lock_wait_timeout = {LOCK_SECONDS}, net_write_timeout = 3600, sql_notes = 1, "
-            f"wait_timeout = {IDLE_SECONDS} /*M!100300 , idle_transaction_timeout = {IDLE_SECONDS} */"
-        )
-        engine = sa.create_engine(
-            # SQLAlchemy's dialect of this name speaks to both, and finds out which it is.
-            self.url.set(drivername="mysql+pymysql"),
-            connect_args={"charset": "utf8mb4", "sql_mode": SQL_MODE, "init_command": session},
-            hide_parameters=True,  # values of rows must not reach an error text
-            **options,
-        )
+        engine = super()._make_engine(pool_pre_ping=True, **options)
 
         @sa.event.listens_for(engine, "do_connect")
         def _connect(dialect: Any, record: Any, arguments: Any, keywords: Any) -> Any:
@@ -115,49 +102,37 @@ class MySQLTarget(Target):
 
         return engine
 
+    def _prepare(self, driver: Any) -> None:
+        with driver.cursor() as cursor:
+            cursor.execute(f"SET SESSION {', '.join(_SESSION)}")
+
     @contextlib.contextmanager
     def connect(self) -> Iterator[Connection]:
-        engine = self._new_engine(poolclass=NullPool)
+        engine = self._make_engine(poolclass=NullPool)
         sa.event.listen(engine, "connect", _read_only)
         try:
             with self._opened(engine) as connection:
-                yield connection
+                yield connection.execution_options(**self.reading)
         finally:
             engine.dispose()
 
-    @contextlib.contextmanager
-    def begin(self) -> Iterator[Connection]:
-        with self._opened(self.engine) as connection, connection.begin():
-            yield connection
+    def now(self) -> sa.ColumnElement[Any]:
+        return sa.func.utc_timestamp(sa.literal_column("6"), type_=sa.DateTime())
 
     @contextlib.contextmanager
-    def _opened(self, engine: Engine) -> Iterator[Connection]:
+    def _one_at_a_time(self, connection: Connection) -> Iterator[None]:
+        # A lock of the session, for DDL ends transactions; its name is the server's, not the database's.
+        name = fingerprint_of(["ingest", self.ledger_schema or self._server(connection).database])
+        if connection.execute(sa.select(sa.func.get_lock(name, BUSY_SECONDS))).scalar() != 1:
+            raise LedgerError(
+                "another run has been making the ledger for a minute.", hint="Run the same command again."
+            )
         try:
-            connection = engine.connect()
-        except (sa.exc.DBAPIError, UnicodeEncodeError) as error:
-            raise self.unreachable(error) from error
-        except RuntimeError as error:
-            # PyMySQL says so where MySQL 8 wants the password encrypted without TLS, and the library is missing.
-            if "cryptography" not in str(error):
-                raise
-            raise DatabaseUnreachable(
-                f"{self.label} wants the password encrypted, for which the package cryptography is missing.",
-                hint="Install it with: pip install 'ingest[mysql]'",
-            ) from error
-        with connection:
-            yield connection
-
-    @contextlib.contextmanager
-    def lease(self, wait: float) -> Iterator[None]:
-        with self.begin() as connection:  # TODO
             yield
+        finally:
+            connection.execute(sa.select(sa.func.release_lock(name)))
 
     def unreachable(self, error: Exception) -> DatabaseUnreachable:
-        if isinstance(error, UnicodeEncodeError):
-            return DatabaseUnreachable(
-                f"{self.label} cannot be opened: the user or the password holds a character that PyMySQL cannot send.",
-                hint="Choose another password.",
-            )
         code, text = _answer(error)
         hint = "Look at --to and try again."
         match code:
@@ -168,6 +143,8 @@ class MySQLTarget(Target):
                 hint = f"Create it first: CREATE DATABASE {name} CHARACTER SET utf8mb4;"
             case 2002 | 2003 | 2005:
                 hint = "Look whether the server runs, and at host and port in --to."
+            case 2061:
+                hint = "Choose another password, or install what is missing with: pip install 'ingest[mysql]'"
         return DatabaseUnreachable(f"{self.label} cannot be opened: {mysqlerrors.words(code, text)}.", hint=hint)
 
     def assert_open(self, connection: Connection) -> None:
@@ -180,12 +157,13 @@ class MySQLTarget(Target):
     def said(self, error: sa.exc.DBAPIError) -> str:
         return mysqlerrors.words(*_answer(error))
 
-    def row_fault(self, error: sa.exc.DBAPIError) -> str | None:
-        return self.said(error) if _answer(error)[0] in mysqlerrors.OF_A_ROW else None
+    def refuses_rows(self, error: sa.exc.DBAPIError) -> bool:
+        return _answer(error)[0] in mysqlerrors.OF_A_ROW
 
     # tables ------------------------------------------------------------------------------------------------
 
     def shape(self, connection: Connection, table: TableName) -> TableShape | None:
+        self.check_name(table)
         found = self._row_of(connection, table)
         if found is None:
             return None
@@ -243,17 +221,13 @@ class MySQLTarget(Target):
     def _kept(server: _Server, name: str) -> str:
         return name.lower() if server.folds_names else name
 
-    def spelled(self, connection: Connection, table: TableName) -> TableName:
+    def canonical(self, connection: Connection, table: TableName) -> TableName:
         server = self._server(connection)
         schema = self._kept(server, table.schema) if table.schema else None
-        return TableName(name=self._kept(server, table.name), schema=schema)
+        return super().canonical(connection, TableName(name=self._kept(server, table.name), schema=schema))
 
-    def unfit_name(self, name: str) -> str:
-        if len(name) > NAME_LENGTH:
-            return f"is longer than {NAME_LENGTH} characters"
-        if any(ord(letter) > 0xFFFF for letter in name):
-            return "holds a character beyond U+FFFF, as emoji are"
-        return ""
+    def name_length(self, name: str) -> int:
+        return len(name)
 
     def _why_not_bulk(self, connection: Connection, infos: Sequence[Any]) -> str:
         from ingest.targets.localfiles import GUARDED
@@ -276,10 +250,9 @@ class MySQLTarget(Target):
             "server runs SET GLOBAL local_infile = 1;"
         )
 
-    def token(self, connection: Connection, table: TableName) -> str | None:
+    def comment(self, connection: Connection, table: TableName) -> str | None:
         found = self._row_of(connection, table)
-        match = _TOKEN.search(found[3] or "") if found else None
-        return match[1] if match else None
+        return found[3] if found else None
 
     def fingerprint(self, connection: Connection, table: TableName) -> str:
         try:
@@ -292,6 +265,7 @@ class MySQLTarget(Target):
         return fingerprint_of(re.sub(r" AUTO_INCREMENT=\d+", "", text))
 
     def create_table(self, connection: Connection, shape: TableShape, token: str) -> None:
+        self._check_letters(shape.table, [shape.table.name, *(column.name for column in shape.columns)])
         table = self.sql_table(shape)
         table.comment = f"ingest {token}"
         collation = connection.execute(
@@ -307,11 +281,25 @@ class MySQLTarget(Target):
             connection.execute(CreateTable(table))
 
     def add_columns(self, connection: Connection, table: TableName, columns: Sequence[Column]) -> None:
+        self._check_letters(table, [column.name for column in columns])
         made = self.sql_table(TableShape(table=table, columns=tuple(columns)))
         texts = (str(CreateColumn(column).compile(dialect=connection.dialect)) for column in made.columns)
         added = ", ".join(f"ADD COLUMN {text}" for text in texts)
         with self._ddl(f"columns cannot be added to the table {table}"):
-            _execute(connection, f"ALTER TABLE {self._format(table)} {added}")
+            # As text of SQLAlchemy's, in which a % stands doubled for a driver that is given parameters.
+            name = connection.dialect.identifier_preparer.format_table(made)
+            connection.exec_driver_sql(f"ALTER TABLE {name} {added}")
+
+    @staticmethod
+    def _check_letters(table: TableName, names: Sequence[str]) -> None:
+        """The servers keep names in three bytes a letter, and say so in a sentence that nobody understands."""
+        odd = next((name for name in names if any(ord(letter) > 0xFFFF for letter in name)), None)
+        if odd is not None:
+            raise TableError(
+                f"the table {table} cannot have the name {odd!r} in it, which holds a letter beyond U+FFFF (an emoji).",
+                code=Reason.COLUMNS,
+                hint="Give it another, with --rename or --table.",
+            )
 
     @staticmethod
     @contextlib.contextmanager

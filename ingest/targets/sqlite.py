@@ -39,8 +39,10 @@ class SQLiteTarget(Target):
     max_columns = 2_000  # SQLITE_MAX_COLUMN of every common build
     stage_slots = 8  # at most 10 databases can be attached, and none detached before the transaction ends
 
-    def __init__(self, url: URL, *, bulk: bool = True) -> None:
+    def __init__(self, url: URL, *, bulk: bool = True, ledger_schema: str | None = None) -> None:
         super().__init__(url, bulk=bulk)
+        if ledger_schema is not None:
+            raise UsageError("SQLite has no schemas.", hint="Leave --ledger-schema out.")
         if url.get_driver_name() not in ("pysqlite", ""):
             raise UsageError(f"SQLite is used through Python's own driver, not {url.get_driver_name()!r}.")
         name = url.database or ""

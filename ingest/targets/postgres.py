@@ -1,0 +1,272 @@
+"""PostgreSQL, through psycopg 3."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from ingest.errors import TableError
+from ingest.model import Column, ColumnType, Origin, Reason, TableName, TableShape
+from ingest.targets.base import fingerprint_of
+from ingest.targets.server import BUSY_SECONDS, ServerTarget
+
+MAKING_LEDGER = 0x696E67657374
+"""The number of the advisory lock under which a ledger is made: "ingest", as bytes."""
+
+_SESSION = (
+    f"SET lock_timeout = '{BUSY_SECONDS}s'",
+    "SET statement_timeout = 0",  # a server's limit is meant for people's queries, not for a COPY of a large file
+    "SET idle_in_transaction_session_timeout = '10min'",
+    # A server notices by these within two minutes that our machine is gone, instead of after two hours.
+    "SET tcp_keepalives_idle = 60",
+    "SET tcp_keepalives_interval = 10",
+    "SET tcp_keepalives_count = 6",
+    "SET TimeZone = 'UTC'",  # a moment without a zone means the same on every machine
+    "SET DateStyle = 'ISO, YMD'",
+    "SET IntervalStyle = 'postgres'",
+)
+
+_TYPES = {
+    "smallint": ColumnType.BIGINT,
+    "integer": ColumnType.BIGINT,
+    "bigint": ColumnType.BIGINT,
+    "real": ColumnType.DOUBLE,
+    "double precision": ColumnType.DOUBLE,
+    "boolean": ColumnType.BOOLEAN,
+    "date": ColumnType.DATE,
+    "timestamp without time zone": ColumnType.TIMESTAMP,
+    "numeric": ColumnType.DECIMAL,
+    "text": ColumnType.TEXT,
+    "character varying": ColumnType.TEXT,
+    "character": ColumnType.TEXT,
+}
+
+_TABLE = sa.text(
+    """
+    SELECT c.oid, c.relname, c.relkind, c.relhasrules, c.relrowsecurity,
+        has_schema_privilege(n.oid, 'USAGE') AS usable
+    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname = :schema AND lower(c.relname) = lower(:name) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+    ORDER BY c.relname = :name DESC, c.relname
+    """
+)
+_COLUMNS = sa.text(
+    """
+    SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull, a.attidentity,
+        a.attgenerated, a.atttypid::int8 AS typid, a.attcollation::int8 AS collation, a.attnum,
+        pg_catalog.pg_get_expr(d.adbin, d.adrelid) AS default_
+    FROM pg_catalog.pg_attribute AS a
+    LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+    WHERE a.attrelid = CAST(:oid AS oid) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+    """
+)
+_CONSTRAINTS = sa.text(
+    """
+    SELECT conname, pg_catalog.pg_get_constraintdef(oid) FROM pg_catalog.pg_constraint
+    WHERE conrelid = CAST(:oid AS oid) ORDER BY conname
+    """
+)
+
+_VALUES_NAMED = {"22", "P0", "38", "39"}
+"""Classes of SQLSTATE whose sentence can hold a value of a row: what does not fit its type, and people's own words."""
+
+
+class PostgresTarget(ServerTarget):
+    """A PostgreSQL database."""
+
+    title = "PostgreSQL"
+    dialect = "postgresql"
+    driver = "psycopg"
+    module = "psycopg"
+    extra = "postgres"
+    reading: ClassVar[Mapping[str, Any]] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+
+    transactional_ddl = True
+    max_columns = 1_600  # MaxHeapAttributeNumber of every build
+    max_name = 63  # NAMEDATALEN less its end; the server would cut a longer name without an error
+
+    # connections -------------------------------------------------------------------------------------------
+
+    def _connect_args(self) -> dict[str, Any]:
+        return {
+            "client_encoding": "utf8",
+            "application_name": "ingest",
+            "connect_timeout": 15,
+            # Our side notices within two minutes that the server's machine is gone.
+            "keepalives_idle": 60,
+            "keepalives_interval": 10,
+            "keepalives_count": 6,
+        }
+
+    def _prepare(self, driver: Any) -> None:
+        statements = list(_SESSION)
+        if driver.info.server_version >= 140_000:
+            # A killed client's statement ends by itself, and with it what it has locked.
+            statements.append("SET client_connection_check_interval = '5s'")
+        before, driver.autocommit = driver.autocommit, True
+        with driver.cursor() as cursor, contextlib.suppress(_not_supported()):
+            cursor.execute("; ".join(statements))
+        driver.autocommit = before
+
+    def now(self) -> sa.ColumnElement[Any]:
+        return sa.func.timezone("UTC", sa.func.clock_timestamp(), type_=sa.DateTime())
+
+    @contextlib.contextmanager
+    def _one_at_a_time(self, connection: Connection) -> Iterator[None]:
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MAKING_LEDGER)))
+        yield
+
+    def other_ledgers(self, connection: Connection) -> list[str]:
+        query = "SELECT schemaname FROM pg_catalog.pg_tables WHERE tablename = 'ingest_lease' ORDER BY schemaname"
+        own = self.ledger_schema or connection.dialect.default_schema_name
+        return [name for name in connection.exec_driver_sql(query).scalars() if name != own]
+
+    def said(self, error: sa.exc.DBAPIError) -> str:
+        diag = getattr(error.orig, "diag", None)
+        state = getattr(error.orig, "sqlstate", None)
+        if diag is None or state is None:
+            return " ".join(str(error.orig).split())
+        column = f' in the column "{diag.column_name}"' if diag.column_name else ""
+        if not column and (match := re.search(r", column (.+?)(?::|$)", (diag.context or "").partition("\n")[0])):
+            column = f' in the column "{match[1]}"'
+        if state[:2] in _VALUES_NAMED:
+            words = re.sub(r"(?<!^)(?=[A-Z])", " ", type(error.orig).__name__).lower()
+            return f"{words}{column} (SQLSTATE {state})"
+        return f"{diag.message_primary} (SQLSTATE {state})"
+
+    def refuses_rows(self, error: sa.exc.DBAPIError) -> bool:
+        # 22: it does not fit its type; 23: a constraint; 44: a view's check; P0: a trigger's own words.
+        return (getattr(error.orig, "sqlstate", None) or "")[:2] in ("22", "23", "44", "P0")
+
+    # tables ------------------------------------------------------------------------------------------------
+
+    def shape(self, connection: Connection, table: TableName) -> TableShape | None:
+        self.check_name(table)
+        found = self._find(connection, table)
+        if found is None:
+            return None
+        rows = connection.execute(_COLUMNS, {"oid": found.oid}).all()
+        why = ""
+        if found.relhasrules:
+            why = "it has rules, which COPY does not follow"
+        elif found.relrowsecurity:
+            why = "it has row security, which COPY does not follow"
+        if not self.bulk:
+            why = "--bulk off"
+        return TableShape(
+            table=TableName(name=found.relname, schema=table.schema),
+            columns=tuple(_column(row) for row in rows if not row.attgenerated),
+            fingerprint=self._fingerprint(connection, found.oid, rows),
+            bulk=not why,
+            why_not_bulk=why,
+        )
+
+    def _find(self, connection: Connection, table: TableName) -> Any:
+        """The table of that very name, else the only one of that name in another case."""
+        schema = table.schema or connection.dialect.default_schema_name
+        if schema is None:
+            raise TableError(
+                "the search_path of this user names no schema that is there.",
+                code=Reason.COLUMNS,
+                hint="Name one: --table SCHEMA.TABLE",
+            )
+        found = connection.execute(_TABLE, {"schema": schema, "name": table.name}).all()
+        if not found:
+            self._check_schema(connection, schema)
+            return None
+        if len(found) > 1 and found[0].relname != table.name:
+            raise TableError(
+                f"{table} can be {len(found)} tables, whose names differ only by case.",
+                code=Reason.COLUMNS,
+                hint=f"Name one with --table: {', '.join(row.relname for row in found)}.",
+            )
+        kind = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}.get(found[0].relkind)
+        if kind is not None:
+            raise TableError(
+                f"{table} is {kind}, which takes no rows in one transaction with ours.",
+                code=Reason.COLUMNS,
+                hint="Choose a table with --table.",
+            )
+        return found[0]
+
+    def _check_schema(self, connection: Connection, schema: str) -> None:
+        query = sa.text("SELECT has_schema_privilege(oid, 'USAGE') FROM pg_catalog.pg_namespace WHERE nspname = :name")
+        usable = connection.execute(query, {"name": schema}).scalar()
+        name = connection.dialect.identifier_preparer.quote_identifier(schema)
+        if usable is None:
+            raise TableError(
+                f"there is no schema {schema!r}.", code=Reason.COLUMNS, hint=f"Make it first: CREATE SCHEMA {name}"
+            )
+        if not usable:
+            raise TableError(
+                f"this user may not use the schema {schema!r}.",
+                code=Reason.DATABASE,
+                hint=f"Its owner can type: GRANT USAGE ON SCHEMA {name} TO {self.url.username}",
+            )
+
+    def _fingerprint(self, connection: Connection, oid: int, rows: Sequence[Any]) -> str:
+        constraints = connection.execute(_CONSTRAINTS, {"oid": oid}).all()
+        return fingerprint_of([[list(row) for row in rows], [list(row) for row in constraints]])
+
+    def fingerprint(self, connection: Connection, table: TableName) -> str:
+        found = self._find(connection, table)
+        if found is None:
+            return ""
+        return self._fingerprint(connection, found.oid, connection.execute(_COLUMNS, {"oid": found.oid}).all())
+
+    def hold(self, connection: Connection, table: TableName) -> None:
+        # The weakest lock that ALTER and DROP wait for; a role that may only read and insert can take it.
+        name = connection.dialect.identifier_preparer.format_table(self.sql_table(TableShape(table=table, columns=())))
+        with contextlib.suppress(sa.exc.ProgrammingError), connection.begin_nested():  # gone: the fingerprint will tell
+            connection.exec_driver_sql(f"LOCK TABLE {name} IN ACCESS SHARE MODE")
+
+    def comment(self, connection: Connection, table: TableName) -> str | None:
+        found = self._find(connection, table)
+        if found is None:
+            return None
+        query = sa.text("SELECT pg_catalog.obj_description(CAST(:oid AS oid), 'pg_class')")
+        return connection.execute(query, {"oid": found.oid}).scalar()
+
+    def sql_type(self, column: Column) -> Any:
+        if column.type is ColumnType.TEXT and column.native and not _is_text(column.native):
+            return sa.types.NullType()  # no cast of ours: the server reads the text as the column's own type
+        return super().sql_type(column)
+
+
+def _not_supported() -> type[Exception]:
+    import psycopg
+
+    return psycopg.errors.InvalidParameterValue  # client_connection_check_interval, on systems without it
+
+
+def _column(row: Any) -> Column:
+    """A column as the catalogue has it."""
+    _, _, arguments = row.type.partition("(")
+    kind = _TYPES.get(_bare(row.type), ColumnType.TEXT)
+    precision = scale = None
+    if kind is ColumnType.DECIMAL and arguments:
+        digits = [int(part) for part in arguments.rstrip(")").split(",")]
+        precision, scale = digits[0], digits[1]
+    return Column(
+        name=row.attname,
+        type=kind,
+        origin=Origin.EXISTING,
+        nullable=not row.attnotnull,
+        precision=precision,
+        scale=scale,
+        native=row.type,
+    )
+
+
+def _bare(native: str) -> str:
+    """The type without its length: `timestamp(3) without time zone` and `character varying(20)` have theirs inside."""
+    return re.sub(r"\(.*?\)", "", native).strip()
+
+
+def _is_text(native: str) -> bool:
+    return _bare(native) in ("text", "character varying", "character")

@@ -1,0 +1,187 @@
+"""What databases that are servers have in common: a driver to be installed, a lease in a row, schemas, lost names.
+
+A server target names its driver, what each connection is told first, and its clock; the rest is the base's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.pool import NullPool
+
+from ingest import ledger
+from ingest.errors import LedgerError, TableError, UsageError
+from ingest.model import Reason, TableName
+from ingest.targets import lease
+from ingest.targets.base import Target
+
+BUSY_SECONDS = 60
+"""How long a statement waits for another session's lock."""
+
+
+class ServerTarget(Target):
+    """A database server."""
+
+    title: ClassVar[str]  #: as people call it
+    dialect: ClassVar[str]  #: as SQLAlchemy calls it
+    driver: ClassVar[str]  #: as SQLAlchemy calls it
+    module: ClassVar[str]  #: as Python imports it
+    extra: ClassVar[str]  #: of ours, that installs it
+    reading: ClassVar[Mapping[str, Any]]  #: execution options of a connection that cannot write
+
+    def __init__(self, url: URL, *, bulk: bool = True, ledger_schema: str | None = None) -> None:
+        typed = url.drivername.partition("+")
+        super().__init__(url.set(drivername=f"{self.dialect}+{self.driver}"), bulk=bulk, ledger_schema=ledger_schema)
+        self._typed = typed[0]
+        if typed[2] not in ("", self.driver):
+            raise UsageError(
+                f"{self.title} is used through the driver {self.driver}, not {typed[2]!r}.",
+                hint=f"Write {typed[0]}://user@host/name.",
+            )
+        if "@" in (url.host or ""):
+            # The text may hold a part of the password, so it is not repeated.
+            raise UsageError(
+                "the database URL has more than one @.", hint="In a name or password write %40 for @, and %2F for /."
+            )
+        if not url.database:
+            raise UsageError("the database URL names no database.", hint=f"Write {typed[0]}://user@host/name.")
+        if importlib.util.find_spec(self.module) is None:
+            raise UsageError(
+                f"{self.title} needs the driver {self.driver}, which is not installed.",
+                hint=f"Type: pip install 'ingest[{self.extra}]'",
+            )
+
+    @property
+    def label(self) -> str:
+        shown = self.url.set(drivername=self._typed, query=dict.fromkeys(self.url.query, "***"))
+        return shown.render_as_string(hide_password=True)
+
+    # connections -------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _connect_args(self) -> dict[str, Any]:
+        """What the driver is told for each connection, where the URL does not say otherwise."""
+
+    @abstractmethod
+    def _prepare(self, driver: Any) -> None:
+        """Tell a new connection of the driver how this session is to be."""
+
+    @abstractmethod
+    def now(self) -> sa.ColumnElement[Any]:
+        """The server's clock at this very moment, in UTC without a zone."""
+
+    @contextlib.contextmanager
+    def _one_at_a_time(self, connection: Connection) -> Iterator[None]:
+        """Inside the block nobody else makes a ledger in this database."""
+        del connection
+        yield
+
+    def exists(self) -> bool:
+        return True  # a database is made by its administrator; that it is not there is told when it is opened
+
+    def _make_engine(self, **options: Any) -> Engine:
+        given = {name: value for name, value in self._connect_args().items() if name not in self.url.query}
+        try:
+            engine = sa.create_engine(
+                self.url,
+                connect_args=given,
+                isolation_level="READ COMMITTED",  # a server may be set to another; ours is what the fences count on
+                hide_parameters=True,  # values of rows must not reach an error text
+                **options,
+            )
+        except ImportError as error:
+            raise UsageError(
+                f"the driver {self.driver} cannot be used: {error}.", hint=f"Type: pip install 'ingest[{self.extra}]'"
+            ) from None
+        sa.event.listen(engine, "connect", lambda driver, record: self._prepare(driver))
+        if self.ledger_schema is not None:
+            # Only statements about the ledger name no schema: the user's tables are always named with theirs.
+            engine = engine.execution_options(schema_translate_map={None: self.ledger_schema})
+        return engine
+
+    @contextlib.contextmanager
+    def _opened(self, engine: Engine | None = None) -> Iterator[Connection]:
+        try:
+            connection = (engine or self.engine).connect()
+        except sa.exc.DBAPIError as error:
+            raise self.unreachable(error) from error
+        with connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[Connection]:
+        with self._opened() as connection:
+            yield connection.execution_options(**self.reading)
+
+    @contextlib.contextmanager
+    def begin(self) -> Iterator[Connection]:
+        with self._opened() as connection, connection.begin():
+            yield connection
+
+    @contextlib.contextmanager
+    def lease(self, wait: float) -> Iterator[None]:
+        """A row of the ledger, which is made first where there is none."""
+        with self.worded():
+            self._make_ledger()
+            engine = self._make_engine(poolclass=NullPool)
+        try:
+            with lease.held(engine, self.now(), self.label, wait):
+                yield
+        finally:
+            engine.dispose()
+
+    def _make_ledger(self) -> None:
+        with self._opened() as connection:
+            if ledger.version(connection) is not None:
+                return
+        with self.begin() as connection, self._one_at_a_time(connection):
+            if ledger.version(connection) is not None:
+                return
+            others = self.other_ledgers(connection)
+            if others and self.ledger_schema is None:
+                raise UsageError(
+                    f"{self.label} has a ledger in the schema {others[0]}, and what it knows would be loaded again.",
+                    hint=f"Give --ledger-schema {others[0]} to go on with it, or name another schema to begin anew.",
+                )
+            try:
+                self._make_ledger_schema(connection)
+                ledger.create(connection)
+            except sa.exc.DBAPIError as error:
+                raise LedgerError(
+                    f"the ledger cannot be made in {self.label}: {self.said(error)}.",
+                    hint="Ask for the right to create tables there, or name a schema with --ledger-schema.",
+                ) from error
+
+    def other_ledgers(self, connection: Connection) -> list[str]:
+        """The schemas of this database that hold a ledger which is not ours."""
+        del connection
+        return []
+
+    def _make_ledger_schema(self, connection: Connection) -> None:
+        if self.ledger_schema is not None:
+            connection.execute(sa.schema.CreateSchema(self.ledger_schema, if_not_exists=True))
+
+    # tables ------------------------------------------------------------------------------------------------
+
+    def schema_of(self, table: TableName) -> str | None:
+        return table.schema or self.engine.dialect.default_schema_name
+
+    def canonical(self, connection: Connection, table: TableName) -> TableName:
+        if "." in table.name or "." in (table.schema or ""):
+            return table  # `check_name` refuses it
+        return TableName(name=table.name) if table.schema == connection.dialect.default_schema_name else table
+
+    def check_name(self, table: TableName) -> None:
+        """Raise TableError for a name that the ledger could not tell from another's."""
+        if "." in table.name or "." in (table.schema or ""):
+            raise TableError(
+                f"{table} would be a table with a dot in its name, which cannot be told from a schema's.",
+                code=Reason.COLUMNS,
+                hint="Choose the table's name with --table.",
+            )
