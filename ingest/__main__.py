@@ -14,6 +14,10 @@ def main() -> None:
 
         print(f"ingest {__version__}")
         return
+    if any("://" in word for word in sys.argv):
+        from ingest.cmdline import hide_typed_passwords
+
+        hide_typed_passwords()
     from ingest.cli import app
 
     app(prog_name="ingest")

@@ -312,11 +312,39 @@ def _finish(array: Any, column: Column, culprits: Culprits) -> Converted:
     return Converted(array=array, faults=tuple(faults))
 
 
+def _narrowed(found: Converted, column: Column) -> Converted:
+    """The column without what the table's own type, which is narrower than ours, would refuse or cut."""
+    array = found.array
+    if column.type is ColumnType.BIGINT and column.bits is not None:
+        limit = 2 ** (column.bits - 1)
+        beyond = flags(pc.or_(pc.greater_equal(array, limit), pc.less(array, -limit)))
+        code, why = Reason.BAD_INTEGER, f"the number does not fit into {column.bits} bits"
+    elif column.type is ColumnType.TEXT and column.length is not None:
+        beyond = flags(pc.greater(pc.utf8_length(array), column.length))
+        code, why = Reason.LOSSY, f"takes {column.length} characters, and the rest would be lost"
+    elif column.type is ColumnType.TIMESTAMP and column.scale is not None and column.scale < 6:
+        ticks = np.frombuffer(array.buffers()[1] or b"", dtype=np.int64)[array.offset : array.offset + len(array)]
+        beyond = ticks % 10 ** (6 - column.scale) != 0
+        code, why = Reason.LOSSY, f"keeps {column.scale} digits of a second, and others would be lost"
+    else:
+        return found
+    beyond = beyond & valid_rows(array)
+    if not beyond.any():
+        return found
+    message = f"column {column.name!r} is {column.native or column.type.value} and {why}"
+    fault = Fault(rows=np.flatnonzero(beyond), code=code, message=message)
+    return Converted(array=without(array, beyond), faults=(*found.faults, fault))
+
+
 def convert(text: Any, column: Column) -> Converted:
     """One column of text (pa.Array or pa.ChunkedArray of strings) as `column` says.
 
     Null stays null; the empty string stays in TEXT and is null elsewhere.
     """
+    return _narrowed(_convert(text, column), column)
+
+
+def _convert(text: Any, column: Column) -> Converted:
     array = contiguous(text)
     typed = _clean(array, column)
     if typed is not None and column.type is not ColumnType.DECIMAL:
@@ -337,30 +365,8 @@ def convert(text: Any, column: Column) -> Converted:
     return Converted(array=typed, faults=found.faults)
 
 
-def _within(column: Column, one: Converted) -> Converted:
-    """Without the values that are longer or finer than a column of the database keeps."""
-    array = one.array
-    if column.type is ColumnType.TEXT and column.precision is not None:
-        beyond = lengths(array) > column.precision
-        if beyond.any():  # by bytes, which are never fewer than the characters that count
-            long = np.flatnonzero(beyond)
-            beyond[long] = [len(text) > column.precision for text in array.take(row_array(long)).to_pylist()]
-        why = f"takes {column.precision} characters, and the value has more"
-    elif column.type is ColumnType.TIMESTAMP and column.scale is not None and column.scale < 6:
-        ticks = np.frombuffer(array.buffers()[1] or b"", dtype=np.int64)[array.offset : array.offset + len(array)]
-        beyond = (ticks % 10 ** (6 - column.scale) != 0) & valid_rows(array)
-        why = f"keeps {column.scale} digits of a second, and others would be lost"
-    else:
-        return one
-    if not beyond.any():
-        return one
-    fault = Fault(rows=np.flatnonzero(beyond), code=Reason.LOSSY, message=f"column {column.name!r} {why}")
-    return Converted(array=without(array, beyond), faults=(*one.faults, fault))
-
-
 def _typed(columns: Sequence[Column], converted: Sequence[Converted], count: int) -> Typed:
     """The converted columns as one table of `count` rows, less the bad ones."""
-    converted = [_within(column, one) for column, one in zip(columns, converted, strict=True)]
     bad: dict[int, BadCell] = {}
     for column, one in zip(columns, converted, strict=True):
         for fault in one.faults:
@@ -515,7 +521,7 @@ def fit(table: Any, columns: Sequence[Column]) -> Typed:
     for column in columns:
         values = table.column(column.name) if column.name in names else pa.nulls(table.num_rows, arrow_type(column))
         try:
-            converted.append(_fit(values, column))
+            converted.append(_narrowed(_fit(values, column), column))
         except SourceError as error:
             raise SourceError(f"column {column.name!r}: {error.message}", code=error.code, hint=error.hint) from error
     return _typed(columns, converted, table.num_rows)

@@ -197,9 +197,11 @@ class Column:
     type: ColumnType
     origin: Origin = Origin.EXISTING
     nullable: bool = True
-    precision: int | None = None  #: DECIMAL: digits in all; TEXT: characters at most
+    precision: int | None = None  #: DECIMAL: digits in all
     scale: int | None = None  #: DECIMAL: digits after the point; TIMESTAMP: digits of a second, None: 6
     strict: bool = False  #: leading zeros, plus signs and the like are rejects, for they would be lost
+    bits: int | None = None  #: BIGINT: of the table's own, narrower type
+    length: int | None = None  #: TEXT: characters that the table's own type takes
     note: str = ""  #: why this type, for people
     native: str = ""  #: the type as the database itself spells it, where the target needs to know
 

@@ -110,7 +110,7 @@ def _make_table(target: Target, settings: Settings, run_id: int, table: TableSch
                 connection, run_id, table_name=name, token=token, definition=definition, made_by_us=True
             )
         failpoint("after_intent")
-        with target.begin() as connection:
+        with target.worded(state.table), target.begin() as connection:
             target.create_table(connection, schemas.new_shape(table, settings), token)
             failpoint("before_create_commit")
         failpoint("after_create")
@@ -122,7 +122,7 @@ def _make_table(target: Target, settings: Settings, run_id: int, table: TableSch
         with target.begin() as connection:
             ledger.settle_table(connection, name, identity="", definition=definition)
         failpoint("after_add_intent")
-        with target.begin() as connection:
+        with target.worded(state.table), target.begin() as connection:
             target.add_columns(connection, state.table, table.added)
         failpoint("after_add")
     with target.begin() as connection:

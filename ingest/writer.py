@@ -28,7 +28,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ingest import ledger, pool
-from ingest.errors import FenceError, IngestError, SourceError
+from ingest.errors import FenceError, IngestError, SourceError, TableError
 from ingest.failpoints import failpoint
 from ingest.jobs import Failure
 from ingest.model import FileState, Reason, Reject, RunState, TableShape
@@ -232,8 +232,12 @@ class _Writer:
 
     def _same_table(self, connection: Connection, shape: TableShape) -> None:
         """`SELECT *` copies by position: the table must be the very one that the batch was staged for."""
-        self._target.hold(connection, shape.table)
-        if self._target.fingerprint(connection, shape.table) != shape.fingerprint:
+        try:
+            self._target.hold(connection, shape.table)
+            same = self._target.fingerprint(connection, shape.table) == shape.fingerprint
+        except TableError:
+            same = False
+        if not same:
             raise _Refused(Reason.TABLE_LOST, f"the table {shape.table} was changed while its files were read.")
 
     def _settle(self, order: Settle) -> None:

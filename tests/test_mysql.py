@@ -176,10 +176,12 @@ def orders(folder: Path, name: str, rows: list[tuple[object, ...]]) -> Path:
 
 
 MISFITS = {
-    "too long": ("word VARCHAR(3)", ("abcd", ""), "lossy"),
-    "too long by a blank": ("word VARCHAR(3)", ("abc ", ""), "lossy"),
-    "too fine": ("at DATETIME", ("w", "2024-01-01 00:00:00.5"), "lossy"),
-    "too fine by a little": ("at TIMESTAMP(3) NULL", ("w", "2024-01-01 00:00:00.0001"), "lossy"),
+    "too long": ("word VARCHAR(3)", (2, "abcd", ""), "lossy"),
+    "too long by a blank": ("word VARCHAR(3)", (2, "abc ", ""), "lossy"),
+    "too fine": ("at DATETIME", (2, "w", "2024-01-01 00:00:00.5"), "lossy"),
+    "too fine by a little": ("at TIMESTAMP(3) NULL", (2, "w", "2024-01-01 00:00:00.0001"), "lossy"),
+    "out of range": ("id MEDIUMINT", (2**23, "w", ""), "bad_integer"),
+    "out of a larger range": ("id TINYINT UNSIGNED", (256, "w", ""), "bad_integer"),
 }
 
 
@@ -187,10 +189,10 @@ MISFITS = {
 def test_what_a_column_cannot_keep_is_a_reject_with_its_place(
     tmp_path: Path, mariadb: str, bulk: str, kind: str
 ) -> None:
-    column, (word, at), code = MISFITS[kind]
-    rest = {"word": "word TEXT", "at": "at DATETIME(6)"} | {column.split()[0]: column}
-    query(mariadb, f"CREATE TABLE orders (id INT, {', '.join(rest.values())})")
-    file = orders(tmp_path, "orders.csv", [(1, "äöü", "2024-01-01 00:00:00"), (2, word, at), (3, "", "")])
+    column, row, code = MISFITS[kind]
+    rest = {"id": "id INT", "word": "word TEXT", "at": "at DATETIME(6)"} | {column.split()[0]: column}
+    query(mariadb, f"CREATE TABLE orders ({', '.join(rest.values())})")
+    file = orders(tmp_path, "orders.csv", [(1, "äöü", "2024-01-01 00:00:00"), row, (3, "", "")])
     report = load(file, mariadb, bulk=bulk, max_rejects=Budget(count=1))
     assert (report.exit_code, report.rows, report.rejected) == (3, 2, 1), report.files
     assert query(mariadb, "SELECT line, column_name, reason FROM ingest_reject") == [(3, column.split()[0], code)]
@@ -198,7 +200,7 @@ def test_what_a_column_cannot_keep_is_a_reject_with_its_place(
 
 
 REFUSED = {
-    "out of range": ("id TINYINT, word TEXT, at DATETIME(6)", (300, "w", "")),
+    "below zero": ("id INT UNSIGNED, word TEXT, at DATETIME(6)", (-3, "w", "")),
     "duplicate": ("id INT PRIMARY KEY, word TEXT, at DATETIME(6)", (1, "secret", "")),
     "duplicate word": ("id INT, word VARCHAR(20) UNIQUE, at DATETIME(6)", (2, "fine", "")),
     "wrong letters": ("id INT, word VARCHAR(20) CHARACTER SET latin1, at DATETIME(6)", (2, "日本 secret", "")),
@@ -245,8 +247,8 @@ def test_a_file_with_a_row_that_the_server_would_alter_or_drop_is_refused_and_th
 def test_a_sql_mode_that_lets_everything_pass_is_not_ours(
     tmp_path: Path, mariadb: str, mariadb_server: servers.Server, bulk: str
 ) -> None:
-    query(mariadb, "CREATE TABLE orders (id TINYINT, word TEXT, at DATETIME(6))")
-    bad = orders(tmp_path, "orders_1.csv", [(300, "w", "")])
+    query(mariadb, "CREATE TABLE orders (id INT UNSIGNED, word TEXT, at DATETIME(6))")
+    bad = orders(tmp_path, "orders_1.csv", [(-3, "w", "")])
     with told_otherwise(mariadb_server, "sql_mode", "'NO_BACKSLASH_ESCAPES,ANSI_QUOTES,PIPES_AS_CONCAT'"):
         assert tools.told(load(bad.parent, mariadb, bulk=bulk)) == {"orders_1.csv": ("refused", "constraint")}
         orders(tmp_path, "orders_1.csv", [(1, "back\\slash", "")])
@@ -326,7 +328,7 @@ def test_a_table_wider_than_a_page_is_refused_with_what_the_server_said(tmp_path
     tools.orders(tmp_path / "in" / "orders.csv", 3)
     report = load(tmp_path / "in", mariadb)
     assert tools.told(report) == {
-        "wide.csv": ("refused", "columns"),
+        "wide.csv": ("failed", "database"),
         "wider.csv": ("refused", "columns"),
         "orders.csv": ("loaded", "new"),
     }

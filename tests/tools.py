@@ -20,7 +20,9 @@ from ingest.settings import Settings
 Row = tuple[str | None, ...]
 
 
-def load(paths: Sequence[Path] | Path, db: Path, *, events: list[Event] | None = None, **settings: Any) -> RunReport:
+def load(
+    paths: Sequence[Path] | Path, db: Path | str, *, events: list[Event] | None = None, **settings: Any
+) -> RunReport:
     """A load in this process (its workers and its writer are processes of their own)."""
     listed = [paths] if isinstance(paths, Path) else list(paths)
     told: list[Event] = [] if events is None else events
@@ -117,6 +119,12 @@ def query(db: Path, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         return rows
     finally:
         connection.close()
+
+
+def quoted(name: str) -> str:
+    """A name as standard SQL quotes it."""
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"'
 
 
 ORDERS = ("id", "customer", "amount", "day", "note")

@@ -21,9 +21,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.schema import CreateColumn, CreateTable
 
-from ingest.errors import DatabaseUnreachable, LedgerError
+from ingest.errors import DatabaseUnreachable, LedgerError, TableError
 from ingest.jobs import ARROW, Staged
-from ingest.model import LINEAGE_COLUMN, Column, ColumnType, TableName, TableShape
+from ingest.model import LINEAGE_COLUMN, Column, ColumnType, Reason, TableName, TableShape
 
 INSERT_ROWS = 5_000
 """Rows an `insert()` is given at once: 1,000 was 4 % slower on SQLite, 50,000 no faster and ten times the memory."""
@@ -128,11 +128,17 @@ class Target(ABC):
         return ""
 
     @contextlib.contextmanager
-    def worded(self) -> Iterator[None]:
-        """Turn what the database refuses inside the block into an error that a person can act on."""
+    def worded(self, table: TableName | None = None) -> Iterator[None]:
+        """Turn what the database refuses inside the block into an error that a person can act on, of `table` alone."""
         try:
             yield
         except sa.exc.DBAPIError as error:
+            if table is not None and not error.connection_invalidated:
+                raise TableError(
+                    f"the database refused the table {table}: {self.said(error)}.",
+                    code=Reason.DATABASE,
+                    hint="Run the same command again when that is mended.",
+                ) from error
             raise LedgerError(
                 f"{self.label} answered: {self.said(error)}.",
                 hint="Run the same command again when that is mended: it goes on where it was.",

@@ -277,18 +277,16 @@ class MySQLTarget(ServerTarget):
             # The character set alone would bring its own collation, which does not compare with the other tables'.
             options["mysql_collate"] = collation
         table.dialect_kwargs.update(options)
-        with self._ddl(f"the table {shape.table} cannot be made"):
-            connection.execute(CreateTable(table))
+        connection.execute(CreateTable(table))
 
     def add_columns(self, connection: Connection, table: TableName, columns: Sequence[Column]) -> None:
         self._check_letters(table, [column.name for column in columns])
         made = self.sql_table(TableShape(table=table, columns=tuple(columns)))
         texts = (str(CreateColumn(column).compile(dialect=connection.dialect)) for column in made.columns)
         added = ", ".join(f"ADD COLUMN {text}" for text in texts)
-        with self._ddl(f"columns cannot be added to the table {table}"):
-            # As text of SQLAlchemy's, in which a % stands doubled for a driver that is given parameters.
-            name = connection.dialect.identifier_preparer.format_table(made)
-            connection.exec_driver_sql(f"ALTER TABLE {name} {added}")
+        # As text of SQLAlchemy's, in which a % stands doubled for a driver that is given parameters.
+        name = connection.dialect.identifier_preparer.format_table(made)
+        connection.exec_driver_sql(f"ALTER TABLE {name} {added}")
 
     @staticmethod
     def _check_letters(table: TableName, names: Sequence[str]) -> None:
@@ -300,19 +298,6 @@ class MySQLTarget(ServerTarget):
                 code=Reason.COLUMNS,
                 hint="Give it another, with --rename or --table.",
             )
-
-    @staticmethod
-    @contextlib.contextmanager
-    def _ddl(what: str) -> Iterator[None]:
-        """What the server refuses to make concerns one table; the others go on."""
-        try:
-            yield
-        except sa.exc.DBAPIError as error:
-            code, text = _answer(error)
-            if code in mysqlerrors.LOST:
-                raise
-            hint = "Leave columns out with a --transform, or split the files." if code in (1117, 1118) else ""
-            raise TableError(f"{what}: {mysqlerrors.words(code, text)}.", code=Reason.COLUMNS, hint=hint) from error
 
     def sql_type(self, column: Column) -> Any:
         match column.type:
@@ -388,8 +373,9 @@ def _is_generated(info: Any) -> bool:
     return bool(re.search(r"\b(VIRTUAL|STORED|PERSISTENT) GENERATED\b|\bGENERATED ALWAYS\b", (info[8] or "").upper()))
 
 
+_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
 _TYPES = {
-    **dict.fromkeys(("tinyint", "smallint", "mediumint", "int", "bigint", "bit", "year"), ColumnType.BIGINT),
+    **dict.fromkeys((*_BITS, "bit", "year"), ColumnType.BIGINT),
     **dict.fromkeys(("float", "double"), ColumnType.DOUBLE),
     **dict.fromkeys(("datetime", "timestamp"), ColumnType.TIMESTAMP),
     "decimal": ColumnType.DECIMAL,
@@ -402,17 +388,18 @@ def _column(info: Any) -> Column:
 
     Name, type, full type, nullable, digits, decimals, digits of a second, characters, extra.
     """
-    name, data_type, full, nullable, digits, decimals, fraction, characters, _ = info
-    kind = _TYPES.get(data_type.lower(), ColumnType.TEXT)
-    if full.lower().startswith("tinyint(1)"):
+    name, word, full, nullable, digits, decimals, fraction, characters, _ = info
+    word, full = word.lower(), full.lower()
+    kind = _TYPES.get(word, ColumnType.TEXT)
+    if full.startswith("tinyint(1)"):
         kind = ColumnType.BOOLEAN  # what BOOLEAN is short for, in both
-    precision, scale = None, None
+    precision, scale, bits = None, None, None
     if kind is ColumnType.DECIMAL:
         precision, scale = int(digits), int(decimals)
     elif kind is ColumnType.TIMESTAMP:
         scale = int(fraction or 0)
-    elif data_type.lower() in ("char", "varchar"):
-        precision = int(characters)
+    elif word in _BITS and word != "bigint":
+        bits = _BITS[word] + ("unsigned" in full)  # that a number is negative, the server tells
     return Column(
         name=name,
         type=kind,
@@ -420,4 +407,7 @@ def _column(info: Any) -> Column:
         nullable=nullable == "YES",
         precision=precision,
         scale=scale,
+        bits=bits if kind is ColumnType.BIGINT else None,
+        length=int(characters) if word in ("char", "varchar") else None,
+        native=full,
     )

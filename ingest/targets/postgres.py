@@ -197,7 +197,7 @@ class PostgresTarget(ServerTarget):
     def _check_schema(self, connection: Connection, schema: str) -> None:
         query = sa.text("SELECT has_schema_privilege(oid, 'USAGE') FROM pg_catalog.pg_namespace WHERE nspname = :name")
         usable = connection.execute(query, {"name": schema}).scalar()
-        name = connection.dialect.identifier_preparer.quote_identifier(schema)
+        name = _quoted(schema)
         if usable is None:
             raise TableError(
                 f"there is no schema {schema!r}.", code=Reason.COLUMNS, hint=f"Make it first: CREATE SCHEMA {name}"
@@ -221,9 +221,13 @@ class PostgresTarget(ServerTarget):
 
     def hold(self, connection: Connection, table: TableName) -> None:
         # The weakest lock that ALTER and DROP wait for; a role that may only read and insert can take it.
-        name = connection.dialect.identifier_preparer.format_table(self.sql_table(TableShape(table=table, columns=())))
-        with contextlib.suppress(sa.exc.ProgrammingError), connection.begin_nested():  # gone: the fingerprint will tell
-            connection.exec_driver_sql(f"LOCK TABLE {name} IN ACCESS SHARE MODE")
+        name = f"{_quoted(self.schema_of(table) or '')}.{_quoted(table.name)}".replace(":", r"\:")
+        try:
+            connection.execute(sa.text(f"LOCK TABLE {name} IN ACCESS SHARE MODE"))
+        except sa.exc.ProgrammingError as error:
+            if getattr(error.orig, "sqlstate", None) not in ("42P01", "3F000"):  # no such table; no such schema
+                raise
+            raise TableError(f"the table {table} is gone.", code=Reason.TABLE_LOST) from error
 
     def comment(self, connection: Connection, table: TableName) -> str | None:
         found = self._find(connection, table)
@@ -234,8 +238,34 @@ class PostgresTarget(ServerTarget):
 
     def sql_type(self, column: Column) -> Any:
         if column.type is ColumnType.TEXT and column.native and not _is_text(column.native):
-            return sa.types.NullType()  # no cast of ours: the server reads the text as the column's own type
+            return _AsText()
         return super().sql_type(column)
+
+    # rows --------------------------------------------------------------------------------------------------
+
+    def insert_statement(self, table: sa.Table, names: Sequence[str]) -> Any:
+        # A value of the file for a column that is GENERATED ALWAYS AS IDENTITY is stored, as COPY does. SQLAlchemy has
+        # no words for that; a colon in a name would be taken for a parameter.
+        columns = ", ".join(map(_quoted, names))
+        values = ", ".join(f":v{i}" for i in range(len(names)))
+        place = f"{_quoted(table.schema or '')}.{_quoted(table.name)}"
+        head = f"INSERT INTO {place} ({columns}) OVERRIDING SYSTEM VALUE"
+        return sa.text(head.replace(":", r"\:") + f" VALUES ({values})").bindparams(
+            *(sa.bindparam(f"v{i}", type_=table.c[name].type) for i, name in enumerate(names))
+        )
+
+
+class _AsText(sa.types.UserDefinedType[str]):
+    """A value that the server reads as the column's own type: no cast of ours. As elsewhere, "" is NULL but in text."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "text"
+
+    def bind_processor(self, dialect: Any) -> Any:
+        del dialect
+        return lambda value: value or None
 
 
 def _not_supported() -> type[Exception]:
@@ -252,6 +282,9 @@ def _column(row: Any) -> Column:
     if kind is ColumnType.DECIMAL and arguments:
         digits = [int(part) for part in arguments.rstrip(")").split(",")]
         precision, scale = digits[0], digits[1]
+    length = None
+    if arguments and _bare(row.type).startswith("character"):
+        length = int(arguments.partition(")")[0])
     return Column(
         name=row.attname,
         type=kind,
@@ -259,8 +292,16 @@ def _column(row: Any) -> Column:
         nullable=not row.attnotnull,
         precision=precision,
         scale=scale,
+        bits={"smallint": 16, "integer": 32}.get(row.type),
+        length=length,
         native=row.type,
     )
+
+
+def _quoted(name: str) -> str:
+    # Not SQLAlchemy's: it doubles a percent sign, for statements that are given parameters.
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"'
 
 
 def _bare(native: str) -> str:

@@ -164,8 +164,9 @@ class ServerTarget(Target):
         return []
 
     def _make_ledger_schema(self, connection: Connection) -> None:
-        if self.ledger_schema is not None:
-            connection.execute(sa.schema.CreateSchema(self.ledger_schema, if_not_exists=True))
+        # IF NOT EXISTS would ask for the right to make schemas where it has nothing to make.
+        if self.ledger_schema is not None and not sa.inspect(connection).has_schema(self.ledger_schema):
+            connection.execute(sa.schema.CreateSchema(self.ledger_schema))
 
     # tables ------------------------------------------------------------------------------------------------
 
