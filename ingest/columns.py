@@ -322,6 +322,10 @@ def _narrowed(found: Converted, column: Column) -> Converted:
     elif column.type is ColumnType.TEXT and column.length is not None:
         beyond = flags(pc.greater(pc.utf8_length(array), column.length))
         code, why = Reason.LOSSY, f"takes {column.length} characters, and the rest would be lost"
+    elif column.type is ColumnType.TIMESTAMP and column.scale is not None and column.scale < 6:
+        ticks = np.frombuffer(array.buffers()[1] or b"", dtype=np.int64)[array.offset : array.offset + len(array)]
+        beyond = ticks % 10 ** (6 - column.scale) != 0
+        code, why = Reason.LOSSY, f"keeps {column.scale} digits of a second, and others would be lost"
     else:
         return found
     beyond = beyond & valid_rows(array)

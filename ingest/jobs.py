@@ -15,6 +15,8 @@ ARROW = "arrow"
 """A stage format: an Arrow IPC file a batch, for targets that insert rows through SQLAlchemy."""
 SQLITE = "sqlite"
 """A stage format: a small SQLite database with a table a batch, made from the target table's own definition."""
+LOAD_DATA = "load_data"
+"""A stage format: text for LOAD DATA of MySQL and MariaDB, a file a batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +26,7 @@ class Staged:
     format: str
     path: str
     table: str = ""  #: SQLITE: its table in the file
+    columns: tuple[str, ...] = ()  #: LOAD_DATA: what the fields of a line are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -234,6 +234,8 @@ class Session:
             with self._alone():
                 shapes = preparing.make_tables(self._target, self._settings, run_id, planned, tables)
                 rows = preparing.register(self._target, self._settings, run_id, planned)
+            if advice := self._target.advice(list(shapes.values())):
+                self._tell("warning", advice)
             self._target.close()
             for decision in planned.decisions:
                 self._outcome(_outcome_of(decision))
@@ -269,9 +271,8 @@ class Session:
         )
         loading.add_empty([w for w in planned.work if w.header and not w.header.has_data], rows, shapes)
         for table in tables:
-            shape = shapes[table.key]
             for one in table.groups:
-                layout = schemas.load_layout(table, one, shape, self._settings, self._target)
+                layout = schemas.load_layout(table, one, shapes[table.key], self._settings, self._target)
                 loading.add(reading_order(one.work, self._settings), rows, layout)
         loading.run()
         return list(loading.unfinished)

@@ -6,6 +6,7 @@ without a zone, offsets count bytes of the decoded stream from 0, texts named JS
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -21,6 +22,8 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 VERSION_TABLE = "ingest_version"
 
@@ -33,12 +36,29 @@ _KEY = BigInteger().with_variant(Integer(), "sqlite")
 # LONGTEXT there; the other databases have no limit and refuse a length.
 _LONG = Text().with_variant(Text(2**32 - 1), "mysql", "mariadb")
 
-# The ledger must be transactional, and file names may hold any character: on MySQL neither goes without saying.
+
+class _Time(TypeDecorator[datetime]):
+    """A moment to the microsecond: MySQL's DATETIME would end at whole seconds."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name in ("mysql", "mariadb"):
+            from sqlalchemy.dialects.mysql import DATETIME  # 0.03 s, which other databases need not pay
+
+            return dialect.type_descriptor(DATETIME(fsp=6))
+        return super().load_dialect_impl(dialect)
+
+
+_TIME = _Time()
+
+# The ledger must be transactional, file names may hold any character, and names that differ by case or an accent are
+# two: on MySQL none of this goes without saying.
 _MYSQL: dict[str, Any] = {
-    "mysql_engine": "InnoDB",
-    "mysql_charset": "utf8mb4",
-    "mariadb_engine": "InnoDB",
-    "mariadb_charset": "utf8mb4",
+    f"{dialect}_{option}": value
+    for dialect in ("mysql", "mariadb")
+    for option, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
 }
 
 ingest_file = Table(
@@ -91,9 +111,9 @@ ingest_file = Table(
     # Run that changed this row last.
     Column("run_id", BigInteger, nullable=False),
     # Start of the last attempt.
-    Column("started_at", DateTime, nullable=False),
+    Column("started_at", _TIME, nullable=False),
     # Commit of its last record, when it was last loaded to its end.
-    Column("loaded_at", DateTime),
+    Column("loaded_at", _TIME),
     # Reason code of the last refusal or failure.
     Column("error_code", String(32)),
     # The same as a sentence.
@@ -126,9 +146,9 @@ ingest_table = Table(
     # Run that wrote the intent.
     Column("run_id", BigInteger, nullable=False),
     # When the intent was written.
-    Column("created_at", DateTime, nullable=False),
+    Column("created_at", _TIME, nullable=False),
     # When this row changed last.
-    Column("changed_at", DateTime, nullable=False),
+    Column("changed_at", _TIME, nullable=False),
     UniqueConstraint("table_name", name="uq_ingest_table_table_name"),
     **_MYSQL,
 )
@@ -141,9 +161,9 @@ ingest_run = Table(
     # running, finished, stopped or abandoned.
     Column("state", String(16), nullable=False),
     # When it started.
-    Column("started_at", DateTime, nullable=False),
+    Column("started_at", _TIME, nullable=False),
     # When it ended by itself; empty for a run that was killed.
-    Column("finished_at", DateTime),
+    Column("finished_at", _TIME),
     # Name of the machine it ran on.
     Column("host", String(255), nullable=False),
     # Number of its main process there.
@@ -225,9 +245,9 @@ ingest_lease = Table(
     # When that process started, as the machine counts, for numbers are given again.
     Column("pid_started", BigInteger),
     # When it was taken, by the clock of the database.
-    Column("taken_at", DateTime),
+    Column("taken_at", _TIME),
     # When its holder was last heard of, by the same clock.
-    Column("heartbeat_at", DateTime),
+    Column("heartbeat_at", _TIME),
     **_MYSQL,
 )
 

@@ -28,7 +28,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ingest import ledger, pool
-from ingest.errors import FenceError, IngestError, TableError
+from ingest.errors import FenceError, IngestError, SourceError, TableError
 from ingest.failpoints import failpoint
 from ingest.jobs import Failure
 from ingest.model import FileState, Reason, Reject, RunState, TableShape
@@ -192,7 +192,8 @@ class _Writer:
         """Whether the transaction of a writer that died was committed: the file rows tell."""
         with self._target.begin() as connection:
             if isinstance(order, Apply):
-                rows = [ledger.file(connection, move.file_id) for move in order.moves]
+                # A server may still be at the commit of the one that died: its rows are waited for.
+                rows = [ledger.file(connection, move.file_id, lock=True) for move in order.moves]
                 return all(
                     row is not None
                     and row.version == move.version + 1
@@ -201,7 +202,7 @@ class _Writer:
                     for row, move in zip(rows, order.moves, strict=True)
                 )
             if isinstance(order, Settle):
-                row = ledger.file(connection, order.file_id)
+                row = ledger.file(connection, order.file_id, lock=True)
                 # A first transaction that only says UNDOING is gone on with, not landed.
                 return row is not None and row.state not in (FileState.STARTED, FileState.UNDOING)
             run = ledger.run(connection, self._run_id)
@@ -356,6 +357,9 @@ def _failed(target: Target, order: int, error: Exception) -> Failed:
         return Failed(order=order, failure=failure, fatal=True, fenced=True)
     if isinstance(error, _Refused):
         return Failed(order=order, failure=Failure(code=error.code, message=str(error)), fatal=False)
+    if isinstance(error, SourceError):
+        failure = Failure(code=Reason(error.code), message=error.message, hint=error.hint, trace=trace)
+        return Failed(order=order, failure=failure, fatal=False)
     if isinstance(error, sa.exc.DBAPIError) and target.refuses_rows(error):
         message = f"the table refused a row: {target.said(error)}."
         return Failed(order=order, failure=Failure(code=Reason.CONSTRAINT, message=message, trace=trace), fatal=False)

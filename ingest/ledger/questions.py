@@ -28,9 +28,10 @@ def files(connection: Connection, *, tables: Sequence[str] | None = None) -> lis
     return sorted(found, key=lambda row: row.file_id)
 
 
-def file(connection: Connection, file_id: int) -> FileRow | None:
-    """One file, by its number."""
-    row = connection.execute(select(ingest_file).where(ingest_file.c.file_id == file_id)).first()
+def file(connection: Connection, file_id: int, *, lock: bool = False) -> FileRow | None:
+    """One file, by its number; with `lock` as it is when every other transaction that changed it has ended."""
+    query = select(ingest_file).where(ingest_file.c.file_id == file_id)
+    row = connection.execute(query.with_for_update() if lock else query).first()
     return FileRow.from_row(row) if row is not None else None
 
 

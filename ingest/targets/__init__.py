@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["Database", "target_for"]
 
 
-SUPPORTED = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+SUPPORTED = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL", "mariadb": "MariaDB"}
 """What URLs can begin with, as SQLAlchemy spells it."""
 
 ALIASES = {"postgres": "postgresql"}
@@ -54,6 +54,8 @@ def target_for(url: str, *, bulk: bool = True, ledger_schema: str | None = None)
             from ingest.targets.sqlite import SQLiteTarget as kind
         case "postgresql":
             from ingest.targets.postgres import PostgresTarget as kind
+        case "mysql" | "mariadb":
+            from ingest.targets.mysql import MySQLTarget as kind
         case _:
             raise UsageError(
                 f"databases of the kind {dialect!r} are not supported by this version.",

@@ -122,6 +122,11 @@ class Target(ABC):
         """Whether the error is about the rows of these files, so that others may fare better."""
         return isinstance(error, sa.exc.IntegrityError | sa.exc.DataError)
 
+    def advice(self, shapes: Sequence[TableShape]) -> str:
+        """What the user could change for these tables to be loaded faster; "" if nothing."""
+        del shapes
+        return ""
+
     @contextlib.contextmanager
     def worded(self, table: TableName | None = None) -> Iterator[None]:
         """Turn what the database refuses inside the block into an error that a person can act on, of `table` alone."""

@@ -106,9 +106,9 @@ class ServerTarget(Target):
         return engine
 
     @contextlib.contextmanager
-    def _opened(self) -> Iterator[Connection]:
+    def _opened(self, engine: Engine | None = None) -> Iterator[Connection]:
         try:
-            connection = self.engine.connect()
+            connection = (engine or self.engine).connect()
         except sa.exc.DBAPIError as error:
             raise self.unreachable(error) from error
         with connection:

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.errors import SourceError
-from ingest.jobs import ARROW, SQLITE, Staged
+from ingest.jobs import ARROW, LOAD_DATA, SQLITE, Staged
 from ingest.model import Reason, TableShape
-from ingest.targets import pages
+from ingest.targets import loaddata, pages
 
 
 def stage(format_: str, batch: pa.Table, shape: TableShape, *, stem: str, name: str) -> Staged:
@@ -30,6 +30,10 @@ def stage(format_: str, batch: pa.Table, shape: TableShape, *, stem: str, name: 
     """
     if format_ == SQLITE:
         return _stage_sqlite(batch, shape, path=f"{stem}.db", table=f"b{name}")
+    if format_ == LOAD_DATA:
+        path = f"{stem}-{name}.txt"
+        loaddata.write(batch, path)
+        return Staged(format=LOAD_DATA, path=path, columns=tuple(batch.column_names))
     path = f"{stem}-{name}.arrow"
     with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_table(batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.mysql import DATETIME
 
 revision = "0001"
 down_revision = None
@@ -12,7 +13,12 @@ depends_on = None
 
 KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 LONG = sa.Text().with_variant(sa.Text(2**32 - 1), "mysql", "mariadb")
-MYSQL = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mariadb_engine": "InnoDB", "mariadb_charset": "utf8mb4"}
+TIME = sa.DateTime().with_variant(DATETIME(fsp=6), "mysql", "mariadb")
+MYSQL = {
+    f"{dialect}_{option}": value
+    for dialect in ("mysql", "mariadb")
+    for option, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
+}
 
 
 def upgrade() -> None:
@@ -41,8 +47,8 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer, nullable=False),
         sa.Column("deaths", sa.Integer, nullable=False),
         sa.Column("run_id", sa.BigInteger, nullable=False),
-        sa.Column("started_at", sa.DateTime, nullable=False),
-        sa.Column("loaded_at", sa.DateTime),
+        sa.Column("started_at", TIME, nullable=False),
+        sa.Column("loaded_at", TIME),
         sa.Column("error_code", sa.String(32)),
         sa.Column("error", LONG),
         sa.UniqueConstraint("path_key", name="uq_ingest_file_path_key"),
@@ -62,8 +68,8 @@ def upgrade() -> None:
         sa.Column("definition", LONG, nullable=False),
         sa.Column("identity", LONG),
         sa.Column("run_id", sa.BigInteger, nullable=False),
-        sa.Column("created_at", sa.DateTime, nullable=False),
-        sa.Column("changed_at", sa.DateTime, nullable=False),
+        sa.Column("created_at", TIME, nullable=False),
+        sa.Column("changed_at", TIME, nullable=False),
         sa.UniqueConstraint("table_name", name="uq_ingest_table_table_name"),
         **MYSQL,
     )
@@ -72,8 +78,8 @@ def upgrade() -> None:
         "ingest_run",
         sa.Column("run_id", KEY, primary_key=True),
         sa.Column("state", sa.String(16), nullable=False),
-        sa.Column("started_at", sa.DateTime, nullable=False),
-        sa.Column("finished_at", sa.DateTime),
+        sa.Column("started_at", TIME, nullable=False),
+        sa.Column("finished_at", TIME),
         sa.Column("host", sa.String(255), nullable=False),
         sa.Column("pid", sa.BigInteger, nullable=False),
         sa.Column("ingest_version", sa.String(32), nullable=False),

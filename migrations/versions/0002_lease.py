@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.mysql import DATETIME
 
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-MYSQL = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mariadb_engine": "InnoDB", "mariadb_charset": "utf8mb4"}
+TIME = sa.DateTime().with_variant(DATETIME(fsp=6), "mysql", "mariadb")
+MYSQL = {
+    f"{dialect}_{option}": value
+    for dialect in ("mysql", "mariadb")
+    for option, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
+}
 
 
 def upgrade() -> None:
@@ -23,8 +29,8 @@ def upgrade() -> None:
         sa.Column("boot_id", sa.String(128)),
         sa.Column("pid", sa.BigInteger),
         sa.Column("pid_started", sa.BigInteger),
-        sa.Column("taken_at", sa.DateTime),
-        sa.Column("heartbeat_at", sa.DateTime),
+        sa.Column("taken_at", TIME),
+        sa.Column("heartbeat_at", TIME),
         **MYSQL,
     )
     op.bulk_insert(lease, [{"lease_id": 1, "epoch": 0}])

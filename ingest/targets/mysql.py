@@ -1,0 +1,413 @@
+"""MySQL and MariaDB: LOAD DATA LOCAL INFILE of what the workers wrote, and tables of InnoDB, for no other rolls back.
+
+DDL commits by itself here: each statement of ours stands alone, after its intent, and says all there is to say (the
+token is part of CREATE TABLE, new columns come in one ALTER), so a crash leaves all of it or nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.pool import NullPool
+from sqlalchemy.schema import CreateColumn, CreateTable
+
+from ingest.errors import DatabaseUnreachable, LedgerError, SourceError, TableError
+from ingest.jobs import LOAD_DATA
+from ingest.model import Column, ColumnType, Origin, Reason, TableName, TableShape
+from ingest.targets import mysqlerrors
+from ingest.targets.base import BatchRef, fingerprint_of
+from ingest.targets.loaddata import FORMAT
+from ingest.targets.server import BUSY_SECONDS, ServerTarget
+
+SQL_MODE = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION"
+"""Whatever the server's default: values that do not fit are errors, a 0 stays 0 in an AUTO_INCREMENT column, names are
+quoted with backquotes and a backslash escapes."""
+
+_SESSION = (
+    # The servers' own patience with another program's hold on a table's definition is a day or more.
+    f"lock_wait_timeout = {BUSY_SECONDS}",
+    # Who reads our results may be a person with a pager.
+    "net_write_timeout = 3600",
+    # For the one table of the ledger whose definition is not ours alone.
+    "default_storage_engine = InnoDB",
+    # Values that are cut in silence are at least noted.
+    "sql_notes = 1",
+    # A connection is never idle for so long inside a transaction: our machine is gone, and what it locked is released.
+    "wait_timeout = 600 /*M!100300 , idle_transaction_timeout = 600 */",
+)
+
+INNODB_COLUMNS = 1_017
+"""Columns of an InnoDB table at most (the manual's "InnoDB Limits"); a row ends at 8,126 bytes besides."""
+
+NAME_LENGTH = 64
+"""Characters of the name of a table or column (the manual's "Identifier Length Limits")."""
+
+LOCAL_INFILE_OFF = "the server's local_infile is off"
+
+_OURS = ("charset", "sql_mode", "local_infile", "autocommit", "use_unicode", "conv", "cursorclass")
+"""What a URL may say to the driver, but not to us: values would be altered, or transactions not be ours."""
+
+_IN_TRANSACTION = 1  # SERVER_STATUS_IN_TRANS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Server:
+    """What a server says of itself."""
+
+    database: str
+    folds_names: bool  #: it keeps the names of tables in lower case
+    local_infile: bool
+
+
+class MySQLTarget(ServerTarget):
+    """A database of a MySQL or MariaDB server."""
+
+    title = "MySQL"
+    dialect = "mysql"  # SQLAlchemy's of this name speaks to both, and finds out which it is
+    driver = "pymysql"
+    module = "pymysql"
+    extra = "mysql"
+    reading: ClassVar[Mapping[str, Any]] = {"isolation_level": "REPEATABLE READ"}
+
+    transactional_ddl = False
+    max_columns = INNODB_COLUMNS
+    max_name = NAME_LENGTH
+
+    def __init__(self, url: URL, *, bulk: bool = True, ledger_schema: str | None = None) -> None:
+        super().__init__(url.difference_update_query(_OURS), bulk=bulk, ledger_schema=ledger_schema)
+        self._known: _Server | None = None
+
+    # connections -------------------------------------------------------------------------------------------
+
+    def _connect_args(self) -> dict[str, Any]:
+        return {"charset": "utf8mb4", "sql_mode": SQL_MODE, "connect_timeout": 15, "program_name": "ingest"}
+
+    def _make_engine(self, **options: Any) -> Engine:
+        from ingest.targets.localfiles import LocalFilesConnection
+
+        # A connection may have waited longer for its next order than the server lets it.
+        engine = super()._make_engine(pool_pre_ping=True, **options)
+
+        @sa.event.listens_for(engine, "do_connect")
+        def _connect(dialect: Any, record: Any, arguments: Any, keywords: Any) -> Any:
+            del dialect, record
+            return LocalFilesConnection(*arguments, **keywords)
+
+        return engine
+
+    def _prepare(self, driver: Any) -> None:
+        with driver.cursor() as cursor:
+            cursor.execute(f"SET SESSION {', '.join(_SESSION)}")
+
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[Connection]:
+        engine = self._make_engine(poolclass=NullPool)
+        sa.event.listen(engine, "connect", _read_only)
+        try:
+            with self._opened(engine) as connection:
+                yield connection.execution_options(**self.reading)
+        finally:
+            engine.dispose()
+
+    def now(self) -> sa.ColumnElement[Any]:
+        return sa.func.utc_timestamp(sa.literal_column("6"), type_=sa.DateTime())
+
+    @contextlib.contextmanager
+    def _one_at_a_time(self, connection: Connection) -> Iterator[None]:
+        # A lock of the session, for DDL ends transactions; its name is the server's, not the database's.
+        name = fingerprint_of(["ingest", self.ledger_schema or self._server(connection).database])
+        if connection.execute(sa.select(sa.func.get_lock(name, BUSY_SECONDS))).scalar() != 1:
+            raise LedgerError(
+                "another run has been making the ledger for a minute.", hint="Run the same command again."
+            )
+        try:
+            yield
+        finally:
+            connection.execute(sa.select(sa.func.release_lock(name)))
+
+    def unreachable(self, error: Exception) -> DatabaseUnreachable:
+        code, text = _answer(error)
+        hint = "Look at --to and try again."
+        match code:
+            case 1044 | 1045 | 1698:
+                hint = "Look at the user and the password in --to or INGEST_DATABASE_URL, and what the user may do."
+            case 1049:
+                name = self._quoted(self.url.database or "")
+                hint = f"Create it first: CREATE DATABASE {name} CHARACTER SET utf8mb4;"
+            case 2002 | 2003 | 2005:
+                hint = "Look whether the server runs, and at host and port in --to."
+            case 2061:
+                hint = "Choose another password, or install what is missing with: pip install 'ingest[mysql]'"
+        return DatabaseUnreachable(f"{self.label} cannot be opened: {mysqlerrors.words(code, text)}.", hint=hint)
+
+    def assert_open(self, connection: Connection) -> None:
+        # DDL of a trigger or of a server's own commits, a deadlock rolls back; each answer to a ping says how it is.
+        driver: Any = connection.connection.driver_connection
+        driver.ping()
+        if not driver.server_status & _IN_TRANSACTION:
+            raise RuntimeError("the server has ended the transaction by itself")
+
+    def said(self, error: sa.exc.DBAPIError) -> str:
+        return mysqlerrors.words(*_answer(error))
+
+    def refuses_rows(self, error: sa.exc.DBAPIError) -> bool:
+        return _answer(error)[0] in mysqlerrors.OF_A_ROW
+
+    # tables ------------------------------------------------------------------------------------------------
+
+    def shape(self, connection: Connection, table: TableName) -> TableShape | None:
+        self.check_name(table)
+        found = self._row_of(connection, table)
+        if found is None:
+            return None
+        name, kind, engine, _ = found
+        spelled = TableName(name=name, schema=table.schema)
+        if kind.endswith("VIEW"):
+            raise TableError(
+                f"{table} is a view, which takes no rows.", code=Reason.COLUMNS, hint="Choose a table with --table."
+            )
+        if (engine or "").lower() != "innodb":
+            raise TableError(
+                f"the table {table} is of the engine {engine}, which has no transactions: a load that is interrupted "
+                "could not be taken back.",
+                code=Reason.COLUMNS,
+                hint=f"Change it with: ALTER TABLE {self._format(spelled)} ENGINE=InnoDB;",
+            )
+        infos = connection.execute(
+            sa.text(
+                "SELECT column_name, data_type, column_type, is_nullable, numeric_precision, numeric_scale, "
+                "datetime_precision, character_maximum_length, extra FROM information_schema.columns "
+                "WHERE table_schema = :schema AND table_name = :name ORDER BY ordinal_position"
+            ),
+            {"schema": table.schema or self._server(connection).database, "name": name},
+        ).all()
+        infos = [info for info in infos if not _is_generated(info)]
+        why = self._why_not_bulk(connection, infos)
+        return TableShape(
+            table=spelled,
+            columns=tuple(map(_column, infos)),
+            fingerprint=self.fingerprint(connection, spelled),
+            bulk=not why,
+            why_not_bulk=why,
+        )
+
+    def _row_of(self, connection: Connection, table: TableName) -> Any:
+        """Name, kind, engine and comment of a table or view; None if there is none."""
+        server = self._server(connection)
+        return connection.execute(
+            sa.text(
+                "SELECT table_name, table_type, engine, table_comment FROM information_schema.tables "
+                "WHERE table_schema = :schema AND table_name = :name"
+            ),
+            {"schema": table.schema or server.database, "name": self._kept(server, table.name)},
+        ).first()
+
+    def _server(self, connection: Connection) -> _Server:
+        if self._known is None:
+            database, lower, local = connection.execute(
+                sa.text("SELECT DATABASE(), @@lower_case_table_names, @@local_infile")
+            ).one()
+            self._known = _Server(database=database, folds_names=int(lower) == 1, local_infile=bool(local))
+        return self._known
+
+    @staticmethod
+    def _kept(server: _Server, name: str) -> str:
+        return name.lower() if server.folds_names else name
+
+    def canonical(self, connection: Connection, table: TableName) -> TableName:
+        server = self._server(connection)
+        schema = self._kept(server, table.schema) if table.schema else None
+        return super().canonical(connection, TableName(name=self._kept(server, table.name), schema=schema))
+
+    def name_length(self, name: str) -> int:
+        return len(name)
+
+    def _why_not_bulk(self, connection: Connection, infos: Sequence[Any]) -> str:
+        from ingest.targets.localfiles import GUARDED
+
+        if not self.bulk:
+            return "--bulk off"
+        if not self._server(connection).local_infile:
+            return LOCAL_INFILE_OFF
+        if not GUARDED:
+            return "this version of PyMySQL cannot be kept from sending other files"
+        if any(info[1].lower() == "bit" for info in infos):
+            return "it has a column of the type BIT, which LOAD DATA fills with characters"
+        return ""
+
+    def advice(self, shapes: Sequence[TableShape]) -> str:
+        if all(shape.why_not_bulk != LOCAL_INFILE_OFF for shape in shapes):
+            return ""
+        return (
+            f"{LOCAL_INFILE_OFF}: rows go by INSERT, which takes longer; to change that, an administrator of the "
+            "server runs SET GLOBAL local_infile = 1;"
+        )
+
+    def comment(self, connection: Connection, table: TableName) -> str | None:
+        found = self._row_of(connection, table)
+        return found[3] if found else None
+
+    def fingerprint(self, connection: Connection, table: TableName) -> str:
+        try:
+            text = _execute(connection, f"SHOW CREATE TABLE {self._format(table)}").one()[1]
+        except sa.exc.ProgrammingError as error:
+            if _answer(error)[0] not in (1049, 1146):
+                raise
+            return ""
+        # The next number to be given is part of the text, and none of the definition.
+        return fingerprint_of(re.sub(r" AUTO_INCREMENT=\d+", "", text))
+
+    def create_table(self, connection: Connection, shape: TableShape, token: str) -> None:
+        self._check_letters(shape.table, [shape.table.name, *(column.name for column in shape.columns)])
+        table = self.sql_table(shape)
+        table.comment = f"ingest {token}"
+        collation = connection.execute(
+            sa.text("SELECT default_collation_name FROM information_schema.schemata WHERE schema_name = :schema"),
+            {"schema": shape.table.schema or self._server(connection).database},
+        ).scalar()
+        options = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_row_format": "DYNAMIC"}
+        if collation and collation.startswith("utf8mb4"):
+            # The character set alone would bring its own collation, which does not compare with the other tables'.
+            options["mysql_collate"] = collation
+        table.dialect_kwargs.update(options)
+        connection.execute(CreateTable(table))
+
+    def add_columns(self, connection: Connection, table: TableName, columns: Sequence[Column]) -> None:
+        self._check_letters(table, [column.name for column in columns])
+        made = self.sql_table(TableShape(table=table, columns=tuple(columns)))
+        texts = (str(CreateColumn(column).compile(dialect=connection.dialect)) for column in made.columns)
+        added = ", ".join(f"ADD COLUMN {text}" for text in texts)
+        # As text of SQLAlchemy's, in which a % stands doubled for a driver that is given parameters.
+        name = connection.dialect.identifier_preparer.format_table(made)
+        connection.exec_driver_sql(f"ALTER TABLE {name} {added}")
+
+    @staticmethod
+    def _check_letters(table: TableName, names: Sequence[str]) -> None:
+        """The servers keep names in three bytes a letter, and say so in a sentence that nobody understands."""
+        odd = next((name for name in names if any(ord(letter) > 0xFFFF for letter in name)), None)
+        if odd is not None:
+            raise TableError(
+                f"the table {table} cannot have the name {odd!r} in it, which holds a letter beyond U+FFFF (an emoji).",
+                code=Reason.COLUMNS,
+                hint="Give it another, with --rename or --table.",
+            )
+
+    def sql_type(self, column: Column) -> Any:
+        match column.type:
+            case ColumnType.TEXT:
+                return mysql.LONGTEXT()  # TEXT ends at 65,535 bytes
+            case ColumnType.TIMESTAMP:
+                return mysql.DATETIME(fsp=6)
+            case ColumnType.DECIMAL if column.precision is None:
+                # Without digits it would be DECIMAL(10,0). These are the most that both servers take; a value with
+                # more is refused, never rounded.
+                return mysql.DECIMAL(65, 30)
+        return super().sql_type(column)
+
+    # rows --------------------------------------------------------------------------------------------------
+
+    def stage_format(self, shape: TableShape) -> str:
+        return LOAD_DATA if shape.bulk else super().stage_format(shape)
+
+    def insert(self, connection: Connection, shape: TableShape, batches: Sequence[BatchRef]) -> int:
+        driver: Any = connection.connection.driver_connection
+        driver.warnings = 0
+        inserted = super().insert(connection, shape, [b for b in batches if b.staged.format != LOAD_DATA])
+        files: dict[tuple[str, ...], list[str]] = {}
+        for batch in batches:
+            if batch.staged.format == LOAD_DATA:
+                files.setdefault(batch.staged.columns, []).append(batch.staged.path)
+        for columns, paths in files.items():
+            names = ", ".join(map(self._quoted, columns))
+            with driver.offering(paths) as word:
+                statement = f"LOAD DATA LOCAL INFILE '{word}' INTO TABLE {self._format(shape.table)} {FORMAT} ({names})"
+                inserted += _execute(connection, statement).rowcount
+        if driver.warnings:
+            # Even in strict mode LOAD DATA LOCAL alters or drops what does not fit, and INSERT rounds decimals.
+            first = connection.exec_driver_sql("SHOW WARNINGS LIMIT 1").first()
+            what = mysqlerrors.words(first[1], first[2]) if first else "it gave a warning"
+            raise SourceError(
+                f"the table {shape.table} would not take every value as it is: {what}.", code=Reason.CONSTRAINT
+            )
+        return inserted
+
+    @staticmethod
+    def _quoted(name: str) -> str:
+        doubled = name.replace("`", "``")
+        return f"`{doubled}`"
+
+    def _format(self, table: TableName) -> str:
+        name = self._quoted(table.name)
+        return f"{self._quoted(table.schema)}.{name}" if table.schema else name
+
+
+def _read_only(driver: Any, record: Any) -> None:
+    del record
+    with driver.cursor() as cursor:
+        cursor.execute("SET SESSION TRANSACTION READ ONLY")  # DDL as well
+
+
+def _execute(connection: Connection, statement: str) -> Any:
+    """Execute a statement without parameters, in whose names a % is a %."""
+    return connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+
+
+def _answer(error: Exception) -> tuple[int, str]:
+    """Number and text of a driver's error, or of SQLAlchemy's around it."""
+    arguments = getattr(error, "orig", error)
+    values = arguments.args if isinstance(arguments, BaseException) else ()
+    if len(values) >= 2 and isinstance(values[0], int):
+        return values[0], str(values[1])
+    return 0, str(values[0]) if values else type(arguments).__name__
+
+
+def _is_generated(info: Any) -> bool:
+    # DEFAULT_GENERATED is how MySQL marks an expression as default.
+    return bool(re.search(r"\b(VIRTUAL|STORED|PERSISTENT) GENERATED\b|\bGENERATED ALWAYS\b", (info[8] or "").upper()))
+
+
+_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
+_TYPES = {
+    **dict.fromkeys((*_BITS, "bit", "year"), ColumnType.BIGINT),
+    **dict.fromkeys(("float", "double"), ColumnType.DOUBLE),
+    **dict.fromkeys(("datetime", "timestamp"), ColumnType.TIMESTAMP),
+    "decimal": ColumnType.DECIMAL,
+    "date": ColumnType.DATE,
+}
+
+
+def _column(info: Any) -> Column:
+    """A column of information_schema.
+
+    Name, type, full type, nullable, digits, decimals, digits of a second, characters, extra.
+    """
+    name, word, full, nullable, digits, decimals, fraction, characters, _ = info
+    word, full = word.lower(), full.lower()
+    kind = _TYPES.get(word, ColumnType.TEXT)
+    if full.startswith("tinyint(1)"):
+        kind = ColumnType.BOOLEAN  # what BOOLEAN is short for, in both
+    precision, scale, bits = None, None, None
+    if kind is ColumnType.DECIMAL:
+        precision, scale = int(digits), int(decimals)
+    elif kind is ColumnType.TIMESTAMP:
+        scale = int(fraction or 0)
+    elif word in _BITS and word != "bigint":
+        bits = _BITS[word] + ("unsigned" in full)  # that a number is negative, the server tells
+    return Column(
+        name=name,
+        type=kind,
+        origin=Origin.EXISTING,
+        nullable=nullable == "YES",
+        precision=precision,
+        scale=scale,
+        bits=bits if kind is ColumnType.BIGINT else None,
+        length=int(characters) if word in ("char", "varchar") else None,
+        native=full,
+    )

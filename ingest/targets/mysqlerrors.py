@@ -1,0 +1,45 @@
+"""What MySQL and MariaDB answer to a statement that fails: by number, and in words that quote no cell.
+
+Numbers are those of the servers' error reference (1000 to 4999) and of its client library (2000 to 2999). Knows no
+connection and imports no driver.
+"""
+
+from __future__ import annotations
+
+import re
+
+LOST = frozenset((1053, 1077, 1080, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 2006, 2013, 2055, 4031))
+"""The connection has gone, or the server with it."""
+
+NO_LOCAL_FILES = frozenset((1148, 3948, 4166))
+"""LOAD DATA LOCAL is turned off, on the server or on its way."""
+
+_OF_A_VALUE = frozenset((1264, 1265, 1292, 1365, 1366, 1406, 1411, 1416, 1525, 1690, 3140))
+_OF_A_CONSTRAINT = frozenset((1048, 1062, 1216, 1217, 1364, 1451, 1452, 1526, 1586, 1748, 3819, 4025))
+OF_A_ROW = _OF_A_VALUE | _OF_A_CONSTRAINT | {1118, 1644}
+"""Something is wrong with a value or a row: another file may fare better."""
+
+_QUOTES_A_VALUE = frozenset((1062, 1292, 1300, 1366, 1367, 1411, 1525, 1526, 1586, 1644, 1690, 3140))
+_WORDS = {
+    1300: "invalid characters in a value",
+    1526: "no partition of the table takes a value",
+    1644: "a trigger or procedure refused the row",
+    3140: "a value is no valid JSON",
+}
+
+
+def words(code: int, text: str) -> str:
+    """The server's sentence without the values that some sentences quote, and without the row, which it counts anew."""
+    if code in _QUOTES_A_VALUE:
+        _, key, name = text.rpartition(" for key ")
+        if key:
+            return f"duplicate entry for key {name}"
+        _, column, rest = text.rpartition(" for column ")
+        if column:
+            return f"incorrect value for column {_without_row(rest)}"
+        return _WORDS.get(code, f"error {code}")
+    return _without_row(text)
+
+
+def _without_row(text: str) -> str:
+    return re.sub(r" at row \d+$", "", text.strip())
