@@ -200,6 +200,7 @@ class Column:
     precision: int | None = None  #: DECIMAL: digits in all
     scale: int | None = None  #: DECIMAL: digits after the point
     strict: bool = False  #: leading zeros, plus signs and the like are rejects, for they would be lost
+    required: bool = False  #: the database has nothing to put there where a file lacks the column
     note: str = ""  #: why this type, for people
 
 
@@ -209,7 +210,7 @@ class TableShape:
 
     table: TableName
     columns: tuple[Column, ...]  #: in the table's own order, the lineage column included where there is one
-    definition: str = ""  #: the target's own text for it (SQLite: the CREATE TABLE), "" if there is none
+    definition: str = ""  #: the target's own text for what a batch is staged in (SQLite: a CREATE TABLE)
     fingerprint: str = ""  #: hash of names, order, types, collations and constraints, by the target
     bulk: bool = False  #: the target's fast path may be used for it
     why_not_bulk: str = ""

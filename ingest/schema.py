@@ -139,6 +139,14 @@ def _alike(planned: Planned, schema: TableSchema, settings: Settings) -> None:
 def _match_group(planned: Planned, schema: TableSchema, one: Group, settings: Settings) -> None:
     there = [c.name for c in (*schema.columns, *schema.added)]
     one.where = dict(naming.match_columns(_offered(one, settings), there))
+    given = set(one.where.values())
+    demanded = next((c.name for c in schema.columns if c.required and c.name not in given), None)
+    if demanded is not None:
+        sentence = f"it has no column {demanded!r}, which the table {schema.key} demands (NOT NULL without a default)"
+        for work in list(one.work):
+            refuse_work(planned, work, Reason.CONSTRAINT, sentence, "Give the column a default, or the file a value.")
+        one.work.clear()
+        return
     unknown = [name for name, column in one.where.items() if column is None]
     if not unknown:
         return
