@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ingest.model import Column, Dialect, Header, Reason, Slice, Source, TableShape
+from ingest.model import Column, Dialect, Header, Merge, Reason, Slice, Source, TableShape
 
 PROFILE = "profile"  #: look at the values, to infer types
 PREVIEW = "preview"  #: run the transform on the head, to see its columns
@@ -58,6 +58,7 @@ class Layout:
     shape: TableShape | None = None  #: STAGE: the table
     stage_format: str = ""  #: STAGE: a stage format
     transform: str | None = None  #: MODULE:FUNCTION
+    merge: Merge | None = None  #: how records meet rows with the same key; None: they are added
     ignore_new: bool = False  #: columns that the transform returns and the table lacks are left out
 
 

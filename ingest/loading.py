@@ -21,6 +21,7 @@ from ingest.model import Codec, FileOutcome, Progress, Reason, StopRequest, Tabl
 from ingest.rows import FileRow
 from ingest.settings import REJECTS_SHOWN, Settings
 from ingest.targets.base import BatchRef
+from ingest.turns import Turns, held_back
 from ingest.units import Load, Step, bytes_on_disk, empty_move, loaded, state_of, whole_at_once
 from ingest.work import Work
 from ingest.writer import Apply, Constrained, Done, Failed, Finish, RejectsRef, Settle
@@ -51,6 +52,7 @@ class Loading:
         self._stop = stop
         self._on_outcome = on_outcome
         self._on_progress = on_progress
+        self._turns = Turns()
         self._loads: dict[int, Load] = {}  # by job
         self._orders: dict[int, tuple[Load | None, Step]] = {}
         self._empty: dict[int, list[Work]] = {}
@@ -94,10 +96,9 @@ class Loading:
         for bundle in bundles(works):
             for work in bundle:
                 self._count(work)
-            self._submit(self._load(bundle, rows, layout))
-
-    def _submit(self, load: Load) -> None:
-        self._crew.submit(load.job, alone=load.works[0].alone)
+            load = self._load(bundle, rows, layout)
+            self._turns.join(load)
+            self._crew.submit(load.job, alone=load.works[0].alone)
 
     def _count(self, work: Work) -> None:
         self._files_total += 1
@@ -124,7 +125,7 @@ class Loading:
             layout=layout,
             start=start,
             slice_bytes=self._settings.slice_bytes,
-            commit_bytes=self._settings.commit_bytes if lineage and not first.in_one else None,
+            commit_bytes=None if layout.merge or first.in_one or not lineage else self._settings.commit_bytes,
             whole=whole,
             after_broken=first.after_broken,
             expect_prefix=row.prefix_sha256 if first.from_bytes else None,
@@ -301,12 +302,8 @@ class Loading:
             table_name=str(load.works[0].table),
             reset=load.reset,
             rejects=tuple(step.rejects),
-            stale=tuple(
-                row.file_id
-                for work, row in zip(load.works, load.rows, strict=True)
-                if work.row is not None and load.committed == 0
-            )
-            or ((load.rows[0].file_id,) if load.reset else ()),
+            stale=load.stale,
+            merge=load.layout.merge,
             # One more than may be: it decides.
             reject_limit=None if load.job.reject_limit is None else load.job.reject_limit + 1,
         )
@@ -317,7 +314,8 @@ class Loading:
         load.records_at, load.rejected_at = load.records, load.rejected
         load.rejects_at, load.broken_at = len(load.rejects), load.broken
         load.ended = done
-        self._writing.order(order)
+        if not self._turns.hold(load, order):
+            self._writing.order(order)
 
     def _answer(self, order: Order, answer: Answer) -> None:
         load, step = self._orders.pop(order.order, (None, Step()))
@@ -331,6 +329,8 @@ class Loading:
             raise LedgerError(answer.failure.message, hint=answer.failure.hint)
         if isinstance(order, Apply):
             self._free(step)
+            if isinstance(answer, Done) and answer.moves:
+                order = replace(order, moves=answer.moves)
             if load is None:
                 self._empty_done(order, answer)
             elif isinstance(answer, Done):
@@ -396,14 +396,26 @@ class Loading:
             self._on_outcome(loaded(work, move.file_id))
 
     def _finished(self, load: Load) -> None:
-        load.ended = True
         self._loads.pop(load.job.job_id, None)
         self._unfinished.pop(id(load), None)
         self._files_done += len(load.works)
         for ref in load.rejects:  # not before: a refusal tells those of committed steps again
             spool.remove(ref.path)
+        behind, order = self._turns.leave(load)
+        if order and not self._stop.count:
+            self._writing.order(order)
+        for other in behind:
+            self._hold_back(other, load.name)
 
     # refusals ----------------------------------------------------------------------------------------------
+
+    def _hold_back(self, load: Load, name: str) -> None:
+        """Refuse what comes behind a file that was not loaded, whether it is read already or not."""
+        if order := self._turns.take(load):
+            self._free(self._orders.pop(order.order)[1])
+        for part in [load] if load.single else self._parts(load):
+            part.ended = False
+            self._refuse(part, held_back(name))
 
     def _fail(self, load: Load, failure: Failure, deaths: int | None = None) -> None:
         """This file cannot be loaded; a bundle is taken apart to find out which."""
@@ -482,24 +494,26 @@ class Loading:
 
     def _apart(self, load: Load) -> None:
         """A bundle with something in it: its files one by one."""
-        for job in self._parts(load):
-            self._crew.submit(job)
+        for part in self._parts(load):
+            self._crew.submit(part.job)
 
-    def _parts(self, load: Load) -> list[Job]:
+    def _parts(self, load: Load) -> list[Load]:
         self._crew.cancel(load.job)
         self._drop_results(load)
         self._drop_step(load)
         load.ended = True
         self._loads.pop(load.job.job_id, None)
         self._unfinished.pop(id(load), None)
-        return [
-            self._load([work], {work.path_key: row}, load.layout).job
+        parts = [
+            self._load([work], {work.path_key: row}, load.layout)
             for work, row in zip(load.works, load.rows, strict=True)
         ]
+        self._turns.apart(load, parts)
+        return parts
 
     def _split_job(self, job: Job) -> list[Job]:
         load = self._loads.get(job.job_id)
-        return self._parts(load) if load is not None else []
+        return [part.job for part in self._parts(load)] if load is not None else []
 
     def _resubmit(self, job: Job) -> Job | None:
         """The host died: go on from the last step that was put together."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from ingest.jobs import Failure, Job, JobSliced, Layout, MemberCount, Place, Result
 from ingest.model import Codec, FileOutcome, FileState, Reason, Source, TableShape
@@ -38,7 +39,7 @@ class Step:
         return kept | {batch.staged.path for batch in self.batches}
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Load:
     """One file, or one bundle, on its way."""
 
@@ -84,6 +85,14 @@ class Load:
     def name(self) -> str:
         first = self.works[0].source.display
         return first if self.single else f"{first} and {len(self.works) - 1} more"
+
+    @property
+    def stale(self) -> tuple[int, ...]:
+        """The files whose rejects of an earlier attempt go with the next order."""
+        if self.reset:
+            return (self.rows[0].file_id,)
+        pairs = zip(self.works, self.rows, strict=True)
+        return tuple(row.file_id for work, row in pairs if work.row is not None and self.committed == 0)
 
     def place(self, result: Result) -> Place:
         """Where the rows of the next result stand in the file."""
@@ -187,6 +196,8 @@ class Load:
             rows=self.inserted if one else move.rows,
             rejected=self.rejected if one else 0,
             discarded=self.discarded if one else move.discarded,
+            superseded=move.superseded,  # where there are any, a file is one move
+            ignored=move.ignored,
         )
 
     def refusal(self) -> FileOutcome:
@@ -214,10 +225,8 @@ def whole_at_once(source: Source, start: int, settings: Settings) -> bool:
     return source.codec is Codec.PLAIN and source.size - start <= WHOLE * settings.slice_bytes
 
 
-def loaded(
-    work: Work, file_id: int, *, records: int = 0, rows: int = 0, rejected: int = 0, discarded: int = 0
-) -> FileOutcome:
-    """A file that is loaded."""
+def loaded(work: Work, file_id: int, **counts: Any) -> FileOutcome:
+    """A file that is loaded; `counts` are those of a `FileOutcome`."""
     return FileOutcome(
         path=work.source.path,
         display=work.source.display,
@@ -228,10 +237,7 @@ def loaded(
         sentence=work.sentence,
         file_id=file_id,
         bytes=work.source.size,
-        records=records,
-        rows=rows,
-        rejected=rejected,
-        discarded=discarded,
+        **counts,
     )
 
 

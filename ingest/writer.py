@@ -20,8 +20,8 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import connection as mp_connection
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
@@ -33,10 +33,10 @@ from ingest import ledger, pool
 from ingest.errors import FenceError, IngestError
 from ingest.failpoints import failpoint
 from ingest.jobs import Failure
-from ingest.model import FileState, Reason, Reject, RunState, TableShape
+from ingest.model import FileState, Merge, Mode, Reason, Reject, RunState, TableShape
 from ingest.rows import FileRow, Move, Totals
 from ingest.settings import REJECTS_SHOWN
-from ingest.targets import refusals, target_for
+from ingest.targets import merging, refusals, target_for
 from ingest.targets.base import POSITION, BatchRef, Target
 
 LOCK_SECONDS = 120.0
@@ -65,6 +65,7 @@ class Apply:
     stale: tuple[int, ...] = ()  #: files with rejects of an earlier, refused attempt
     rejects: tuple[RejectsRef, ...] = ()
     left_out: tuple[int, ...] | None = None  #: numbers of refused rows, from 1 over all batches; None: none known yet
+    merge: Merge | None = None  #: how rows meet those with the same key; the moves' counts are the writer's then
     reject_limit: int | None = None  #: refused rows to look for; None: all
 
 
@@ -103,6 +104,7 @@ class Done:
     order: int
     seconds: float
     landed: bool = False  #: an earlier writer had committed it already
+    moves: tuple[Move, ...] = ()  #: of an order with a merge: what became of its records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,11 +184,13 @@ class _Writer:
         again = isinstance(message, Again)
         order = message.message if isinstance(message, Again) else message
         try:
+            moves: tuple[Move, ...] = ()
             if again and self._landed(order):
-                return Done(order=order.order, seconds=time.perf_counter() - began, landed=True)
+                moves = self._counted(order) if isinstance(order, Apply) and order.merge is not None else ()
+                return Done(order=order.order, seconds=time.perf_counter() - began, landed=True, moves=moves)
             if isinstance(order, Apply):
                 try:
-                    self._apply(order)
+                    moves = self._apply(order)
                 except sa.exc.IntegrityError:
                     if (refused := self._refusals(order)) is not None:
                         return refused
@@ -205,7 +209,7 @@ class _Writer:
                     )
         except Exception as error:
             return self._failed(order.order, error)
-        return Done(order=order.order, seconds=time.perf_counter() - began)
+        return Done(order=order.order, seconds=time.perf_counter() - began, moves=moves)
 
     def _landed(self, order: Apply | Settle | Finish) -> bool:
         """Whether the transaction of a writer that died was committed: the file rows tell."""
@@ -226,10 +230,14 @@ class _Writer:
             run = ledger.run(connection, self._run_id)
             return run is not None and run.state == order.state
 
-    def _apply(self, order: Apply) -> None:
+    def _apply(self, order: Apply) -> tuple[Move, ...]:
+        """One transaction: rows, rejects and ledger. The moves as they were made, where the database had to tell."""
+        moves = order.moves
         with self._target.transaction(order.batches) as connection:
             self._begin_apply(connection, order)
-            if order.shape is not None:
+            if order.shape is not None and order.merge is not None:
+                moves = self._merge(connection, order, order.shape, order.merge)
+            elif order.shape is not None:
                 expected = _rows(order) - len(order.left_out or ())
                 inserted = self._insert(connection, order, order.shape)
                 if inserted != expected:
@@ -241,9 +249,10 @@ class _Writer:
             self._write_rejects(connection, order.moves[0].file_id, order.table_name, order.rejects, applied=True)
             failpoint("before_advance")
             self._target.assert_open(connection)
-            ledger.advance(connection, self._run_id, order.moves)
+            ledger.advance(connection, self._run_id, moves)
             failpoint("before_commit")
         failpoint("after_commit")
+        return moves if order.merge is not None else ()
 
     def _begin_apply(self, connection: Connection, order: Apply) -> None:
         """What comes before the rows."""
@@ -261,6 +270,39 @@ class _Writer:
         inserted = refusals.put(connection, self._target.sql_table(shape), gathered, 1, _rows(order))
         self._target.discard(connection, gathered)
         return inserted
+
+    def _merge(self, connection: Connection, order: Apply, shape: TableShape, merge: Merge) -> tuple[Move, ...]:
+        """Merge the rows of each file, in their order, and count what became of them."""
+        table, gathered = self._target.sql_table(shape), self._gather(connection, order, shape)
+        rows = merging.Merging(connection, self._target, table, gathered, merge)
+        moves, last = [], 0
+        for move in order.moves:
+            first, last = last + 1, last + move.rows if len(order.moves) > 1 else _rows(order)
+            rows.supersede(first, last)
+            offered, written = rows.offered(first, last), rows.put(first, last)
+            failpoint("after_merge")
+            there = rows.present(first, last)
+            # Of insert-ignore, and with --newest-by, rows may be left out; but only where there is one with their key.
+            exact = merge.mode is Mode.UPSERT and merge.newest_by is None
+            if there != offered or written > offered or (exact and written != offered):
+                raise _Refused(
+                    Reason.COUNTS,
+                    f"the database took {written} of {offered} rows and has {there} of their keys; nothing was kept.",
+                )
+            left = move.rows - written
+            ignored = left if merge.mode is Mode.INSERT_IGNORE else 0
+            moves.append(replace(move, rows=written, superseded=left - ignored, ignored=ignored))
+        self._target.discard(connection, gathered)
+        return tuple(moves)
+
+    def _counted(self, order: Apply) -> tuple[Move, ...]:
+        """The moves of an order that landed; with a merge, a file is one move."""
+        with self._target.begin() as connection:
+            rows = [_row(connection, move.file_id) for move in order.moves]
+        return tuple(
+            replace(move, rows=row.rows_loaded, superseded=row.rows_superseded, ignored=row.rows_ignored)
+            for move, row in zip(order.moves, rows, strict=True)
+        )
 
     def _gather(self, connection: Connection, order: Apply, shape: TableShape) -> sa.Table:
         gathered = self._target.gather(connection, shape, order.batches)
@@ -284,12 +326,17 @@ class _Writer:
             self._begin_apply(connection, order)
             gathered = self._gather(connection, order, shape)
             table = self._target.sql_table(shape)
+            insert: Callable[[int, int], int] = functools.partial(refusals.put, connection, table, gathered)
+            if order.merge is not None:
+                rows = merging.Merging(connection, self._target, table, gathered, order.merge)
+                rows.supersede(1, _rows(order))
+                insert = rows.put
             found = refusals.find(
                 connection,
                 self._target,
                 table,
                 gathered,
-                insert=functools.partial(refusals.put, connection, table, gathered),
+                insert=insert,
                 last=_rows(order),
                 limit=order.reject_limit,
             )

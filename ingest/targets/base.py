@@ -11,18 +11,18 @@ import hashlib
 import json
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
-from sqlalchemy.schema import CreateColumn, CreateTable, CreateTableAs
+from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable, CreateTableAs
 
 from ingest.errors import DatabaseUnreachable
 from ingest.jobs import ARROW, Place, Staged
-from ingest.model import LINEAGE_COLUMN, Column, ColumnType, TableName, TableShape
+from ingest.model import LINEAGE_COLUMN, Column, ColumnType, Merge, Mode, TableName, TableShape
 
 POSITION = "_ingest_row"
 """The column of gathered rows that counts them from 1, in the order of their batches."""
@@ -47,6 +47,7 @@ class Target(ABC):
 
     transactional_ddl = False  #: DDL can be rolled back together with rows
     savepoints = True  #: a part of a transaction can be rolled back
+    conflict_insert: Callable[[sa.Table], Any] | None = None  #: its dialect's insert(), if that knows ON CONFLICT
     schemas = True  #: a table's name can be qualified with a schema
     max_columns: int | None = None
     stage_slots: int | None = None  #: stage files one transaction can take; None: any number
@@ -161,6 +162,24 @@ class Target(ABC):
             sa.schema.SetTableComment(sa.Table(table.name, sa.MetaData(), schema=table.schema, comment=token))
         )
 
+    def unique_keys(self, connection: Connection, table: TableName) -> tuple[frozenset[str], ...]:
+        """The sets of columns of which the table has no two rows with the same values (NULL apart)."""
+        seen = sa.inspect(connection)
+        keys = [seen.get_pk_constraint(table.name, schema=table.schema)["constrained_columns"]]
+        keys += [one["column_names"] for one in seen.get_unique_constraints(table.name, schema=table.schema)]
+        for index in seen.get_indexes(table.name, schema=table.schema):
+            partial = any(name.endswith("_where") for name in index.get("dialect_options", {}))
+            if index["unique"] and not partial and None not in index["column_names"]:
+                keys.append([name for name in index["column_names"] if name is not None])
+        return tuple(frozenset(key) for key in keys if key)
+
+    def unique_index_sql(self, table: TableName, key: Sequence[str]) -> str:
+        """What to type to give the table a unique index on these columns."""
+        made = sa.Table(table.name, sa.MetaData(), *(sa.Column(name, quote=True) for name in key), quote=True)
+        made.schema = table.schema
+        index = sa.Index("_".join((table.name, *key)), *made.columns, unique=True, quote=True)
+        return str(CreateIndex(index).compile(dialect=self.url.get_dialect()()))
+
     def add_columns(self, connection: Connection, table: TableName, columns: Sequence[Column]) -> None:
         """Add columns, all nullable, at the end of the table."""
         preparer = connection.dialect.identifier_preparer
@@ -194,6 +213,7 @@ class Target(ABC):
             shape.table.name,
             sa.MetaData(),
             *(sa.Column(c.name, self.sql_type(c), nullable=c.nullable, quote=True) for c in shape.columns),
+            *([sa.UniqueConstraint(*shape.key)] if shape.key else []),
             schema=shape.table.schema,
             quote=True,
         )
@@ -262,6 +282,33 @@ class Target(ABC):
     def discard(self, connection: Connection, gathered: sa.Table) -> None:
         """Drop what `gather` made."""
         gathered.drop(connection)
+
+    @property
+    def merges(self) -> bool:
+        """Whether upsert and insert-ignore can be had."""
+        return self.conflict_insert is not None
+
+    def merge_rows(
+        self, connection: Connection, table: sa.Table, *, merge: Merge, names: Sequence[str], rows: sa.Select[Any]
+    ) -> int:
+        """Put rows, with values for `names`, into the table in their order; returns how many were written.
+
+        Of upsert, no two of them have the same key.
+        """
+        assert self.conflict_insert is not None
+        statement = self.conflict_insert(table).from_select(list(names), rows)
+        if merge.mode is Mode.INSERT_IGNORE:
+            statement = statement.on_conflict_do_nothing(index_elements=merge.key)
+        else:
+            newer = None
+            if merge.newest_by is not None:
+                there, offered = table.c[merge.newest_by], statement.excluded[merge.newest_by]
+                newer = there.is_(None) | (offered >= there)
+            # Where there is nothing but the key, it is set to what it is: so the row counts as written.
+            changed = [name for name in names if name not in merge.key] or [merge.key[0]]
+            values = {name: statement.excluded[name] for name in changed}
+            statement = statement.on_conflict_do_update(index_elements=merge.key, set_=values, where=newer)
+        return int(connection.execute(statement).rowcount)
 
     def constraint(self, error: sa.exc.IntegrityError) -> str:
         """The constraint that a row broke, by the name or the columns that the database tells, and without a value.

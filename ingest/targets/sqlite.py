@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateTable
@@ -39,6 +40,7 @@ class SQLiteTarget(Target):
     transactional_ddl = True
     schemas = False
     max_columns = 2_000  # SQLITE_MAX_COLUMN of every common build
+    conflict_insert = staticmethod(sqlite_insert)
     stage_slots = 8  # at most 10 databases can be attached, and none detached before the transaction ends
 
     def __init__(self, url: URL, *, bulk: bool = True) -> None:
@@ -216,6 +218,15 @@ class SQLiteTarget(Target):
         query = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ? COLLATE NOCASE"
         found: str | None = connection.exec_driver_sql(query, (table.name,)).scalar()
         return found
+
+    def unique_keys(self, connection: Connection, table: TableName) -> tuple[frozenset[str], ...]:
+        infos = connection.exec_driver_sql(f"PRAGMA table_info({_quoted(table.name)})").all()
+        keys = [[info[1] for info in infos if info[5]]]  # a key that is the rowid has no index
+        for _, index, unique, _, partial in connection.exec_driver_sql(f"PRAGMA index_list({_quoted(table.name)})"):
+            columns = [row[2] for row in connection.exec_driver_sql(f"PRAGMA index_info({_quoted(index)})")]
+            if unique and not partial and None not in columns:
+                keys.append(columns)
+        return tuple(frozenset(key) for key in keys if key)
 
     def create_table(self, connection: Connection, shape: TableShape, token: str) -> None:
         # SQLite keeps the text of CREATE TABLE, comments included, through every ALTER TABLE.
