@@ -120,6 +120,9 @@ class Options(TypedDict, total=False):
     new_columns: str
     transform: str | None  #: `"module:function"`, importable by the workers
     lineage: str
+    mode: str
+    key: str | Sequence[str]  #: `"id"`, `"country,id"` or `("country", "id")`
+    newest_by: str | None
     max_rejects: int | str | Budget | None  #: `10` records or `"1%"` of the records of a file
     max_rejects_run: int | None
     on_change: str
@@ -173,7 +176,7 @@ def _listed(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) ->
 
 def _settings(to: str | os.PathLike[str] | None, options: Options) -> Settings:
     """The frozen settings for what a caller wrote."""
-    from ingest.settings import Settings, parse_budget, parse_size, parse_type
+    from ingest.settings import Settings, parse_budget, parse_key, parse_size, parse_type
 
     given: dict[str, Any] = dict(options)
     for name in ("slice_bytes", "commit_bytes", "sample"):
@@ -182,6 +185,8 @@ def _settings(to: str | os.PathLike[str] | None, options: Options) -> Settings:
     for name in ("include", "exclude", "null"):
         if name in given:
             given[name] = (given[name],) if isinstance(given[name], str) else tuple(given[name])
+    if "key" in given:
+        given["key"] = parse_key(given["key"]) if isinstance(given["key"], str) else tuple(given["key"])
     if isinstance(given.get("max_rejects"), (int, str)):
         given["max_rejects"] = parse_budget(str(given["max_rejects"]))
     if isinstance(given.get("declared"), Mapping):

@@ -120,6 +120,8 @@ def _summary_of(report: RunReport) -> dict[str, Any]:
         "rows": report.rows,
         "rejected": report.rejected,
         "discarded": report.discarded,
+        "superseded": report.superseded,
+        "ignored": report.ignored,
     }
 
 
@@ -330,6 +332,10 @@ class Console:
             lines.append(f"{told}; see: {self._command('ingest rejects list')}")
         if report.discarded:
             lines.append(f"discarded: {_counted(report.discarded, 'record')}, at your request")
+        if report.superseded:
+            lines.append(f"superseded: {_counted(report.superseded, 'record')}, for newer ones with the same key")
+        if report.ignored:
+            lines.append(f"ignored: {_counted(report.ignored, 'record')}, for rows with the same key")
         if report.left_out and report.files:
             lines.append(f"left alone: {_counted(len(report.left_out), 'path')}; -v names them")
         if report.vanished:

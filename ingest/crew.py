@@ -458,7 +458,7 @@ def _key(job: Job) -> str:
 
 def discard(result: Result) -> None:
     """Remove what a result left in the spool."""
-    for path in (result.rejects_path, result.staged.path if result.staged else None):
+    for path in (result.rejects_path, result.kept, result.staged.path if result.staged else None):
         if path:
             with contextlib.suppress(OSError):
                 os.unlink(path)
@@ -467,3 +467,20 @@ def discard(result: Result) -> None:
 def renumbered(job: Job, job_id: int, **changes: Any) -> Job:
     """The same work as a new job: results of the old number are dropped."""
     return dataclasses.replace(job, job_id=job_id, **changes)
+
+
+def log_result(result: Result) -> None:
+    """A worker's result in the log, as if the worker had written it."""
+    record = logging.makeLogRecord(
+        {
+            "name": "ingest",
+            "levelno": logging.DEBUG,
+            "levelname": "DEBUG",
+            "process": result.pid,
+            "processName": result.process,
+            "msg": f"job {result.job_id} slice {result.slice.index}: {result.records} records, {result.rows} rows, "
+            f"{result.rejected} rejects in {result.seconds:.3f} s",
+        }
+    )
+    if log.isEnabledFor(logging.DEBUG):
+        log.handle(record)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ingest import ledger
 from ingest.errors import LedgerError, UsageError
-from ingest.model import FileState
+from ingest.model import FileState, Mode
 from ingest.rows import FileRow, RejectRow, RunRow
 from ingest.settings import database_url
 from ingest.targets import target_for
@@ -34,6 +34,8 @@ class TableStatus:
     rows_loaded: int
     rows_rejected: int
     rows_discarded: int
+    rows_superseded: int
+    rows_ignored: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,8 @@ def status(to: str | None, *, ledger_schema: str | None = None) -> Status:
                 rows_loaded=of.rows_loaded,
                 rows_rejected=of.rows_rejected,
                 rows_discarded=of.rows_discarded,
+                rows_superseded=of.rows_superseded,
+                rows_ignored=of.rows_ignored,
             )
             for name, of in sorted(sums.items())
         ),
@@ -230,6 +234,8 @@ def _rejected(path: str, reject: RejectRow) -> RejectedRecord:
 
 def _tell(row: FileRow, kept: int) -> Iterator[str]:
     records = f"{row.rows_loaded:,} rows, {row.rows_rejected:,} rejected, {row.rows_discarded:,} discarded"
+    if row.mode != Mode.APPEND:
+        records += f", {row.rows_superseded:,} superseded, {row.rows_ignored:,} ignored (--mode {row.mode})"
     match row.state:
         case FileState.LOADED:
             when = _time(row.loaded_at) if row.loaded_at else "an unknown time"

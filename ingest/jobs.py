@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ingest.model import Column, Header, Reason, Slice, Source, TableShape
+from ingest.model import Column, Dialect, Header, Merge, Reason, Slice, Source, TableShape
 
 PROFILE = "profile"  #: look at the values, to infer types
 PREVIEW = "preview"  #: run the transform on the head, to see its columns
@@ -26,7 +26,20 @@ class Staged:
     format: str
     path: str
     table: str = ""  #: SQLITE: its table in the file
-    columns: tuple[str, ...] = ()  #: LOAD_DATA: what the fields of a line are
+    columns: tuple[str, ...] = ()  #: those that it has values for; (): all of the table's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the rows of a batch stand in their file: enough to find any of them again."""
+
+    source: Source
+    slice: Slice
+    dialect: Dialect
+    exact: bool  #: the slice was split by the exact rules
+    kept: str | None  #: spool file with the record number of each row; None: row i is record i
+    first_line: int  #: physical line ends before the slice
+    first_record: int  #: records of the file before the slice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +60,7 @@ class Layout:
     shape: TableShape | None = None  #: STAGE: the table
     stage_format: str = ""  #: STAGE: a stage format
     transform: str | None = None  #: MODULE:FUNCTION
+    merge: Merge | None = None  #: how records meet rows with the same key; None: they are added
     ignore_new: bool = False  #: columns that the transform returns and the table lacks are left out
 
 
@@ -131,6 +145,8 @@ class Result:
     lines: int = 0  #: physical line ends in the slice
     base_lines: int = 0  #: physical line ends before the job's first slice
     broken: bool = False  #: a broken quote occurred
+    exact: bool = False  #: it was split by the exact rules
+    kept: str | None = None  #: spool file with the record number of each staged row; None: row i is record i
     members: tuple[MemberCount, ...] = ()
     staged: Staged | None = None
     staged_bytes: int = 0

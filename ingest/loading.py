@@ -10,20 +10,22 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from ingest import manifest, spool
 from ingest.bundles import BUNDLE_FILES, bundles
-from ingest.crew import Crew, Lost, discard, renumbered
+from ingest.crew import Crew, Lost, discard, log_result, renumbered
 from ingest.errors import LedgerError
 from ingest.jobs import STAGE, Failure, Job, JobSliced, Layout, Member, Result
 from ingest.model import Codec, FileOutcome, Progress, Reason, StopRequest, TableShape
 from ingest.rows import FileRow
 from ingest.settings import REJECTS_SHOWN, Settings
 from ingest.targets.base import BatchRef
+from ingest.turns import Turns, held_back
 from ingest.units import Load, Step, bytes_on_disk, empty_move, loaded, state_of, whole_at_once
 from ingest.work import Work
-from ingest.writer import Apply, Done, Failed, Finish, RejectsRef, Settle
-from ingest.writing import Order, Writing
+from ingest.writer import Apply, Constrained, Done, Failed, Finish, RejectsRef, Settle
+from ingest.writing import Answer, Order, Writing
 
 log = logging.getLogger("ingest")
 
@@ -50,6 +52,7 @@ class Loading:
         self._stop = stop
         self._on_outcome = on_outcome
         self._on_progress = on_progress
+        self._turns = Turns()
         self._loads: dict[int, Load] = {}  # by job
         self._orders: dict[int, tuple[Load | None, Step]] = {}
         self._empty: dict[int, list[Work]] = {}
@@ -93,10 +96,9 @@ class Loading:
         for bundle in bundles(works):
             for work in bundle:
                 self._count(work)
-            self._submit(self._load(bundle, rows, layout))
-
-    def _submit(self, load: Load) -> None:
-        self._crew.submit(load.job, alone=load.works[0].alone)
+            load = self._load(bundle, rows, layout)
+            self._turns.join(load)
+            self._crew.submit(load.job, alone=load.works[0].alone)
 
     def _count(self, work: Work) -> None:
         self._files_total += 1
@@ -123,7 +125,7 @@ class Loading:
             layout=layout,
             start=start,
             slice_bytes=self._settings.slice_bytes,
-            commit_bytes=self._settings.commit_bytes if lineage and not first.in_one else None,
+            commit_bytes=None if layout.merge or first.in_one or not lineage else self._settings.commit_bytes,
             whole=whole,
             after_broken=first.after_broken,
             expect_prefix=row.prefix_sha256 if first.from_bytes else None,
@@ -201,12 +203,12 @@ class Loading:
             self._apart(load)
             return
         elif message.failure is not None:
-            self._log(message)
+            log_result(message)
             self._drop(message)
             self._fail(load, message.failure)
             return
         else:
-            self._log(message)
+            log_result(message)
             load.results[message.slice.index] = message
         self._advance(load)
 
@@ -227,6 +229,7 @@ class Loading:
         step = load.step
         if result.slice.index == 0:
             load.lines = result.base_lines
+        place = load.place(result)
         if result.rejects_path is not None:
             ref = RejectsRef(path=result.rejects_path, first_line=load.lines, first_record=load.records)
             step.rejects.append(ref)
@@ -243,7 +246,7 @@ class Loading:
         step.discarded += result.discarded
         step.held += result.slice.length
         if result.staged is not None:
-            step.batches.append(BatchRef(staged=result.staged, rows=result.rows))
+            step.batches.append(BatchRef(staged=result.staged, rows=result.rows, place=place))
         step.end = result.slice.start + result.slice.length
         step.prefix = result.prefix_sha256 or None
         if len(result.members) == 1 and result.members[0].sha256:
@@ -279,6 +282,7 @@ class Loading:
             self._settle(load)
             return
         self._run_rejected += load.rejected
+        load.counted = True
         if load.sliced is not None and load.sliced.sha256:
             load.step.sha256 = load.sliced.sha256
         self._commit(load, done=True)
@@ -298,12 +302,10 @@ class Loading:
             table_name=str(load.works[0].table),
             reset=load.reset,
             rejects=tuple(step.rejects),
-            stale=tuple(
-                row.file_id
-                for work, row in zip(load.works, load.rows, strict=True)
-                if work.row is not None and load.committed == 0
-            )
-            or ((load.rows[0].file_id,) if load.reset else ()),
+            stale=load.stale,
+            merge=load.layout.merge,
+            # One more than may be: it decides.
+            reject_limit=None if load.job.reject_limit is None else load.job.reject_limit + 1,
         )
         load.reset = False
         load.version += 1
@@ -312,30 +314,65 @@ class Loading:
         load.records_at, load.rejected_at = load.records, load.rejected
         load.rejects_at, load.broken_at = len(load.rejects), load.broken
         load.ended = done
-        self._writing.order(order)
+        if not self._turns.hold(load, order):
+            self._writing.order(order)
 
-    def _answer(self, order: Order, answer: Done | Failed) -> None:
+    def _answer(self, order: Order, answer: Answer) -> None:
         load, step = self._orders.pop(order.order, (None, Step()))
+        if isinstance(answer, Constrained):
+            assert isinstance(order, Apply)
+            assert load is not None
+            self._constrained(load, step, order, answer)
+            return
         if isinstance(answer, Failed) and answer.fatal:
             log.debug("order %d failed\n%s", order.order, answer.failure.trace)
             raise LedgerError(answer.failure.message, hint=answer.failure.hint)
         if isinstance(order, Apply):
-            for path in {batch.staged.path for batch in step.batches}:
-                if isinstance(answer, Done):
-                    spool.remove(path)
-            self._crew.give(step.held)
+            self._free(step)
+            if isinstance(answer, Done) and answer.moves:
+                order = replace(order, moves=answer.moves)
             if load is None:
                 self._empty_done(order, answer)
             elif isinstance(answer, Done):
                 self._committed(load, order, step)
-            elif load.single:
-                load.doom = answer.failure
-                load.ended = False
-                self._settle(load)
             else:
-                self._apart(load)
+                self._refuse(load, answer.failure)
         elif isinstance(order, Settle) and load is not None:
             self._settled(load, answer)
+
+    def _constrained(self, load: Load, step: Step, order: Apply, answer: Constrained) -> None:
+        """The table refused rows: they are rejects as others are, and the rest of them is tried again without."""
+        if load.settling:
+            self._free(step)
+            return
+        found = len(answer.rows)
+        load.more = not answer.complete
+        load.rejected += found
+        load.rejected_at += found
+        load.texts += found
+        if answer.rejects is not None:
+            load.rejects.insert(load.rejects_at, answer.rejects)
+            load.rejects_at += 1
+        self._run_rejected += found if load.counted else 0
+        own = load.rejected if load.counted else 0
+        (move,) = order.moves
+        why = load.over_budget(self._settings, self._run_rejected - own, at_end=move.done)
+        if why is not None:
+            self._free(step)
+            self._refuse(load, why)
+            return
+        step.rows -= found
+        step.rejected += found
+        number = self._writing.number()
+        self._orders[number] = (load, step)
+        again = replace(
+            order,
+            order=number,
+            left_out=(*(order.left_out or ()), *answer.rows),
+            moves=(replace(move, rows=move.rows - found, rejected=move.rejected + found),),
+            rejects=order.rejects if answer.rejects is None else (*order.rejects, answer.rejects),
+        )
+        self._writing.order(again, first=True)
 
     def _committed(self, load: Load, order: Apply, step: Step) -> None:
         load.inserted += sum(move.rows for move in order.moves)
@@ -359,14 +396,26 @@ class Loading:
             self._on_outcome(loaded(work, move.file_id))
 
     def _finished(self, load: Load) -> None:
-        load.ended = True
         self._loads.pop(load.job.job_id, None)
         self._unfinished.pop(id(load), None)
         self._files_done += len(load.works)
         for ref in load.rejects:  # not before: a refusal tells those of committed steps again
             spool.remove(ref.path)
+        behind, order = self._turns.leave(load)
+        if order and not self._stop.count:
+            self._writing.order(order)
+        for other in behind:
+            self._hold_back(other, load.name)
 
     # refusals ----------------------------------------------------------------------------------------------
+
+    def _hold_back(self, load: Load, name: str) -> None:
+        """Refuse what comes behind a file that was not loaded, whether it is read already or not."""
+        if order := self._turns.take(load):
+            self._free(self._orders.pop(order.order)[1])
+        for part in [load] if load.single else self._parts(load):
+            part.ended = False
+            self._refuse(part, held_back(name))
 
     def _fail(self, load: Load, failure: Failure, deaths: int | None = None) -> None:
         """This file cannot be loaded; a bundle is taken apart to find out which."""
@@ -378,11 +427,26 @@ class Loading:
         load.doom = failure
         self._settle(load, deaths)
 
+    def _refuse(self, load: Load, failure: Failure) -> None:
+        """An order of this load cannot be done, though all of it may have been read."""
+        if load.settling:
+            return
+        if not load.single:
+            self._apart(load)
+            return
+        load.doom = failure
+        load.ended = False
+        if load.counted:
+            self._run_rejected -= load.rejected
+            load.counted = False
+        self._settle(load)
+
     def _settle(self, load: Load, deaths: int | None = None) -> None:
         """Refuse a file: its queued steps are taken back, its committed ones are undone by the writer."""
         assert load.doom is not None
         if load.ended:
             return
+        load.settling = True
         if load.doom.code is Reason.OVER_BUDGET:  # more may have been found since
             load.doom = load.over_budget(self._settings, self._run_rejected, at_end=False) or load.doom
         load.ended = True
@@ -393,10 +457,7 @@ class Loading:
             lambda order: isinstance(order, Apply) and self._orders.get(order.order, (None,))[0] is load
         )
         for order in taken:
-            _, step = self._orders.pop(order.order)
-            self._crew.give(step.held)
-            for path in {batch.staged.path for batch in step.batches}:
-                spool.remove(path)
+            self._free(self._orders.pop(order.order)[1])
         work, row = load.works[0], load.rows[0]
         number = self._writing.number()
         self._orders[number] = (load, Step())
@@ -421,24 +482,8 @@ class Loading:
         if isinstance(answer, Failed):
             raise LedgerError(answer.failure.message, hint=answer.failure.hint)
         self._finished(load)
-        work = load.works[0]
-        self._bytes_done += work.source.size
-        self._on_outcome(
-            FileOutcome(
-                path=work.source.path,
-                display=work.source.display,
-                table=str(work.table),
-                action=work.action,
-                state=state_of(load.doom.code).value,
-                code=load.doom.code,
-                sentence=load.doom.message,
-                hint=load.doom.hint,
-                file_id=load.rows[0].file_id,
-                bytes=work.source.size,
-                records=load.read,
-                rejected=load.rejected,
-            )
-        )
+        self._bytes_done += load.works[0].source.size
+        self._on_outcome(load.refusal())
 
     def _lost(self, lost: Lost) -> None:
         load = self._loads.get(lost.job.job_id)
@@ -449,24 +494,26 @@ class Loading:
 
     def _apart(self, load: Load) -> None:
         """A bundle with something in it: its files one by one."""
-        for job in self._parts(load):
-            self._crew.submit(job)
+        for part in self._parts(load):
+            self._crew.submit(part.job)
 
-    def _parts(self, load: Load) -> list[Job]:
+    def _parts(self, load: Load) -> list[Load]:
         self._crew.cancel(load.job)
         self._drop_results(load)
         self._drop_step(load)
         load.ended = True
         self._loads.pop(load.job.job_id, None)
         self._unfinished.pop(id(load), None)
-        return [
-            self._load([work], {work.path_key: row}, load.layout).job
+        parts = [
+            self._load([work], {work.path_key: row}, load.layout)
             for work, row in zip(load.works, load.rows, strict=True)
         ]
+        self._turns.apart(load, parts)
+        return parts
 
     def _split_job(self, job: Job) -> list[Job]:
         load = self._loads.get(job.job_id)
-        return self._parts(load) if load is not None else []
+        return [part.job for part in self._parts(load)] if load is not None else []
 
     def _resubmit(self, job: Job) -> Job | None:
         """The host died: go on from the last step that was put together."""
@@ -523,26 +570,15 @@ class Loading:
     def _drop_step(self, load: Load) -> None:
         """Forget what was put together of the step; the rejects' texts stay for a refusal."""
         step, load.step = load.step, Step()
+        self._free(step)
+
+    def _free(self, step: Step) -> None:
+        """Give back what a step has in the spool."""
         self._crew.give(step.held)
-        for path in {batch.staged.path for batch in step.batches}:
+        for path in step.paths:
             spool.remove(path)
 
     # telling -----------------------------------------------------------------------------------------------
-
-    def _log(self, result: Result) -> None:
-        record = logging.makeLogRecord(
-            {
-                "name": "ingest",
-                "levelno": logging.DEBUG,
-                "levelname": "DEBUG",
-                "process": result.pid,
-                "processName": result.process,
-                "msg": f"job {result.job_id} slice {result.slice.index}: {result.records} records, {result.rows} rows, "
-                f"{result.rejected} rejects in {result.seconds:.3f} s",
-            }
-        )
-        if log.isEnabledFor(logging.DEBUG):
-            log.handle(record)
 
     def _progress(self, *, last: bool = False) -> None:
         now = time.monotonic()

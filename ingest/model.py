@@ -45,6 +45,14 @@ class Origin(StrEnum):
     LINEAGE = "lineage"  #: our own column
 
 
+class Mode(StrEnum):
+    """How the records of a file become rows."""
+
+    APPEND = "append"  #: each is a row of its own
+    UPSERT = "upsert"  #: it takes the place of the row with the same key
+    INSERT_IGNORE = "insert-ignore"  #: it is left out where there is a row with the same key
+
+
 class FileState(StrEnum):
     """What the ledger says of a file. *Pending* is never stored: it is the scan minus this."""
 
@@ -101,6 +109,9 @@ class Reason(StrEnum):
     NEW_COLUMNS = "new_columns"
     NO_LINEAGE = "no_lineage"
     OVER_BUDGET = "over_budget"
+    KEY = "key"
+    MERGED = "merged"
+    HELD_BACK = "held_back"
     TRANSFORM = "transform"
     CONSTRAINT = "constraint"
     COUNTS = "counts"
@@ -202,6 +213,7 @@ class Column:
     strict: bool = False  #: leading zeros, plus signs and the like are rejects, for they would be lost
     bits: int | None = None  #: BIGINT: of the table's own, narrower type
     length: int | None = None  #: TEXT: characters that the table's own type takes
+    required: bool = False  #: the database has nothing to put there where a file lacks the column
     note: str = ""  #: why this type, for people
     native: str = ""  #: the type as the database itself spells it, where the target needs to know
 
@@ -212,8 +224,9 @@ class TableShape:
 
     table: TableName
     columns: tuple[Column, ...]  #: in the table's own order, the lineage column included where there is one
-    definition: str = ""  #: the target's own text for it (SQLite: the CREATE TABLE), "" if there is none
+    definition: str = ""  #: the target's own text for what a batch is staged in (SQLite: a CREATE TABLE)
     fingerprint: str = ""  #: hash of names, order, types, collations and constraints, by the target
+    key: tuple[str, ...] = ()  #: of a table that is to be made: columns that are unique together
     bulk: bool = False  #: the target's fast path may be used for it
     why_not_bulk: str = ""
 
@@ -223,6 +236,20 @@ class TableShape:
 
     def column(self, name: str) -> Column | None:
         return next((c for c in self.columns if c.name == name), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merge:
+    """How records meet the rows with the same key; the columns as the table spells them."""
+
+    mode: Mode
+    key: tuple[str, ...]  #: a unique index of the table
+    newest_by: str | None = None  #: UPSERT: of two, the one with the greater value stays, not the later one
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the order of the files decides which of two records stays."""
+        return self.newest_by is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,9 +345,11 @@ class FileOutcome:
     file_id: int | None = None
     bytes: int = 0
     records: int = 0  #: data records read in this run
-    rows: int = 0  #: rows inserted in this run
+    rows: int = 0  #: rows inserted or updated in this run
     rejected: int = 0
     discarded: int = 0
+    superseded: int = 0  #: left out for a newer record with the same key
+    ignored: int = 0  #: left out for an earlier row with the same key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -367,6 +396,14 @@ class RunReport:
     @property
     def discarded(self) -> int:
         return sum(f.discarded for f in self.files)
+
+    @property
+    def superseded(self) -> int:
+        return sum(f.superseded for f in self.files)
+
+    @property
+    def ignored(self) -> int:
+        return sum(f.ignored for f in self.files)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

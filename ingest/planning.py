@@ -122,6 +122,8 @@ class _Planner:
             state = table_state(self._target, connection, table, row)
         except TableError as error:
             return TableState(table=table, shape=None, row=row, made_by_us=False, unusable=error)
+        if self._settings.key and state.shape is not None and connection is not None:
+            state.unique = self._target.unique_keys(connection, state.table)
         if not any(r.rows_loaded for r in rows if r.table_name == state.key):
             return state
         state.empty = connection is None or state.shape is None or not self._target.has_rows(connection, state.table)
@@ -273,6 +275,14 @@ class _Planner:
         why = "its content is not what was loaded"
         if self._settings.on_change == "skip":
             self._skip(work.source, work.table, Reason.CHANGED, f"{why}; --on-change skip leaves it so")
+        elif row.merged:
+            self._refuse(
+                work,
+                Reason.MERGED,
+                f"{why}, and that cannot be taken back: its records were merged with rows of others ({row.mode})",
+                "To merge the new content as well: ingest forget FILE, and the same command again. "
+                "To leave it: --on-change skip.",
+            )
         elif self._settings.on_change == "refuse":
             self._refuse(
                 work,
@@ -438,7 +448,7 @@ def _columns_of(row: TableRow) -> set[str]:
 def _same_options(row: FileRow, header: Header, settings: Settings) -> bool:
     """Whether the rest of a file would be read as its committed part was."""
     kept = json.loads(row.header or "{}").get("options")
-    return bool(kept == json.loads(header_json(header, settings))["options"])
+    return row.mode == settings.mode and bool(kept == json.loads(header_json(header, settings))["options"])
 
 
 def _prefix_holds(source: Source, header: Header, row: FileRow) -> bool:

@@ -199,6 +199,7 @@ def _new_file(work: Work, planned: Planned, settings: Settings) -> NewFile:
         lineage=lineage,
         sha256=work.sha256,
         header=planning.header_json(work.header, settings) if work.header else None,
+        mode=settings.mode,
     )
 
 

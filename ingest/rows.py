@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
 
-from ingest.model import FileState, RunState
+from ingest.model import FileState, Mode, RunState
 from ingest.tables import ingest_file, ingest_reject, ingest_run, ingest_table
 
 _FILE_COLUMNS = tuple(ingest_file.c.keys())
@@ -61,6 +61,14 @@ class FileRow:
     loaded_at: datetime | None
     error_code: str | None
     error: str | None
+    mode: str
+    rows_superseded: int
+    rows_ignored: int
+
+    @property
+    def merged(self) -> bool:
+        """Whether its rows took the place of others, or gave way to them: they cannot be taken back."""
+        return self.mode != Mode.APPEND and self.rows_loaded > 0
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> Self:
@@ -115,6 +123,8 @@ class RunRow:
     rows_discarded: int
     bytes_read: int
     error: str | None
+    rows_superseded: int
+    rows_ignored: int
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> Self:
@@ -151,6 +161,8 @@ class TableSums:
     rows_loaded: int
     rows_rejected: int
     rows_discarded: int
+    rows_superseded: int
+    rows_ignored: int
     files: Mapping[FileState, int]  #: how many files are in each state; a state without files is left out
 
 
@@ -168,6 +180,7 @@ class NewFile:
     lineage: bool
     sha256: str | None = None
     header: str | None = None  #: JSON
+    mode: str = Mode.APPEND
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +204,8 @@ class Move:
     sha256: str | None = None  #: None keeps what is known
     done: bool = False
     reset: bool = False
+    superseded: int = 0
+    ignored: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +232,8 @@ class Totals:
     rows_rejected: int = 0
     rows_discarded: int = 0
     bytes_read: int = 0
+    rows_superseded: int = 0
+    rows_ignored: int = 0
 
 
 def storable(text: str | None) -> str | None:

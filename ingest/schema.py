@@ -19,6 +19,8 @@ from ingest.model import (
     Column,
     ColumnType,
     Dialect,
+    Merge,
+    Mode,
     Origin,
     Reason,
     TablePlan,
@@ -50,6 +52,7 @@ class TableSchema:
     columns: list[Column] = field(default_factory=list)  #: as they are, in our words; without lineage
     added: list[Column] = field(default_factory=list)  #: to be made; their types are decided by `settle`
     notes: list[str] = field(default_factory=list)
+    merge: Merge | None = None  #: how records meet rows with the same key; None: they are added
 
     @property
     def key(self) -> str:
@@ -95,6 +98,8 @@ def match(planned: Planned, schema: TableSchema, settings: Settings, target: Tar
         for one in schema.groups:
             _match_group(planned, schema, one, settings)
         schema.groups = [one for one in schema.groups if one.work]
+        if settings.key:
+            schema.merge = _merge(planned, schema, settings, target)
         _fits_target(schema, settings, target)
     except TableError as error:
         refuse_table(planned, schema.key, error)
@@ -139,6 +144,14 @@ def _alike(planned: Planned, schema: TableSchema, settings: Settings) -> None:
 def _match_group(planned: Planned, schema: TableSchema, one: Group, settings: Settings) -> None:
     there = [c.name for c in (*schema.columns, *schema.added)]
     one.where = dict(naming.match_columns(_offered(one, settings), there))
+    given = set(one.where.values())
+    demanded = next((c.name for c in schema.columns if c.required and c.name not in given), None)
+    if demanded is not None:
+        sentence = f"it has no column {demanded!r}, which the table {schema.key} demands (NOT NULL without a default)"
+        for work in list(one.work):
+            refuse_work(planned, work, Reason.CONSTRAINT, sentence, "Give the column a default, or the file a value.")
+        one.work.clear()
+        return
     unknown = [name for name, column in one.where.items() if column is None]
     if not unknown:
         return
@@ -160,6 +173,36 @@ def _match_group(planned: Planned, schema: TableSchema, one: Group, settings: Se
     for work in list(one.work):
         refuse_work(planned, work, Reason.NEW_COLUMNS, sentence, hint)
     one.work.clear()
+
+
+def _merge(planned: Planned, schema: TableSchema, settings: Settings, target: Target) -> Merge:
+    """The key in the table's own spelling. Refuses files without it, and a table whose rows it does not tell apart."""
+    if not target.merges:
+        raise TableError(
+            f"--mode {settings.mode} needs a database that knows INSERT … ON CONFLICT, and {target.label} does not.",
+            code=Reason.KEY,
+        )
+    named = [*settings.key, *([settings.newest_by] if settings.newest_by else [])]
+    found = naming.match_columns(named, [c.name for c in (*schema.columns, *schema.added)])
+    columns = [found[name] for name in named]
+    for one in schema.groups:
+        given = set(one.where.values())
+        lacking = next((n for n, c in zip(named, columns, strict=True) if c is None or c not in given), None)
+        if lacking is not None:
+            for work in list(one.work):
+                sentence = f"it has no column {lacking!r}, which --mode {settings.mode} goes by"
+                refuse_work(planned, work, Reason.KEY, sentence, "Name its columns with --key and --newest-by.")
+            one.work.clear()
+    schema.groups = [one for one in schema.groups if one.work]
+    known = [column for column in columns if column is not None]
+    key = tuple(known[: len(settings.key)])
+    if schema.groups and not schema.is_new and frozenset(key) not in schema.state.unique:
+        raise TableError(
+            f"the table {schema.key} has no unique index on {', '.join(key)}, and --mode {settings.mode} goes by one.",
+            code=Reason.KEY,
+            hint=f"Make one: {target.unique_index_sql(schema.state.table, key)};",
+        )
+    return Merge(mode=Mode(settings.mode), key=key, newest_by=known[-1] if settings.newest_by and known else None)
 
 
 def _fits_target(schema: TableSchema, settings: Settings, target: Target) -> None:
@@ -268,7 +311,8 @@ def new_shape(schema: TableSchema, settings: Settings) -> TableShape:
     columns = list(schema.added)
     if settings.lineage == "file":
         columns.append(Column(name=LINEAGE_COLUMN, type=ColumnType.BIGINT, origin=Origin.LINEAGE))
-    return TableShape(table=schema.state.table, columns=tuple(columns))
+    key = schema.merge.key if schema.merge is not None else ()
+    return TableShape(table=schema.state.table, columns=tuple(columns), key=key)
 
 
 def definition(columns: Sequence[Column]) -> str:
@@ -317,9 +361,11 @@ def _known_columns(state: TableState) -> list[Column]:
 def load_layout(schema: TableSchema, one: Group, shape: TableShape, settings: Settings, target: Target) -> Layout:
     """How the files of a group are typed and staged for the table as it is now."""
     known = {c.name: c for c in (*schema.columns, *schema.added)}
+    for name in schema.merge.key if schema.merge is not None else ():
+        known[name] = replace(known[name], nullable=False)  # a NULL is equal to nothing, not even to another
     final = replace(shape, columns=tuple(_as_made(known[c.name], c) if c.name in known else c for c in shape.columns))
     if settings.transform:
-        columns: tuple[Column | None, ...] = one.source_types
+        columns: tuple[Column | None, ...] = one.source_types  # the key is looked at in what is returned
     else:
         columns = tuple(known[where] if (where := one.where[name]) is not None else None for name in one.names)
     return Layout(
@@ -329,12 +375,21 @@ def load_layout(schema: TableSchema, one: Group, shape: TableShape, settings: Se
         stage_format=target.stage_format(shape),
         transform=settings.transform,
         ignore_new=settings.new_columns == "ignore",
+        merge=schema.merge,
     )
 
 
 def _as_made(wanted: Column, found: Column) -> Column:
     """A column as we know it, with what the database says of it."""
     return replace(wanted, native=found.native)
+
+
+def _merge_note(merge: Merge) -> str:
+    key = ", ".join(merge.key)
+    if merge.mode is Mode.INSERT_IGNORE:
+        return f"a record is left out where there is a row with its {key}; every file is one transaction"
+    which = "the later one" if merge.newest_by is None else f"the one with the greater {merge.newest_by}"
+    return f"of records and rows with the same {key}, {which} stays; every file is one transaction"
 
 
 def table_plan(schema: TableSchema, settings: Settings) -> TablePlan:
@@ -346,6 +401,8 @@ def table_plan(schema: TableSchema, settings: Settings) -> TablePlan:
         lineage = [c for c in schema.state.shape.columns if c.name == LINEAGE_COLUMN]
         shape = replace(schema.state.shape, columns=(*schema.columns, *schema.added, *lineage))
     notes = list(schema.notes)
+    if schema.merge is not None:
+        notes.append(_merge_note(schema.merge))
     if not schema.is_new and not shape.lineage:
         notes.append(f"without the column {LINEAGE_COLUMN} every file is one transaction, whatever its size")
     if not schema.is_new and shape.why_not_bulk and shape.why_not_bulk != "--bulk off":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import tempfile
@@ -10,10 +11,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ingest import ledger, manifest, planning, preparing, spool
+from ingest import ledger, manifest, planning, preparing, spool, turns
 from ingest import schema as schemas
 from ingest.crew import Crew, Host
 from ingest.errors import IngestError, UsageError
+from ingest.jobs import Layout
 from ingest.loading import Loading
 from ingest.model import (
     Action,
@@ -105,7 +107,7 @@ class Session:
             planned = planning.decide(
                 self._target, reading, found, self._settings, folders=self._folders(), on_pending=crew.start
             )
-            tables = self._tables(planned, crew)
+            tables = self._tables(planned, crew, found)
         return Plan(
             database=self._target.label,
             new=new,
@@ -156,7 +158,7 @@ class Session:
         finally:
             crew.close()
 
-    def _tables(self, planned: Planned, crew: Crew) -> list[TableSchema]:
+    def _tables(self, planned: Planned, crew: Crew, found: Manifest) -> list[TableSchema]:
         tables = Profiling(
             planned=planned,
             crew=crew,
@@ -167,7 +169,7 @@ class Session:
         ).tables()
         for sentence in schemas.idle_options(tables, self._settings, all_files=bool(tables) and not planned.decisions):
             self._tell("warning", sentence)
-        return tables
+        return turns.hold_back(planned, tables, found)
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
         """The writer's lock, for what the main process writes while there is a writer."""
@@ -229,7 +231,7 @@ class Session:
                 folders=self._folders(),
                 on_pending=lambda: self._start_processes(run_id, crew),
             )
-            tables = self._tables(planned, crew)
+            tables = self._tables(planned, crew, found)
             self._check_stop()
             with self._alone():
                 shapes = preparing.make_tables(self._target, self._settings, run_id, planned, tables)
@@ -271,11 +273,22 @@ class Session:
         )
         loading.add_empty([w for w in planned.work if w.header and not w.header.has_data], rows, shapes)
         for table in tables:
-            for one in table.groups:
-                layout = schemas.load_layout(table, one, shapes[table.key], self._settings, self._target)
-                loading.add(reading_order(one.work, self._settings), rows, layout)
+            for work, layout in self._in_turn(planned, table, shapes[table.key]):
+                loading.add(work, rows, layout)
         loading.run()
         return list(loading.unfinished)
+
+    def _in_turn(self, planned: Planned, table: TableSchema, shape: TableShape) -> Iterator[tuple[list[Work], Layout]]:
+        """The files of a table in the order in which they are to be read, as long as they have the same header."""
+        layouts = [schemas.load_layout(table, one, shape, self._settings, self._target) for one in table.groups]
+        if table.merge is None:
+            for one, layout in zip(table.groups, layouts, strict=True):
+                yield reading_order(one.work, self._settings), layout
+            return
+        of = {w.path_key: layout for one, layout in zip(table.groups, layouts, strict=True) for w in one.work}
+        mine = [work for work in planned.work if work.path_key in of]
+        for layout, works in itertools.groupby(mine, key=lambda w: of[w.path_key]):
+            yield list(works), layout
 
     def _check_space(self, crew: Crew, planned: Planned, shapes: dict[str, TableShape], folder: Path) -> None:
         """Say that the spool cannot hold what it must before anything is written."""
@@ -283,7 +296,7 @@ class Session:
         largest = max(
             (
                 work.source.size
-                if (shape := shapes.get(str(work.table))) is None or not shape.lineage or work.in_one
+                if settings.key or (shape := shapes.get(str(work.table))) is None or not shape.lineage or work.in_one
                 else min(work.source.size, settings.commit_bytes + int(WHOLE * settings.slice_bytes))
             )
             for work in planned.work
@@ -315,6 +328,8 @@ class Session:
             rows_loaded=sum(o.rows for o in self._outcomes),
             rows_rejected=sum(o.rejected for o in self._outcomes),
             rows_discarded=sum(o.discarded for o in self._outcomes),
+            rows_superseded=sum(o.superseded for o in self._outcomes),
+            rows_ignored=sum(o.ignored for o in self._outcomes),
             bytes_read=sum(o.bytes for o in self._outcomes if o.state == "loaded"),
         )
         if self._writing is not None:

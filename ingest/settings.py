@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ingest.errors import UsageError
-from ingest.model import ColumnType
+from ingest.model import ColumnType, Mode
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -83,6 +83,9 @@ class Settings:
     new_columns: str = "add"
     transform: str | None = None
     lineage: str = "file"
+    mode: str = "append"
+    key: tuple[str, ...] = ()
+    newest_by: str | None = None
     max_rejects: Budget | None = None  #: None: 0, or without limit where only max_rejects_run is given
     max_rejects_run: int | None = None
     on_change: str = "refuse"
@@ -97,6 +100,8 @@ class Settings:
         _one_of("names", self.names, "keep", "snake")
         _one_of("new_columns", self.new_columns, "add", "refuse", "ignore")
         _one_of("lineage", self.lineage, "none", "file")
+        _one_of("mode", self.mode, *Mode)
+        _check_key(self.mode, self.key, self.newest_by)
         _one_of("on_change", self.on_change, "refuse", "reload", "skip")
         _one_of("on_duplicate", self.on_duplicate, "refuse", "skip", "load")
         _one_of("on_lost", self.on_lost, "refuse", "reload", "ignore")
@@ -106,6 +111,20 @@ class Settings:
         for name in ("workers", "min_age", "wait"):
             if getattr(self, name) < 0:
                 raise UsageError(f"--{name.replace('_', '-')} must not be negative.")
+
+
+def _check_key(mode: str, key: tuple[str, ...], newest_by: str | None) -> None:
+    keyed = (Mode.UPSERT, Mode.INSERT_IGNORE)
+    if mode in keyed and not key:
+        raise UsageError(f"--mode {mode} needs a key.", hint="Write --key COLUMN, or --key COLUMN,COLUMN.")
+    if key and mode not in keyed:
+        raise UsageError(f"--key is for --mode {' and '.join(keyed)}, and the mode is {mode}.")
+    if len(set(key)) < len(key) or not all(key):
+        raise UsageError(f"--key {','.join(key)!r} has an empty or a repeated column.")
+    if newest_by is not None and mode != Mode.UPSERT:
+        raise UsageError(f"--newest-by is for --mode {Mode.UPSERT}, and the mode is {mode}.")
+    if newest_by in key:
+        raise UsageError("--newest-by names a column of the --key: of equal keys none is newer.")
 
 
 def _one_of(name: str, value: str, *choices: str) -> None:
@@ -170,6 +189,11 @@ def parse_rename(text: str) -> tuple[str, str]:
     if not equals or not old or not new.strip():
         raise UsageError(f"--rename {text!r} is not OLD=NEW.")
     return old, new.strip()
+
+
+def parse_key(text: str) -> tuple[str, ...]:
+    """`id` or `country,id`."""
+    return tuple(name.strip() for name in text.split(","))
 
 
 def database_url(to: str | None) -> str:

@@ -64,9 +64,16 @@ def _column(column: Column) -> tuple[object, ...]:
 def status(what: Status, out: TextIO) -> None:
     """The tables with their sums, then by name every file that is not loaded, and those that vanished."""
     states = sorted({state for of in what.tables for state in of.files})
-    head = ("table", *states, "rows", "rejected", "discarded")
+    # Most ledgers know no table that was loaded by key.
+    keyed = [n for n in ("superseded", "ignored") if any(getattr(of, f"rows_{n}") for of in what.tables)]
+    head = ("table", *states, "rows", "rejected", "discarded", *keyed)
     rows = (
-        (of.table, *(of.files.get(s, 0) for s in states), of.rows_loaded, of.rows_rejected, of.rows_discarded)
+        (
+            of.table,
+            *(of.files.get(s, 0) for s in states),
+            *(of.rows_loaded, of.rows_rejected, of.rows_discarded),
+            *(getattr(of, f"rows_{n}") for n in keyed),
+        )
         for of in what.tables
     )
     table(out, head, rows)

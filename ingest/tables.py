@@ -118,6 +118,12 @@ ingest_file = Table(
     Column("error_code", String(32)),
     # The same as a sentence.
     Column("error", _LONG),
+    # How its records became rows: append, upsert or insert-ignore.
+    Column("mode", String(16), nullable=False, server_default="append"),
+    # Records that were left out for a newer one with the same key.
+    Column("rows_superseded", BigInteger, nullable=False, server_default="0"),
+    # Records that were left out for an earlier row with the same key.
+    Column("rows_ignored", BigInteger, nullable=False, server_default="0"),
     UniqueConstraint("path_key", name="uq_ingest_file_path_key"),
     Index("ix_ingest_file_table_state", "table_name", "state"),
     Index("ix_ingest_file_sha256", "sha256"),
@@ -192,6 +198,10 @@ ingest_run = Table(
     Column("bytes_read", BigInteger, nullable=False),
     # What stopped it, as a sentence.
     Column("error", _LONG),
+    # Records that it left out for newer ones.
+    Column("rows_superseded", BigInteger, nullable=False, server_default="0"),
+    # Records that it left out for earlier rows.
+    Column("rows_ignored", BigInteger, nullable=False, server_default="0"),
     sqlite_autoincrement=True,  # a number tells one run from another for ever: it fences what an old run still sends
     **_MYSQL,
 )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
-from ingest.jobs import Failure, Job, JobSliced, Layout, MemberCount, Result
+from ingest.jobs import Failure, Job, JobSliced, Layout, MemberCount, Place, Result
 from ingest.model import Codec, FileOutcome, FileState, Reason, Source, TableShape
 from ingest.rows import FileRow, Move
 from ingest.settings import Settings
@@ -32,8 +33,14 @@ class Step:
     prefix: str | None = None
     sha256: str | None = None
 
+    @property
+    def paths(self) -> set[str]:
+        """Its files in the spool, the rejects' not counted."""
+        kept = {batch.place.kept for batch in self.batches if batch.place is not None and batch.place.kept is not None}
+        return kept | {batch.staged.path for batch in self.batches}
 
-@dataclass(slots=True, kw_only=True)
+
+@dataclass(slots=True, kw_only=True, eq=False)
 class Load:
     """One file, or one bundle, on its way."""
 
@@ -61,6 +68,9 @@ class Load:
     rejects: list[RejectsRef] = field(default_factory=list)  #: all of this attempt, for a refusal
     rejects_at: int = 0  #: how many of them are of records before `position`
     texts: int = 0
+    more: bool = False  #: the table may refuse more of it than is known
+    counted: bool = False  #: its rejects are among those of the run
+    settling: bool = False  #: its end is ordered: it is refused or failed
     doom: Failure | None = None
     ended: bool = False
     members: tuple[MemberCount, ...] = ()  #: of a bundle
@@ -76,6 +86,26 @@ class Load:
     def name(self) -> str:
         first = self.works[0].source.display
         return first if self.single else f"{first} and {len(self.works) - 1} more"
+
+    @property
+    def stale(self) -> tuple[int, ...]:
+        """The files whose rejects of an earlier attempt go with the next order."""
+        if self.reset:
+            return (self.rows[0].file_id,)
+        pairs = zip(self.works, self.rows, strict=True)
+        return tuple(row.file_id for work, row in pairs if work.row is not None and self.committed == 0)
+
+    def place(self, result: Result) -> Place:
+        """Where the rows of the next result stand in the file."""
+        return Place(
+            source=self.works[0].source,
+            slice=result.slice,
+            dialect=self.job.members[0].header.dialect,
+            exact=result.slice.exact or result.exact,
+            kept=result.kept,
+            first_line=self.lines,
+            first_record=self.records,
+        )
 
     def over_budget(self, settings: Settings, run_rejected: int, *, at_end: bool) -> Failure | None:
         """Why its rejects are too many, if they are; `run_rejected` are those of the files that are loaded."""
@@ -108,7 +138,7 @@ class Load:
 
     def _found(self) -> str:
         """How many rejects there are: all of them once the file was read to its end."""
-        complete = self.sliced is not None and self.next == self.sliced.slices
+        complete = self.sliced is not None and self.next == self.sliced.slices and not self.more
         words = "1 record" if self.rejected == 1 else f"{self.rejected:,} records"
         return words if complete else f"at least {words}"
 
@@ -167,6 +197,27 @@ class Load:
             rows=self.inserted if one else move.rows,
             rejected=self.rejected if one else 0,
             discarded=self.discarded if one else move.discarded,
+            superseded=move.superseded,  # where there are any, a file is one move
+            ignored=move.ignored,
+        )
+
+    def refusal(self) -> FileOutcome:
+        """How the file was refused, or failed."""
+        assert self.doom is not None
+        work = self.works[0]
+        return FileOutcome(
+            path=work.source.path,
+            display=work.source.display,
+            table=str(work.table),
+            action=work.action,
+            state=state_of(self.doom.code).value,
+            code=self.doom.code,
+            sentence=self.doom.message,
+            hint=self.doom.hint,
+            file_id=self.rows[0].file_id,
+            bytes=work.source.size,
+            records=self.read,
+            rejected=self.rejected,
         )
 
 
@@ -181,10 +232,8 @@ def reading_order(works: Iterable[Work], settings: Settings) -> list[Work]:
     return sorted(works, key=lambda work: whole_at_once(work.source, 0, settings))
 
 
-def loaded(
-    work: Work, file_id: int, *, records: int = 0, rows: int = 0, rejected: int = 0, discarded: int = 0
-) -> FileOutcome:
-    """A file that is loaded."""
+def loaded(work: Work, file_id: int, **counts: Any) -> FileOutcome:
+    """A file that is loaded; `counts` are those of a `FileOutcome`."""
     return FileOutcome(
         path=work.source.path,
         display=work.source.display,
@@ -195,10 +244,7 @@ def loaded(
         sentence=work.sentence,
         file_id=file_id,
         bytes=work.source.size,
-        records=records,
-        rows=rows,
-        rejected=rejected,
-        discarded=discarded,
+        **counts,
     )
 
 

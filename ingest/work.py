@@ -47,6 +47,7 @@ class TableState:
     lost: Reason | None = None  #: TABLE_LOST or TABLE_EMPTIED
     empty: bool = False  #: it is not there or has no row; asked only where the ledger knows of rows
     unusable: TableError | None = None  #: nothing can be loaded into it
+    unique: tuple[frozenset[str], ...] = ()  #: with --key: the sets of columns that have a unique index
 
     @property
     def key(self) -> str:
@@ -55,7 +56,8 @@ class TableState:
     def can_replace(self, row: FileRow) -> bool:
         """Whether the rows of this file can be taken out, for others to take their place."""
         there = self.shape is not None and not self.empty
-        return not row.rows_loaded or not there or (row.lineage and self.shape is not None and self.shape.lineage)
+        lineage = row.lineage and self.shape is not None and self.shape.lineage
+        return not row.rows_loaded or not there or (lineage and not row.merged)
 
 
 @dataclass(slots=True, kw_only=True)

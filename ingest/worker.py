@@ -300,6 +300,7 @@ def _stage(task: Task, worker: int) -> Result:
         staged = staging.stage(
             layout.stage_format, batch, layout.shape, stem=_stem(task, worker), name=str(slice_.index)
         )
+        staged = dataclasses.replace(staged, columns=tuple(batch.column_names))
         size = batch.nbytes
     return _result(
         task,
@@ -310,6 +311,8 @@ def _stage(task: Task, worker: int) -> Result:
         lines=parsed.lines,
         base_lines=text.base_lines,
         broken=parsed.ends_broken,
+        exact=parsed.exact,
+        kept=_write_kept(task, numbers) if rows and numbers is not None else None,
         members=members,
         staged=staged,
         staged_bytes=size,
@@ -372,6 +375,13 @@ def _write_rejects(task: Task, rejects: list[Reject]) -> str:
             fields = dataclasses.asdict(reject)
             fields["byte"] += task.slice.start
             file.write(json.dumps(fields) + "\n")
+    return path
+
+
+def _write_kept(task: Task, numbers: npt.NDArray[np.int64]) -> str:
+    """The record number of each staged row, for whoever has to tell which record a row was."""
+    path = f"{task.stem}-{task.slice.index}.kept.npy"
+    np.save(path, numbers)
     return path
 
 

@@ -4,13 +4,15 @@ It takes the lock for each transaction. The lock makes "one writer" true among o
 data right is the conditional update at the end of every transaction (`ledger.advance`), which a second writer,
 a stale one, or a repeated order cannot pass.
 
-Messages to the writer: `Apply`, `Settle`, `Finish`, or `None` to end. It answers each but the last with `Done`
-or `Failed`.
+Messages to the writer: `Apply`, `Settle`, `Finish`, or `None` to end. It answers each but the last with `Done`,
+`Failed` or, where a table refused rows, `Constrained`: nothing of that order was kept, and main, which keeps the
+budgets, may send it again without these rows.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import multiprocessing
 import os
@@ -18,8 +20,8 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import connection as mp_connection
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
@@ -31,11 +33,11 @@ from ingest import ledger, pool
 from ingest.errors import FenceError, IngestError, SourceError, TableError
 from ingest.failpoints import failpoint
 from ingest.jobs import Failure
-from ingest.model import FileState, Reason, Reject, RunState, TableShape
+from ingest.model import FileState, Merge, Mode, Reason, Reject, RunState, TableShape
 from ingest.rows import FileRow, Move, Totals
 from ingest.settings import REJECTS_SHOWN
-from ingest.targets import Database
-from ingest.targets.base import BatchRef, Target
+from ingest.targets import Database, merging, refusals
+from ingest.targets.base import POSITION, BatchRef, Target
 
 LOCK_SECONDS = 120.0
 """How long the lock is waited for: longer than the database's own patience, so that its error is the one told."""
@@ -62,6 +64,9 @@ class Apply:
     reset: bool = False  #: first delete the rows of the (one) file: a reload
     stale: tuple[int, ...] = ()  #: files with rejects of an earlier, refused attempt
     rejects: tuple[RejectsRef, ...] = ()
+    left_out: tuple[int, ...] | None = None  #: numbers of refused rows, from 1 over all batches; None: none known yet
+    merge: Merge | None = None  #: how rows meet those with the same key; the moves' counts are the writer's then
+    reject_limit: int | None = None  #: refused rows to look for; None: all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +104,7 @@ class Done:
     order: int
     seconds: float
     landed: bool = False  #: an earlier writer had committed it already
+    moves: tuple[Move, ...] = ()  #: of an order with a merge: what became of its records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +115,16 @@ class Failed:
     failure: Failure
     fatal: bool
     fenced: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constrained:
+    """The order was rolled back: the table refused these of its rows."""
+
+    order: int
+    rows: tuple[int, ...]  #: by their numbers, from 1 over all batches; none where only their order was wrong
+    rejects: RejectsRef | None  #: the same as records
+    complete: bool  #: False: there may be more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,16 +178,23 @@ class _Writer:
         self._target = target
         self._run_id = run_id
 
-    def do(self, message: Apply | Settle | Finish | Again) -> Done | Failed:
+    def do(self, message: Apply | Settle | Finish | Again) -> Done | Failed | Constrained:
         """Carry out one order. Every failure comes back as a value."""
         began = time.perf_counter()
         again = isinstance(message, Again)
         order = message.message if isinstance(message, Again) else message
         try:
+            moves: tuple[Move, ...] = ()
             if again and self._landed(order):
-                return Done(order=order.order, seconds=time.perf_counter() - began, landed=True)
+                moves = self._counted(order) if isinstance(order, Apply) and order.merge is not None else ()
+                return Done(order=order.order, seconds=time.perf_counter() - began, landed=True, moves=moves)
             if isinstance(order, Apply):
-                self._apply(order)
+                try:
+                    moves = self._apply(order)
+                except sa.exc.IntegrityError:
+                    if (refused := self._refusals(order)) is not None:
+                        return refused
+                    raise
             elif isinstance(order, Settle):
                 self._settle(order)
             else:
@@ -185,8 +208,8 @@ class _Writer:
                         error=order.error,
                     )
         except Exception as error:
-            return _failed(self._target, order.order, error)
-        return Done(order=order.order, seconds=time.perf_counter() - began)
+            return self._failed(order.order, error)
+        return Done(order=order.order, seconds=time.perf_counter() - began, moves=moves)
 
     def _landed(self, order: Apply | Settle | Finish) -> bool:
         """Whether the transaction of a writer that died was committed: the file rows tell."""
@@ -208,15 +231,16 @@ class _Writer:
             run = ledger.run(connection, self._run_id)
             return run is not None and run.state == order.state
 
-    def _apply(self, order: Apply) -> None:
+    def _apply(self, order: Apply) -> tuple[Move, ...]:
+        """One transaction: rows, rejects and ledger. The moves as they were made, where the database had to tell."""
+        moves = order.moves
         with self._target.transaction(order.batches) as connection:
-            ledger.check_run(connection, self._run_id)
-            expected = sum(batch.rows for batch in order.batches)
-            if order.shape is not None:
-                self._same_table(connection, order.shape)
-                if order.reset:
-                    self._target.delete_rows(connection, order.shape, order.moves[0].file_id)
-                inserted = self._target.insert(connection, order.shape, order.batches)
+            self._begin_apply(connection, order)
+            if order.shape is not None and order.merge is not None:
+                moves = self._merge(connection, order, order.shape, order.merge)
+            elif order.shape is not None:
+                expected = _rows(order) - len(order.left_out or ())
+                inserted = self._insert(connection, order, order.shape)
                 if inserted != expected:
                     raise _Refused(
                         Reason.COUNTS, f"the database took {inserted} of {expected} rows; nothing of them was kept."
@@ -226,9 +250,114 @@ class _Writer:
             self._write_rejects(connection, order.moves[0].file_id, order.table_name, order.rejects, applied=True)
             failpoint("before_advance")
             self._target.assert_open(connection)
-            ledger.advance(connection, self._run_id, order.moves)
+            ledger.advance(connection, self._run_id, moves)
             failpoint("before_commit")
         failpoint("after_commit")
+        return moves if order.merge is not None else ()
+
+    def _begin_apply(self, connection: Connection, order: Apply) -> None:
+        """What comes before the rows."""
+        ledger.check_run(connection, self._run_id)
+        if order.shape is not None:
+            self._same_table(connection, order.shape)
+            if order.reset:
+                self._target.delete_rows(connection, order.shape, order.moves[0].file_id)
+
+    def _insert(self, connection: Connection, order: Apply, shape: TableShape) -> int:
+        """Insert the rows of an order, but for those to be left out; how many the database took."""
+        if order.left_out is None:
+            return self._target.insert(connection, shape, order.batches)
+        gathered = self._gather(connection, order, shape)
+        inserted = refusals.put(connection, self._target.sql_table(shape), gathered, 1, _rows(order))
+        self._target.discard(connection, gathered)
+        return inserted
+
+    def _merge(self, connection: Connection, order: Apply, shape: TableShape, merge: Merge) -> tuple[Move, ...]:
+        """Merge the rows of each file, in their order, and count what became of them."""
+        table, gathered = self._target.sql_table(shape), self._gather(connection, order, shape)
+        rows = merging.Merging(connection, self._target, table, gathered, merge)
+        moves, last = [], 0
+        for move in order.moves:
+            first, last = last + 1, last + move.rows if len(order.moves) > 1 else _rows(order)
+            rows.supersede(first, last)
+            offered, written = rows.offered(first, last), rows.put(first, last)
+            failpoint("after_merge")
+            there = rows.present(first, last)
+            # Of insert-ignore, and with --newest-by, rows may be left out; but only where there is one with their key.
+            exact = merge.mode is Mode.UPSERT and merge.newest_by is None
+            if there != offered or written > offered or (exact and written != offered):
+                raise _Refused(
+                    Reason.COUNTS,
+                    f"the database took {written} of {offered} rows and has {there} of their keys; nothing was kept.",
+                )
+            left = move.rows - written
+            ignored = left if merge.mode is Mode.INSERT_IGNORE else 0
+            moves.append(replace(move, rows=written, superseded=left - ignored, ignored=ignored))
+        self._target.discard(connection, gathered)
+        return tuple(moves)
+
+    def _counted(self, order: Apply) -> tuple[Move, ...]:
+        """The moves of an order that landed; with a merge, a file is one move."""
+        with self._target.begin() as connection:
+            rows = [_row(connection, move.file_id) for move in order.moves]
+        return tuple(
+            replace(move, rows=row.rows_loaded, superseded=row.rows_superseded, ignored=row.rows_ignored)
+            for move, row in zip(order.moves, rows, strict=True)
+        )
+
+    def _gather(self, connection: Connection, order: Apply, shape: TableShape) -> sa.Table:
+        gathered = self._target.gather(connection, shape, order.batches)
+        if order.left_out:
+            number = gathered.c[POSITION] == sa.bindparam("number")
+            connection.execute(gathered.delete().where(number), [{"number": row} for row in order.left_out])
+        return gathered
+
+    def _refusals(self, order: Apply) -> Constrained | None:
+        """Which rows of an order the table refuses; None where that is not to be known, or no new ones are found.
+
+        A bundle is not searched: its files are done again one by one. Changes nothing in the database.
+        """
+        shape = order.shape
+        if shape is None or not self._target.savepoints or len(order.moves) > 1:
+            return None
+        if not order.batches or any(batch.place is None for batch in order.batches):
+            return None
+        found = refusals.Refused()
+        with contextlib.suppress(_Undone), self._target.transaction(order.batches) as connection:
+            self._begin_apply(connection, order)
+            gathered = self._gather(connection, order, shape)
+            table = self._target.sql_table(shape)
+            insert: Callable[[int, int], int] = functools.partial(refusals.put, connection, table, gathered)
+            if order.merge is not None:
+                rows = merging.Merging(connection, self._target, table, gathered, order.merge)
+                rows.supersede(1, _rows(order))
+                insert = rows.put
+            found = refusals.find(
+                connection,
+                self._target,
+                table,
+                gathered,
+                insert=insert,
+                last=_rows(order),
+                limit=order.reject_limit,
+            )
+            failpoint("after_search")
+            raise _Undone
+        if not found.rows:
+            # Rows that refer to later ones of their file can go in with one statement, if not one after the other.
+            return Constrained(order=order.order, rows=(), rejects=None, complete=True) if not order.left_out else None
+        from ingest import placing  # Arrow, which a writer seldom needs
+
+        path = f"{order.batches[0].staged.path}.{order.order}.rejects"
+        with open(path, "w", encoding="ascii") as file:
+            for reject in placing.rejects(found.rows, order.batches):
+                file.write(json.dumps(asdict(reject)) + "\n")
+        return Constrained(
+            order=order.order,
+            rows=tuple(found.rows),
+            rejects=RejectsRef(path=path, first_line=0, first_record=0),
+            complete=found.complete,
+        )
 
     def _same_table(self, connection: Connection, shape: TableShape) -> None:
         """`SELECT *` copies by position: the table must be the very one that the batch was staged for."""
@@ -316,6 +445,35 @@ class _Writer:
             connection, self._run_id, file_id=file_id, table_name=table_name, rejects=rejects, applied=applied
         )
 
+    def _failed(self, order: int, error: Exception) -> Failed:
+        """An exception as a value."""
+        trace = "".join(traceback.format_tb(error.__traceback__))
+        if isinstance(error, FenceError):
+            failure = Failure(code=Reason.DATABASE, message=error.message, hint=error.hint, trace=trace)
+            return Failed(order=order, failure=failure, fatal=True, fenced=True)
+        if isinstance(error, _Refused):
+            return Failed(order=order, failure=Failure(code=error.code, message=str(error)), fatal=False)
+        if isinstance(error, SourceError):
+            failure = Failure(code=Reason(error.code), message=error.message, hint=error.hint, trace=trace)
+            return Failed(order=order, failure=failure, fatal=False)
+        if isinstance(error, sa.exc.DBAPIError) and self._target.refuses_rows(error):
+            failure = Failure(
+                code=Reason.CONSTRAINT, message=f"the table refused a row: {self._target.said(error)}.", trace=trace
+            )
+            return Failed(order=order, failure=failure, fatal=False)
+        if isinstance(error, IngestError):
+            failure = Failure(code=Reason.DATABASE, message=error.message, hint=error.hint, trace=trace)
+        elif isinstance(error, sa.exc.DBAPIError):
+            message = f"the database answered: {self._target.said(error)}."
+            failure = Failure(code=Reason.DATABASE, message=message, hint=_hint(error), trace=trace)
+        else:
+            failure = Failure(code=Reason.INTERNAL, message=f"{type(error).__name__} in the writer.", trace=trace)
+        return Failed(order=order, failure=failure, fatal=True)
+
+
+class _Undone(Exception):
+    """Rolls a transaction back that was only to find something out."""
+
 
 class _Refused(Exception):
     """The order cannot be applied; its files are refused for this reason."""
@@ -323,6 +481,10 @@ class _Refused(Exception):
     def __init__(self, code: Reason, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+def _rows(order: Apply) -> int:
+    return sum(batch.rows for batch in order.batches)
 
 
 def _row(connection: Connection, file_id: int) -> FileRow:
@@ -347,30 +509,6 @@ def _limited(rejects: Iterator[Reject], limit: int | None) -> Iterator[Reject]:
         if limit is not None and number >= limit:
             return
         yield reject
-
-
-def _failed(target: Target, order: int, error: Exception) -> Failed:
-    """An exception as a value."""
-    trace = "".join(traceback.format_tb(error.__traceback__))
-    if isinstance(error, FenceError):
-        failure = Failure(code=Reason.DATABASE, message=error.message, hint=error.hint, trace=trace)
-        return Failed(order=order, failure=failure, fatal=True, fenced=True)
-    if isinstance(error, _Refused):
-        return Failed(order=order, failure=Failure(code=error.code, message=str(error)), fatal=False)
-    if isinstance(error, SourceError):
-        failure = Failure(code=Reason(error.code), message=error.message, hint=error.hint, trace=trace)
-        return Failed(order=order, failure=failure, fatal=False)
-    if isinstance(error, sa.exc.DBAPIError) and target.refuses_rows(error):
-        message = f"the table refused a row: {target.said(error)}."
-        return Failed(order=order, failure=Failure(code=Reason.CONSTRAINT, message=message, trace=trace), fatal=False)
-    if isinstance(error, IngestError):
-        failure = Failure(code=Reason.DATABASE, message=error.message, hint=error.hint, trace=trace)
-    elif isinstance(error, sa.exc.DBAPIError):
-        message = f"the database answered: {target.said(error)}."
-        failure = Failure(code=Reason.DATABASE, message=message, hint=_hint(error), trace=trace)
-    else:
-        failure = Failure(code=Reason.INTERNAL, message=f"{type(error).__name__} in the writer.", trace=trace)
-    return Failed(order=order, failure=failure, fatal=True)
 
 
 def _hint(error: sa.exc.DBAPIError) -> str:

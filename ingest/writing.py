@@ -16,11 +16,12 @@ from ingest import writer
 from ingest.crew import exit_words, quiet_resource_tracker, start_process
 from ingest.errors import LedgerError
 from ingest.targets import Database
-from ingest.writer import Again, Apply, Done, Failed, Finish, Settle
+from ingest.writer import Again, Apply, Constrained, Done, Failed, Finish, Settle
 
 log = logging.getLogger("ingest")
 
 Order = Apply | Settle | Finish
+Answer = Done | Failed | Constrained
 
 UNKNOWN_EXIT = 255
 """What multiprocessing says of every process of a fork server that died; they themselves may be alive."""
@@ -106,9 +107,12 @@ class Writing:
         self._numbers += 1
         return self._numbers
 
-    def order(self, order: Order) -> None:
-        """Queue an order."""
-        self._waiting.append(order)
+    def order(self, order: Order, *, first: bool = False) -> None:
+        """Queue an order; `first`: before those that wait."""
+        if first:
+            self._waiting.appendleft(order)
+        else:
+            self._waiting.append(order)
         self._send_next()
 
     def withdraw(self, wanted: Callable[[Order], bool]) -> list[Order]:
@@ -117,12 +121,15 @@ class Writing:
         self._waiting = collections.deque(order for order in self._waiting if not wanted(order))
         return taken
 
-    def answers(self) -> list[tuple[Order, Done | Failed]]:
-        """What the writer has answered since; starts another one if it died."""
+    def answers(self) -> Iterator[tuple[Order, Answer]]:
+        """What the writer has answered since; starts another one if it died.
+
+        After an order that was not done, the next one is sent only when the caller has looked at the answer: the
+        orders that wait may rest on it.
+        """
         life = self._life
         if life is None:
-            return []
-        found: list[tuple[Order, Done | Failed]] = []
+            return
         gone = False
         try:
             while life.pipe.poll(0):
@@ -130,13 +137,14 @@ class Writing:
                 order, self._out = self._out, None
                 assert order is not None
                 self._deaths = 0
-                found.append((order, answer))
+                if isinstance(answer, Done):
+                    self._send_next()
+                yield order, answer
                 self._send_next()
         except (EOFError, OSError):
             gone = True
         if gone or not life.process.is_alive():
             self._bury(life)
-        return found
 
     def close(self, *, kill: bool = False) -> None:
         """End the writer: after what it is doing, or at once."""

@@ -63,6 +63,12 @@ GIVEN: dict[str, tuple[list[str], dict[str, Any]]] = {
     "new_columns": (["--new-columns", "ignore"], {"new_columns": "ignore"}),
     "transform": (["--transform", "m:f"], {"transform": "m:f"}),
     "lineage": (["--lineage", "none"], {"lineage": "none"}),
+    "mode": (["--mode", "upsert", "--key", "id"], {"mode": "upsert", "key": ("id",)}),
+    "key": (["--mode", "insert-ignore", "--key", "a, b"], {"mode": "insert-ignore", "key": ("a", "b")}),
+    "newest_by": (
+        ["--mode", "upsert", "--key", "id", "--newest-by", "at"],
+        {"mode": "upsert", "key": ("id",), "newest_by": "at"},
+    ),
     "max_rejects": (["--max-rejects", "0.5%"], {"max_rejects": Budget(percent=0.5)}),
     "max_rejects_run": (["--max-rejects-run", "9"], {"max_rejects_run": 9}),
     "on_change": (["--on-change", "reload"], {"on_change": "reload"}),

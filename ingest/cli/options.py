@@ -20,6 +20,7 @@ from ingest.settings import (
     SLICE_BYTES,
     Settings,
     parse_budget,
+    parse_key,
     parse_rename,
     parse_size,
     parse_type,
@@ -142,6 +143,22 @@ class LoadOptions:
     lineage: Annotated[
         Literal["none", "file"], typer.Option(help="Give new tables a column that says from which file a row came.")
     ] = "file"
+    mode: Annotated[
+        Literal["append", "upsert", "insert-ignore"],
+        typer.Option(help="Add all records, update the rows with the same key, or keep these and ignore the records."),
+    ] = "append"
+    key: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMNS", help="The key of upsert and insert-ignore: id or id,day.", show_default=False),
+    ] = None
+    newest_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="With upsert, of two records with one key the one with the greater value stays, not the later one.",
+            show_default=False,
+        ),
+    ] = None
     max_rejects: Annotated[
         str | None,
         typer.Option(
@@ -197,6 +214,9 @@ def settings_from(options: LoadOptions) -> Settings:
         new_columns=options.new_columns,
         transform=options.transform,
         lineage=options.lineage,
+        mode=options.mode,
+        key=() if options.key is None else parse_key(options.key),
+        newest_by=options.newest_by,
         max_rejects=None if options.max_rejects is None else parse_budget(options.max_rejects),
         max_rejects_run=options.max_rejects_run,
         on_change=options.on_change,

@@ -34,10 +34,19 @@ from ingest.tables import ingest_file, ingest_reject, ingest_run, ingest_table
 
 _UNFINISHED = (FileState.STARTED.value, FileState.UNDOING.value)
 _NO_PROGRESS = dict.fromkeys(
-    ("committed_bytes", "committed_records", "rows_loaded", "rows_rejected", "rows_discarded"), 0
+    (
+        "committed_bytes",
+        "committed_records",
+        "rows_loaded",
+        "rows_rejected",
+        "rows_discarded",
+        "rows_superseded",
+        "rows_ignored",
+    ),
+    0,
 )
 _FRESH = {**_NO_PROGRESS, "epoch": 0, "version": 1, "attempts": 1, "deaths": 0}
-_REGISTERED = ("size", "mtime_ns", "ctime_ns", "scanned_ns", "sha256", "lineage", "header", "started_at")
+_REGISTERED = ("size", "mtime_ns", "ctime_ns", "scanned_ns", "sha256", "lineage", "header", "started_at", "mode")
 _SETTLED = (FileState.REFUSED, FileState.FAILED, FileState.UNDOING)
 
 _AGAIN = (
@@ -70,6 +79,8 @@ _ADVANCE = (
         rows_loaded=_after(ingest_file.c.rows_loaded, "b_rows"),
         rows_rejected=_after(ingest_file.c.rows_rejected, "b_rejected"),
         rows_discarded=_after(ingest_file.c.rows_discarded, "b_discarded"),
+        rows_superseded=_after(ingest_file.c.rows_superseded, "b_superseded"),
+        rows_ignored=_after(ingest_file.c.rows_ignored, "b_ignored"),
         prefix_sha256=bindparam("b_prefix"),
         sha256=func.coalesce(bindparam("b_sha256", type_=String), ingest_file.c.sha256),
         state=bindparam("b_state"),
@@ -178,6 +189,7 @@ def register(connection: Connection, run_id: int, entries: Sequence[NewFile]) ->
             "sha256": entry.sha256,
             "lineage": entry.lineage,
             "header": storable(entry.header),
+            "mode": entry.mode,
             "state": FileState.STARTED.value,
             "run_id": run_id,
             "started_at": now,
@@ -215,6 +227,8 @@ def advance(connection: Connection, run_id: int, moves: Sequence[Move]) -> None:
             "b_rows": move.rows,
             "b_rejected": move.rejected,
             "b_discarded": move.discarded,
+            "b_superseded": move.superseded,
+            "b_ignored": move.ignored,
             "b_prefix": move.prefix_sha256,
             "b_sha256": move.sha256,
             "b_state": (FileState.LOADED if move.done else FileState.STARTED).value,

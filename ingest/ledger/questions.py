@@ -64,7 +64,7 @@ def tables(connection: Connection) -> dict[str, TableRow]:
 def sums(connection: Connection) -> dict[str, TableSums]:
     """For every table that a file was meant for: what its files add up to."""
     c = ingest_file.c
-    counted = (c.rows_loaded, c.rows_rejected, c.rows_discarded)
+    counted = (c.rows_loaded, c.rows_rejected, c.rows_discarded, c.rows_superseded, c.rows_ignored)
     query = select(c.table_name, c.state, func.count(), *map(func.sum, counted)).group_by(c.table_name, c.state)
     grouped: dict[str, list[Sequence[Any]]] = {}
     for name, *rest in connection.execute(query.order_by(c.table_name, c.state)):
@@ -75,6 +75,8 @@ def sums(connection: Connection) -> dict[str, TableSums]:
             rows_loaded=sum(int(row[2]) for row in rows),
             rows_rejected=sum(int(row[3]) for row in rows),
             rows_discarded=sum(int(row[4]) for row in rows),
+            rows_superseded=sum(int(row[5]) for row in rows),
+            rows_ignored=sum(int(row[6]) for row in rows),
         )
         for name, rows in grouped.items()
     }

@@ -12,18 +12,23 @@ import json
 import re
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
-from sqlalchemy.schema import CreateColumn, CreateTable
+from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable, CreateTableAs
 
 from ingest.errors import DatabaseUnreachable, LedgerError, TableError
-from ingest.jobs import ARROW, Staged
-from ingest.model import LINEAGE_COLUMN, Column, ColumnType, Reason, TableName, TableShape
+from ingest.jobs import ARROW, Place, Staged
+from ingest.model import LINEAGE_COLUMN, Column, ColumnType, Merge, Mode, Reason, TableName, TableShape
+
+POSITION = "_ingest_row"
+"""The column of gathered rows that counts them from 1, in the order of their batches."""
+
+GATHERED = "ingest_gathered"
 
 INSERT_ROWS = 5_000
 """Rows an `insert()` is given at once: 1,000 was 4 % slower on SQLite, 50,000 no faster and ten times the memory."""
@@ -37,12 +42,15 @@ class BatchRef:
 
     staged: Staged
     rows: int
+    place: Place | None = None  #: None: nobody has to find its records again
 
 
 class Target(ABC):
     """A database we load into. Holds a URL; opens a connection only when asked."""
 
     transactional_ddl = False  #: DDL can be rolled back together with rows
+    savepoints = True  #: a part of a transaction can be rolled back
+    conflict_insert: Callable[[sa.Table], Any] | None = None  #: its dialect's insert(), if that knows ON CONFLICT
     schemas = True  #: a table's name can be qualified with a schema
     max_columns: int | None = None
     max_name: int | None = None  #: the longest name of a table or column, as `name_length` counts
@@ -217,6 +225,24 @@ class Target(ABC):
         )
         connection.execute(sa.schema.SetTableComment(commented))
 
+    def unique_keys(self, connection: Connection, table: TableName) -> tuple[frozenset[str], ...]:
+        """The sets of columns of which the table has no two rows with the same values (NULL apart)."""
+        seen = sa.inspect(connection)
+        keys = [seen.get_pk_constraint(table.name, schema=table.schema)["constrained_columns"]]
+        keys += [one["column_names"] for one in seen.get_unique_constraints(table.name, schema=table.schema)]
+        for index in seen.get_indexes(table.name, schema=table.schema):
+            partial = any(name.endswith("_where") for name in index.get("dialect_options", {}))
+            if index["unique"] and not partial and None not in index["column_names"]:
+                keys.append([name for name in index["column_names"] if name is not None])
+        return tuple(frozenset(key) for key in keys if key)
+
+    def unique_index_sql(self, table: TableName, key: Sequence[str]) -> str:
+        """What to type to give the table a unique index on these columns."""
+        made = sa.Table(table.name, sa.MetaData(), *(sa.Column(name, quote=True) for name in key), quote=True)
+        made.schema = table.schema
+        index = sa.Index("_".join((table.name, *key)), *made.columns, unique=True, quote=True)
+        return str(CreateIndex(index).compile(dialect=self.url.get_dialect()()))
+
     def add_columns(self, connection: Connection, table: TableName, columns: Sequence[Column]) -> None:
         """Add columns, all nullable, at the end of the table."""
         preparer = connection.dialect.identifier_preparer
@@ -250,6 +276,7 @@ class Target(ABC):
             shape.table.name,
             sa.MetaData(),
             *(sa.Column(c.name, self.sql_type(c), nullable=c.nullable, quote=True) for c in shape.columns),
+            *([sa.UniqueConstraint(*shape.key)] if shape.key else []),
             schema=self.schema_of(shape.table),
             quote=True,
             quote_schema=True,
@@ -282,6 +309,82 @@ class Target(ABC):
     def insert_statement(self, table: sa.Table, names: Sequence[str]) -> Any:
         """What inserts one row into these columns of the table; its values are bound as `v0`, `v1` and so on."""
         return table.insert().values({name: sa.bindparam(f"v{i}") for i, name in enumerate(names)})
+
+    def gather(self, connection: Connection, shape: TableShape, batches: Sequence[BatchRef]) -> sa.Table:
+        """A temporary table that holds the rows of the batches, numbered by `POSITION`; `discard` it in the end.
+
+        It has the columns that the batches have, with the table's types and without its constraints.
+        """
+        everything = [c.name for c in shape.columns]
+        names = list(dict.fromkeys(n for batch in batches for n in batch.staged.columns or everything))
+        source = self.sql_table(shape)
+        rows = sa.select(
+            *(source.c[name] for name in names), sa.cast(sa.literal_column("0"), sa.BigInteger).label(POSITION)
+        ).where(sa.false())
+        connection.execute(CreateTableAs(rows, GATHERED, temporary=True))
+        gathered = sa.Table(
+            GATHERED,
+            sa.MetaData(),
+            *(sa.Column(name, source.c[name].type, quote=True) for name in names),
+            sa.Column(POSITION, sa.BigInteger()),
+        )
+        first = 1
+        for batch in batches:
+            self.fill(connection, gathered, batch, first)
+            first += batch.rows
+        sa.Index(f"ix{POSITION}", gathered.c[POSITION]).create(connection)
+        return gathered
+
+    def fill(self, connection: Connection, gathered: sa.Table, batch: BatchRef, first: int) -> None:
+        """Put one batch into the table made by `gather`, its rows numbered from `first`."""
+        from ingest.targets.staging import read_arrow
+
+        for rows in read_arrow(batch.staged.path, INSERT_ROWS):
+            if rows:
+                names = [*rows[0].keys(), POSITION]
+                statement = gathered.insert().values({n: sa.bindparam(f"v{i}") for i, n in enumerate(names)})
+                numbered = (enumerate([*row.values(), number]) for number, row in enumerate(rows, start=first))
+                connection.execute(statement, [{f"v{i}": value for i, value in row} for row in numbered])
+                first += len(rows)
+
+    def discard(self, connection: Connection, gathered: sa.Table) -> None:
+        """Drop what `gather` made."""
+        gathered.drop(connection)
+
+    @property
+    def merges(self) -> bool:
+        """Whether upsert and insert-ignore can be had."""
+        return self.conflict_insert is not None
+
+    def merge_rows(
+        self, connection: Connection, table: sa.Table, *, merge: Merge, names: Sequence[str], rows: sa.Select[Any]
+    ) -> int:
+        """Put rows, with values for `names`, into the table in their order; returns how many were written.
+
+        Of upsert, no two of them have the same key.
+        """
+        assert self.conflict_insert is not None
+        statement = self.conflict_insert(table).from_select(list(names), rows)
+        if merge.mode is Mode.INSERT_IGNORE:
+            statement = statement.on_conflict_do_nothing(index_elements=merge.key)
+        else:
+            newer = None
+            if merge.newest_by is not None:
+                there, offered = table.c[merge.newest_by], statement.excluded[merge.newest_by]
+                newer = there.is_(None) | (offered >= there)
+            # Where there is nothing but the key, it is set to what it is: so the row counts as written.
+            changed = [name for name in names if name not in merge.key] or [merge.key[0]]
+            values = {name: statement.excluded[name] for name in changed}
+            statement = statement.on_conflict_do_update(index_elements=merge.key, set_=values, where=newer)
+        return int(connection.execute(statement).rowcount)
+
+    def constraint(self, error: sa.exc.IntegrityError) -> str:
+        """The constraint that a row broke, by the name or the columns that the database tells, and without a value.
+
+        "" where it does not say. The driver's own text may quote the row.
+        """
+        del error
+        return ""
 
     def delete_rows(self, connection: Connection, shape: TableShape, file_id: int) -> int:
         """Delete the rows of one file, by lineage; returns how many there were."""

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateTable
@@ -23,10 +24,12 @@ from sqlalchemy.schema import CreateTable
 from ingest.errors import DatabaseUnreachable, LeaseHeld, TableError, UsageError
 from ingest.jobs import SQLITE
 from ingest.model import Column, ColumnType, Origin, Reason, TableName, TableShape
-from ingest.targets.base import BatchRef, Target, fingerprint_of
+from ingest.targets.base import POSITION, BatchRef, Target, fingerprint_of
 
 BUSY_SECONDS = 60
 """How long a statement waits for another program's lock on the file."""
+
+_BROKEN = re.compile(r"(?:UNIQUE|NOT NULL|CHECK) constraint failed: .*", re.DOTALL)
 
 _TOKEN = re.compile(r"/\* ingest ([0-9a-f]{32}) \*/")
 
@@ -37,6 +40,7 @@ class SQLiteTarget(Target):
     transactional_ddl = True
     schemas = False
     max_columns = 2_000  # SQLITE_MAX_COLUMN of every common build
+    conflict_insert = staticmethod(sqlite_insert)
     stage_slots = 8  # at most 10 databases can be attached, and none detached before the transaction ends
 
     def __init__(self, url: URL, *, bulk: bool = True, ledger_schema: str | None = None) -> None:
@@ -197,22 +201,34 @@ class SQLiteTarget(Target):
         return TableShape(
             table=TableName(name=name),
             columns=columns,
-            definition=sql or "",
+            definition=_stage_definition(name, sql or "", infos),
             fingerprint=fingerprint_of(sql),
             bulk=not why,
             why_not_bulk=why,
         )
 
     def fingerprint(self, connection: Connection, table: TableName) -> str:
-        sql = connection.exec_driver_sql(
-            "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?", (table.name,)
-        ).first()
-        return fingerprint_of(sql[0]) if sql else ""
+        sql = self._definition(connection, table)
+        return fingerprint_of(sql) if sql else ""
 
     def token(self, connection: Connection, table: TableName) -> str | None:
-        shape = self.shape(connection, table)
-        match = _TOKEN.search(shape.definition) if shape else None
+        match = _TOKEN.search(self._definition(connection, table) or "")
         return match[1] if match else None
+
+    def _definition(self, connection: Connection, table: TableName) -> str | None:
+        """The CREATE TABLE as SQLite keeps it."""
+        query = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ? COLLATE NOCASE"
+        found: str | None = connection.exec_driver_sql(query, (table.name,)).scalar()
+        return found
+
+    def unique_keys(self, connection: Connection, table: TableName) -> tuple[frozenset[str], ...]:
+        infos = connection.exec_driver_sql(f"PRAGMA table_info({_quoted(table.name)})").all()
+        keys = [[info[1] for info in infos if info[5]]]  # a key that is the rowid has no index
+        for _, index, unique, _, partial in connection.exec_driver_sql(f"PRAGMA index_list({_quoted(table.name)})"):
+            columns = [row[2] for row in connection.exec_driver_sql(f"PRAGMA index_info({_quoted(index)})")]
+            if unique and not partial and None not in columns:
+                keys.append(columns)
+        return tuple(frozenset(key) for key in keys if key)
 
     def create_table(self, connection: Connection, shape: TableShape, token: str) -> None:
         # SQLite keeps the text of CREATE TABLE, comments included, through every ALTER TABLE.
@@ -247,6 +263,30 @@ class SQLiteTarget(Target):
             )
             inserted += result.rowcount
         return inserted
+
+    def fill(self, connection: Connection, gathered: sa.Table, batch: BatchRef, first: int) -> None:
+        if batch.staged.format != SQLITE:
+            super().fill(connection, gathered, batch, first)
+            return
+        names = [c.name for c in gathered.columns if c.name != POSITION]
+        stage = sa.table(batch.staged.table, *map(sa.column, names), schema=self._attached[batch.staged.path])
+        # A stage's rows were written in their order, so their rowids count from 1.
+        position = sa.literal_column("rowid", sa.BigInteger) + (first - 1)
+        rows = sa.select(*(stage.c[name] for name in names), position)
+        connection.execute(gathered.insert().from_select([*names, POSITION], rows))
+
+    def said(self, error: sa.exc.DBAPIError) -> str:
+        if isinstance(error, sa.exc.IntegrityError):
+            return self.constraint(error) or "it breaks a constraint"
+        return super().said(error)
+
+    def constraint(self, error: sa.exc.IntegrityError) -> str:
+        # Its sentences name the columns or the CHECK, and no value. Of a foreign key there is no name, and a trigger
+        # says what it likes.
+        if getattr(error.orig, "sqlite_errorname", "") == "SQLITE_CONSTRAINT_TRIGGER":
+            return "a trigger of the table"
+        match = _BROKEN.fullmatch(str(error.orig))
+        return match[0] if match else ""
 
 
 @contextlib.contextmanager
@@ -311,6 +351,8 @@ def _column(info: Any) -> Column:
         nullable=not info[3],
         precision=int(match[1]) if decimal and match else None,
         scale=int(match[2] or 0) if decimal and match else None,
+        # A rowid by its own name is numbered by SQLite; any other column without a default has nothing.
+        required=bool(info[3]) and info[4] is None and not (info[5] and declared == "INTEGER"),
     )
 
 
@@ -349,6 +391,22 @@ def _why_not_bulk(sql: str, infos: Sequence[Any], triggers: int, encoding: str) 
     if re.search(r"\bWITHOUT\s+ROWID\b|\bCOLLATE\b|\bREFERENCES\b|\bCHECK\b", sql, re.IGNORECASE):
         return "its definition has a collation or a constraint that a stage cannot check"
     return ""
+
+
+def _stage_definition(table: str, sql: str, infos: Sequence[Any]) -> str:
+    """The table that a batch is staged in: the same columns, without what compares one row with another.
+
+    Rows that break a UNIQUE are found out by the writer, who can tell which records they are.
+    """
+    if not re.search(r"\bUNIQUE\b", sql, re.IGNORECASE):
+        return sql
+    columns = (
+        f"{_quoted(name)} {declared}{' NOT NULL' if notnull else ''}{f' DEFAULT ({default})' if default else ''}"
+        for _, name, declared, notnull, default, _, hidden in infos
+        if hidden == 0
+    )
+    strict = " STRICT" if re.search(r"\)\s*STRICT\s*$", sql, re.IGNORECASE) else ""
+    return f"CREATE TABLE {_quoted(table)} ({', '.join(columns)}){strict}"
 
 
 def _quoted(name: str) -> str:

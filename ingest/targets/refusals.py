@@ -1,0 +1,141 @@
+"""Which rows a table refuses, and by which constraint: savepoints and halving, inside a transaction of the caller's.
+
+Inserts what the table takes and leaves it there: who only wants to know rolls the transaction back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.engine.interfaces import ReflectedForeignKeyConstraint
+
+from ingest.targets.base import POSITION, Target
+
+
+@dataclass(slots=True)
+class Refused:
+    """The rows of a gathered table that cannot be inserted."""
+
+    rows: dict[int, str] = field(default_factory=dict)  #: the constraint of each, by its number
+    complete: bool = True  #: False: the search ended at its limit
+
+
+def put(connection: Connection, table: sa.Table, gathered: sa.Table, first: int, last: int) -> int:
+    """Insert the rows with these numbers into the table, in their order; how many it took."""
+    names = [c.name for c in gathered.columns if c.name != POSITION]
+    position = gathered.c[POSITION]
+    rows = sa.select(*(gathered.c[name] for name in names)).where(position.between(first, last)).order_by(position)
+    return connection.execute(table.insert().from_select(names, rows)).rowcount
+
+
+def find(
+    connection: Connection,
+    target: Target,
+    table: sa.Table,
+    gathered: sa.Table,
+    *,
+    insert: Callable[[int, int], object],
+    last: int,
+    limit: int | None,
+) -> Refused:
+    """Insert rows 1 to `last` but for those that break a constraint; at most `limit` of them are looked for.
+
+    Of two rows that cannot both be there the first one stays. `insert(a, b)` inserts the rows a to b, or raises
+    IntegrityError.
+    """
+    found = Refused()
+    keys = sa.inspect(connection).get_foreign_keys(table.name, schema=table.schema)
+    pending = [(1, last)]
+    while pending:
+        if limit is not None and len(found.rows) >= limit:
+            found.complete = False
+            break
+        low, high = pending.pop()
+        why = _attempt(connection, target, insert, low, high)
+        if why is None:
+            continue
+        if low == high:
+            found.rows[low] = why
+        else:
+            middle = (low + high) // 2
+            pending += [(middle + 1, high), (low, middle)]
+    if found.complete:
+        if any(_refers_to(key, table) for key in keys):
+            _again(connection, target, insert, found)
+        # What is checked at the end of a transaction only has let them in.
+        found.rows = _orphans(connection, table, gathered, keys) | found.rows
+    _name_foreign_keys(connection, table, gathered, keys, found)
+    return found
+
+
+def _attempt(
+    connection: Connection, target: Target, insert: Callable[[int, int], object], low: int, high: int
+) -> str | None:
+    """Insert some rows, or none of them: the constraint that one of them breaks."""
+    try:
+        with connection.begin_nested():
+            insert(low, high)
+    except sa.exc.IntegrityError as error:
+        return target.constraint(error)
+    return None
+
+
+def _again(connection: Connection, target: Target, insert: Callable[[int, int], object], found: Refused) -> None:
+    """Rows that refer to others of their table may have come before them: now all that can be there is."""
+    healed = True
+    while healed:
+        healed = False
+        for row in list(found.rows):
+            if _attempt(connection, target, insert, row, row) is None:
+                del found.rows[row]
+                healed = True
+
+
+def _refers_to(key: ReflectedForeignKeyConstraint, table: sa.Table) -> bool:
+    return key["referred_table"] == table.name and key["referred_schema"] in (None, table.schema)
+
+
+def _orphans(
+    connection: Connection,
+    table: sa.Table,
+    gathered: sa.Table,
+    keys: Sequence[ReflectedForeignKeyConstraint],
+    rows: Collection[int] | None = None,
+) -> dict[int, str]:
+    """The rows (all, or these) without the parent that a foreign key demands, by their number."""
+    found: dict[int, str] = {}
+    there = {c.name for c in gathered.columns}
+    for key in keys:
+        own, others = key["constrained_columns"], key["referred_columns"]
+        if not set(own) <= there:
+            continue  # the file has no such column, so what is in it is the table's own default
+        parent = sa.table(key["referred_table"], *map(sa.column, others), schema=key["referred_schema"]).alias("parent")
+        mine = [gathered.c[name] for name in own]
+        same: list[Any] = [parent.c[other] == column for other, column in zip(others, mine, strict=True)]
+        query = sa.select(gathered.c[POSITION]).where(
+            *(column.is_not(None) for column in mine),
+            ~sa.exists(sa.select(sa.literal(1)).select_from(parent).where(*same)),
+        )
+        name = key["name"] or f"({', '.join(own)}) REFERENCES {key['referred_table']} ({', '.join(others)})"
+        for row in connection.execute(query).scalars():
+            if rows is None or row in rows:
+                found.setdefault(row, f"FOREIGN KEY constraint failed: {name}")
+    return found
+
+
+def _name_foreign_keys(
+    connection: Connection,
+    table: sa.Table,
+    gathered: sa.Table,
+    keys: Sequence[ReflectedForeignKeyConstraint],
+    found: Refused,
+) -> None:
+    """Some databases say that a foreign key was broken, and not which."""
+    nameless = {row for row, why in found.rows.items() if not why}
+    named = _orphans(connection, table, gathered, keys, nameless) if nameless else {}
+    for row in nameless:
+        found.rows[row] = named.get(row, "a constraint")

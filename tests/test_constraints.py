@@ -1,0 +1,254 @@
+"""Records that break a constraint of the table: rejects as others are, found before anything of their file is kept."""
+
+from __future__ import annotations
+
+import gzip
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+import killing
+import pytest
+from tools import assert_counts_add_up, ingest, known, load, query, rejects, told, write_csv
+
+from ingest.settings import REJECTS_SHOWN, Budget
+
+ANY = Budget(percent=100.0)
+
+TABLES = {
+    "unique": "CREATE TABLE t (a INTEGER UNIQUE, b TEXT)",
+    "unique index": "CREATE TABLE t (a INTEGER, b TEXT); CREATE UNIQUE INDEX t_a ON t (a)",
+    "primary key": "CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT)",
+    "without rowid": "CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT) WITHOUT ROWID",
+    "check": "CREATE TABLE t (a INTEGER CONSTRAINT low CHECK (a < 100), b TEXT)",
+    "foreign key": "CREATE TABLE p (a INTEGER PRIMARY KEY); INSERT INTO p VALUES (1), (2), (3);"
+    "CREATE TABLE t (a INTEGER REFERENCES p (a), b TEXT)",
+    "deferred foreign key": "CREATE TABLE p (a INTEGER PRIMARY KEY); INSERT INTO p VALUES (1), (2), (3);"
+    "CREATE TABLE t (a INTEGER REFERENCES p (a) DEFERRABLE INITIALLY DEFERRED, b TEXT)",
+    "trigger": "CREATE TABLE t (a INTEGER, b TEXT); CREATE TRIGGER g BEFORE INSERT ON t WHEN new.a > 99"
+    " BEGIN SELECT raise(ABORT, 'too much'); END",
+}
+SAID = {
+    "unique": "UNIQUE constraint failed: t.a",
+    "unique index": "UNIQUE constraint failed: t.a",
+    "primary key": "UNIQUE constraint failed: t.a",
+    "without rowid": "UNIQUE constraint failed: t.a",
+    "check": "CHECK constraint failed: low",
+    "foreign key": "FOREIGN KEY constraint failed: (a) REFERENCES p (a)",
+    "deferred foreign key": "FOREIGN KEY constraint failed: (a) REFERENCES p (a)",
+    "trigger": "a trigger of the table",
+}
+
+
+def script(db: Path, text: str) -> None:
+    connection = sqlite3.connect(db)
+    connection.executescript(text)
+    connection.close()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_record_that_breaks_a_constraint_is_a_reject_with_its_name_and_place(
+    data: Path, db: Path, kind: str, bulk: str
+) -> None:
+    script(db, TABLES[kind])
+    bad = 2 if SAID[kind].startswith("UNIQUE") else 100
+    path = write_csv(data / "t_1.csv", ["a", "b"], [[1, "one\nline"], [2, "two"], [bad, "three"], [3, "four"]])
+    write_csv(data / "t_2.csv", ["a", "b"], [[3 if bad == 100 else 9, "other"]])
+    report = load(data, db, bulk=bulk)
+    assert told(report) == {"t_1.csv": ("refused", "over_budget"), "t_2.csv": ("loaded", "new")}
+    assert "1 record cannot be loaded" in report.files[-1].sentence + report.files[0].sentence
+    [place] = rejects(db)
+    assert place == (5, 23, 2, None, "constraint", f"{bad},three", 0)
+    assert query(db, "SELECT count(*) FROM t") == [(1,)]
+    report = load(path, db, bulk=bulk, max_rejects=Budget(count=1))
+    assert (report.exit_code, report.rows, report.rejected) == (3, 3, 1)
+    assert rejects(db) == [(5, 23, 2, None, "constraint", f"{bad},three", 1)]
+    assert query(db, "SELECT message FROM ingest_reject") == [(f"the table refuses it: {SAID[kind]}",)]
+    assert query(db, "SELECT a, b FROM t WHERE b <> 'other' ORDER BY a") == [(1, "one\nline"), (2, "two"), (3, "four")]
+    assert_counts_add_up(db)
+    assert load(path, db, bulk=bulk).count("skipped") == 1
+
+
+def numbered(rows: Sequence[Sequence[object]]) -> tuple[bytes, list[tuple[int, int, int, str]]]:
+    """A file of these rows (a line break in every third), and where the rows are whose number is there already."""
+    data, places, seen = b"a,b\n", [], set()
+    for number, (a, b) in enumerate(rows):
+        text = f'{a},"{b}\n{b}"' if number % 3 == 0 else f"{a},{b}"
+        reason = "bad_integer" if not isinstance(a, int) else "constraint" if a in seen else ""
+        if reason:
+            places.append((data.count(b"\n") + 1, len(data), number, reason))
+        seen.add(a)
+        data += text.encode() + b"\n"
+    return data, places
+
+
+@pytest.mark.parametrize("name", ["t_1.csv", "t_1.csv.gz"])
+def test_refused_rows_of_many_slices_are_placed_in_the_file(data: Path, db: Path, bulk: str, name: str) -> None:
+    """Beside rejects that were never staged, in slices of which some have records that are not staged."""
+    query(db, "CREATE TABLE t (a INTEGER UNIQUE, b TEXT)")
+    rows = [["x" if i % 97 == 5 else i - 400 if i in (700, 701, 1500) else i, f"note {i}"] for i in range(2_000)]
+    content, places = numbered(rows)
+    data.mkdir()
+    (data / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    report = load(data, db, bulk=bulk, slice_bytes=4096, max_rejects=ANY)
+    assert report.exit_code == 3, report.files
+    assert sorted((r[0], r[1], r[2], r[4]) for r in rejects(db)) == places
+    assert len([p for p in places if p[3] == "constraint"]) == 3
+    assert query(db, "SELECT count(*) FROM t") == [(2_000 - len(places),)]
+    assert_counts_add_up(db)
+
+
+def test_refused_rows_that_a_transform_reordered_are_the_right_records(
+    tmp_path: Path, data: Path, db: Path, bulk: str
+) -> None:
+    query(db, "CREATE TABLE t (a INTEGER UNIQUE, b TEXT)")
+    (tmp_path / "turn.py").write_text("def turn(frame):\n    return frame[frame['a'] != 3].iloc[::-1]\n")
+    write_csv(data / "t_1.csv", ["a", "b"], [[1, "first"], [2, "x"], [3, "gone"], [1, "second"]])
+    done = ingest(
+        *("load", data, "--to", db, "--bulk", bulk, "--max-rejects", "1", "--transform", "turn:turn"), cwd=tmp_path
+    )
+    assert done.returncode == 3, done.stderr
+    # The transform turned them round, so the record that comes first in the file came second.
+    assert rejects(db) == [(2, 4, 0, None, "constraint", "1,first", 1)]
+    assert query(db, "SELECT a, b FROM t ORDER BY a") == [(1, "second"), (2, "x")]
+    assert_counts_add_up(db)
+
+
+def test_of_two_records_with_one_key_the_second_is_the_reject(data: Path, db: Path, bulk: str) -> None:
+    query(db, "CREATE TABLE t (a INTEGER, b TEXT, PRIMARY KEY (a, b))")
+    write_csv(data / "t_1.csv", ["a", "b"], [[1, "x"], [1, "y"], [1, "x"], [1, "x"]])
+    assert load(data, db, bulk=bulk, max_rejects=Budget(count=2)).rows == 2
+    assert [r[0] for r in rejects(db)] == [4, 5]
+    assert query(db, "SELECT a, b FROM t ORDER BY b") == [(1, "x"), (1, "y")]
+
+
+def test_one_record_among_bundled_files_refuses_its_file_alone(data: Path, db: Path, bulk: str) -> None:
+    query(db, "CREATE TABLE t (a INTEGER UNIQUE, b TEXT)")
+    for number in range(60):
+        rows = [[number * 10 + i, "x"] for i in range(3)]
+        write_csv(data / f"t_{number}.csv", ["a", "b"], [*rows, rows[1]] if number == 33 else rows)
+    report = load(data, db, bulk=bulk)
+    assert {name for name, (state, _) in told(report).items() if state != "loaded"} == {"t_33.csv"}
+    assert [r[0] for r in rejects(db)] == [5]
+    assert query(db, "SELECT count(*) FROM t WHERE a NOT BETWEEN 330 AND 339") == [(177,)]
+    assert query(db, "SELECT count(*) FROM t") == [(177,)]
+
+
+def test_a_row_may_refer_to_a_later_one_of_its_file(data: Path, db: Path, bulk: str) -> None:
+    query(db, "CREATE TABLE t (a INTEGER PRIMARY KEY, up INTEGER REFERENCES t (a))")
+    write_csv(data / "t_1.csv", ["a", "up"], [[1, 2], [2, 3], [3, ""], [4, 9]])
+    report = load(data, db, bulk=bulk, max_rejects=Budget(count=1))
+    assert (report.exit_code, report.rows, report.rejected) == (3, 3, 1)
+    assert [r[5] for r in rejects(db)] == ["4,9"]
+    write_csv(data / "t_2.csv", ["a", "up"], [[5, 6], [6, ""]])
+    assert load(data, db, bulk=bulk).rows == 2
+    assert query(db, "PRAGMA foreign_key_check") == []
+
+
+@pytest.mark.parametrize(
+    ("budget", "state"),
+    [
+        ({"max_rejects": Budget(count=5)}, "loaded"),
+        ({"max_rejects": Budget(count=4)}, "refused"),
+        ({"max_rejects": Budget(percent=25.0)}, "loaded"),
+        ({"max_rejects": Budget(percent=24.0)}, "refused"),
+        ({"max_rejects_run": 5}, "loaded"),
+        ({"max_rejects_run": 4}, "refused"),
+    ],
+    ids=str,
+)
+def test_the_budget_counts_refused_rows_with_all_others(
+    data: Path, db: Path, bulk: str, budget: dict[str, object], state: str
+) -> None:
+    query(db, "CREATE TABLE t (a INTEGER UNIQUE, b TEXT)")
+    rows = [["x" if i in (3, 4) else i // 2 if i in (10, 12, 14) else i, "note"] for i in range(20)]
+    write_csv(data / "t_1.csv", ["a", "b"], [["y" if i == 3 else a, b] for i, (a, b) in enumerate(rows)])
+    report = load(data, db, bulk=bulk, **budget)
+    assert report.files[0].state == state
+    assert report.files[0].rejected == 5
+    assert query(db, "SELECT count(*) FROM t") == [(15 if state == "loaded" else 0,)]
+    assert len(rejects(db)) == 5
+    assert {r[6] for r in rejects(db)} == {int(state == "loaded")}
+    assert_counts_add_up(db)
+
+
+def test_the_first_thousand_refused_rows_of_a_refused_file_are_kept(data: Path, db: Path, bulk: str) -> None:
+    query(db, "CREATE TABLE t (a INTEGER UNIQUE, b TEXT)")
+    query(db, "INSERT INTO t VALUES (-1, 'there')")
+    write_csv(data / "t_1.csv", ["a", "b"], [[-1 if i % 2 else i, "x"] for i in range(2_400)])
+    report = load(data, db, bulk=bulk)
+    assert report.files[0].sentence.startswith("at least 1,001 records cannot be loaded")
+    found = rejects(db)
+    assert [r[2] for r in found] == list(range(1, 2 * REJECTS_SHOWN, 2))
+    report = load(data, db, bulk=bulk, max_rejects=Budget(count=1_200))
+    assert (report.rows, report.rejected) == (1_200, 1_200)
+    assert_counts_add_up(db)
+
+
+@pytest.mark.parametrize("allowed", [0, 1], ids=["over budget", "in budget"])
+def test_a_refused_row_after_committed_steps(data: Path, db: Path, bulk: str, allowed: int) -> None:
+    """Of a table of ours that somebody gave a key: over budget, all of the file is taken back."""
+    path = write_csv(data / "t_1.csv", ["a", "b"], [[i, f"note {i}"] for i in range(3)])
+    load(path, db)
+    query(db, "CREATE UNIQUE INDEX t_a ON t (a)")
+    path = write_csv(data / "t_2.csv", ["a", "b"], [[1 if i == 1_500 else i, f"note {i}"] for i in range(10, 2_000)])
+    report = load(path, db, bulk=bulk, slice_bytes=1024, commit_bytes=4096, max_rejects=Budget(count=allowed))
+    row = known(db, path)
+    assert row["state"] == ("loaded" if allowed else "refused")
+    assert row["version"] > 4  # steps were committed before
+    assert query(db, "SELECT count(*) FROM t") == [(1_992 if allowed else 3,)]
+    assert [(r[2], r[6]) for r in rejects(db)] == [(1_490, allowed)]
+    assert report.rows == (1_989 if allowed else 0)
+    assert_counts_add_up(db)
+
+
+def test_a_reload_that_breaks_a_constraint_leaves_the_old_rows(data: Path, db: Path, bulk: str) -> None:
+    path = write_csv(data / "t_1.csv", ["a", "b"], [[i, "old"] for i in range(3)])
+    killing.aged(path)
+    load(path, db)
+    query(db, "CREATE UNIQUE INDEX t_a ON t (a)")
+    write_csv(path, ["a", "b"], [[0, "new"], [7, "new"], [7, "new"]])
+    report = load(path, db, bulk=bulk, on_change="reload")
+    assert told(report) == {"t_1.csv": ("refused", "over_budget")}
+    assert query(db, "SELECT a, b FROM t ORDER BY a") == [(i, "old") for i in range(3)]
+    report = load(path, db, bulk=bulk, on_change="reload", max_rejects=Budget(count=1))
+    assert query(db, "SELECT a, b FROM t ORDER BY a") == [(0, "new"), (7, "new")]
+    assert [r[5] for r in rejects(db)] == ["7,new"]
+    assert_counts_add_up(db)
+
+
+@pytest.mark.parametrize("place", ["after_search", "before_advance", "before_commit", "after_commit"])
+def test_a_writer_killed_over_refused_rows_loads_the_others_once(
+    tmp_path: Path, data: Path, db: Path, bulk: str, place: str
+) -> None:
+    query(db, "CREATE TABLE t (a INTEGER UNIQUE, b TEXT)")
+    write_csv(data / "t_1.csv", ["a", "b"], [[1 if i == 77 else i, "x"] for i in range(200)])
+    done = ingest(
+        *("load", data, "--to", db, "--bulk", bulk, "--max-rejects", "1"),
+        cwd=tmp_path,
+        INGEST_FAILPOINT=f"{place}@{tmp_path / 'fired'}",
+    )
+    assert (tmp_path / "fired").exists()
+    assert done.returncode == 3, done.stderr
+    assert query(db, "SELECT count(*) FROM t") == [(199,)]
+    assert [r[2] for r in rejects(db)] == [77]
+    assert_counts_add_up(db)
+
+
+def test_what_is_told_of_a_refused_row_never_holds_its_values(tmp_path: Path, data: Path, db: Path, bulk: str) -> None:
+    query(db, "CREATE TABLE t (a TEXT UNIQUE, b TEXT CHECK (b <> 'hunter2'))")
+    write_csv(data / "t_1.csv", ["a", "b"], [["hunter2", "x"], ["hunter2", "y"], ["z", "hunter2"]])
+    log = tmp_path / "log"
+    done = ingest("load", data, "--to", db, "--bulk", bulk, "--log-file", log, "-v", cwd=tmp_path)
+    assert done.returncode == 4
+    assert "hunter2" not in done.stderr + done.stdout + log.read_text()
+    # The CHECK's own text, which SQLite gives as its name, is the table's and not the file's.
+    assert query(db, "SELECT count(*) FROM ingest_reject WHERE raw LIKE '%hunter2%'") == [(2,)]
+    assert query(db, "SELECT message FROM ingest_reject WHERE record = 1") == [
+        ("the table refuses it: UNIQUE constraint failed: t.a",)
+    ]
