@@ -12,7 +12,11 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("ingest_file", sa.Column("mode", sa.String(16), nullable=False, server_default="append"))
+    # The connection translates the schema of whole tables, and not that of a column's.
+    schema = op.get_bind().schema_for_object(sa.Table("ingest_file", sa.MetaData()))
+    mode = sa.Column("mode", sa.String(16), nullable=False, server_default="append")
+    op.add_column("ingest_file", mode, schema=schema)
     for table in ("ingest_file", "ingest_run"):
         for name in ("rows_superseded", "rows_ignored"):
-            op.add_column(table, sa.Column(name, sa.BigInteger, nullable=False, server_default="0"))
+            count = sa.Column(name, sa.BigInteger, nullable=False, server_default="0")
+            op.add_column(table, count, schema=schema)
