@@ -345,7 +345,8 @@ class _Writer:
             raise _Undone
         if not found.rows:
             # Rows that refer to later ones of their file can go in with one statement, if not one after the other.
-            return Constrained(order=order.order, rows=(), rejects=None, complete=True) if not order.left_out else None
+            again = order.left_out is None  # the second time it is something that only the end of the transaction tells
+            return Constrained(order=order.order, rows=(), rejects=None, complete=True) if again else None
         from ingest import placing  # Arrow, which a writer seldom needs
 
         path = f"{order.batches[0].staged.path}.{order.order}.rejects"

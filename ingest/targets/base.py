@@ -50,6 +50,7 @@ class Target(ABC):
 
     transactional_ddl = False  #: DDL can be rolled back together with rows
     savepoints = True  #: a part of a transaction can be rolled back
+    temporary_schema: str | None = None  #: where a temporary table is, if a statement has to say so
     conflict_insert: Callable[[sa.Table], Any] | None = None  #: its dialect's insert(), if that knows ON CONFLICT
     schemas = True  #: a table's name can be qualified with a schema
     max_columns: int | None = None
@@ -321,12 +322,13 @@ class Target(ABC):
         rows = sa.select(
             *(source.c[name] for name in names), sa.cast(sa.literal_column("0"), sa.BigInteger).label(POSITION)
         ).where(sa.false())
-        connection.execute(CreateTableAs(rows, GATHERED, temporary=True))
+        connection.execute(CreateTableAs(rows, GATHERED, temporary=True, schema=self.temporary_schema))
         gathered = sa.Table(
             GATHERED,
             sa.MetaData(),
             *(sa.Column(name, source.c[name].type, quote=True) for name in names),
             sa.Column(POSITION, sa.BigInteger()),
+            schema=self.temporary_schema,
         )
         first = 1
         for batch in batches:
@@ -376,7 +378,7 @@ class Target(ABC):
             changed = [name for name in names if name not in merge.key] or [merge.key[0]]
             values = {name: statement.excluded[name] for name in changed}
             statement = statement.on_conflict_do_update(index_elements=merge.key, set_=values, where=newer)
-        return int(connection.execute(statement).rowcount)
+        return counted(connection, statement)
 
     def constraint(self, error: sa.exc.IntegrityError) -> str:
         """The constraint that a row broke, by the name or the columns that the database tells, and without a value.
@@ -390,6 +392,11 @@ class Target(ABC):
         """Delete the rows of one file, by lineage; returns how many there were."""
         table = sa.table(shape.table.name, sa.column(LINEAGE_COLUMN), schema=self.schema_of(shape.table))
         return connection.execute(table.delete().where(table.c[LINEAGE_COLUMN] == file_id)).rowcount
+
+
+def counted(connection: Connection, statement: Any) -> int:
+    """Execute an INSERT ... SELECT; how many rows it wrote, of which SQLAlchemy keeps no count unless it is told to."""
+    return int(connection.execute(statement, execution_options={"preserve_rowcount": True}).rowcount)
 
 
 def fingerprint_of(parts: object) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.engine import Connection
 
 from ingest.errors import TableError
@@ -72,6 +73,13 @@ _CONSTRAINTS = sa.text(
     """
 )
 
+_CONSTRAINED = {
+    "23503": "FOREIGN KEY",
+    "23505": "UNIQUE constraint",
+    "23514": "CHECK constraint",
+    "23P01": "EXCLUDE constraint",
+}
+
 _VALUES_NAMED = {"22", "P0", "38", "39"}
 """Classes of SQLSTATE whose sentence can hold a value of a row: what does not fit its type, and people's own words."""
 
@@ -87,6 +95,9 @@ class PostgresTarget(ServerTarget):
     reading: ClassVar[Mapping[str, Any]] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
     transactional_ddl = True
+    savepoints = True
+    temporary_schema = "pg_temp"  # else it would be looked for beside the ledger
+    conflict_insert = staticmethod(postgresql_insert)
     max_columns = 1_600  # MaxHeapAttributeNumber of every build
     max_name = 63  # NAMEDATALEN less its end; the server would cut a longer name without an error
 
@@ -138,6 +149,14 @@ class PostgresTarget(ServerTarget):
             words = re.sub(r"(?<!^)(?=[A-Z])", " ", type(error.orig).__name__).lower()
             return f"{words}{column} (SQLSTATE {state})"
         return f"{diag.message_primary} (SQLSTATE {state})"
+
+    def constraint(self, error: sa.exc.IntegrityError) -> str:
+        diag: Any = getattr(error.orig, "diag", None)
+        if diag is None:
+            return ""
+        if diag.constraint_name:
+            return f"{_CONSTRAINED.get(diag.sqlstate, 'constraint')} {diag.constraint_name}"
+        return f"NOT NULL of the column {diag.column_name}" if diag.column_name else ""
 
     def refuses_rows(self, error: sa.exc.DBAPIError) -> bool:
         # 22: it does not fit its type; 23: a constraint; 44: a view's check; P0: a trigger's own words.

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import ReflectedForeignKeyConstraint
 
-from ingest.targets.base import POSITION, Target
+from ingest.targets.base import POSITION, Target, counted
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ def put(connection: Connection, table: sa.Table, gathered: sa.Table, first: int,
     names = [c.name for c in gathered.columns if c.name != POSITION]
     position = gathered.c[POSITION]
     rows = sa.select(*(gathered.c[name] for name in names)).where(position.between(first, last)).order_by(position)
-    return connection.execute(table.insert().from_select(names, rows)).rowcount
+    return counted(connection, table.insert().from_select(names, rows))
 
 
 def find(

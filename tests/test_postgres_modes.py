@@ -1,0 +1,113 @@
+"""Records that break a constraint, and write modes, on PostgreSQL: its own errors, savepoints and ON CONFLICT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import servers
+import tools
+from tools import write_csv
+
+from ingest.model import Mode
+from ingest.settings import Budget
+
+ONE = Budget(count=1)
+
+TABLES = {
+    "unique": ("CREATE TABLE t (a INTEGER UNIQUE, b TEXT)", 2, "UNIQUE constraint t_a_key"),
+    "unique index": (
+        "CREATE TABLE t (a INTEGER, b TEXT); CREATE UNIQUE INDEX once ON t (a)",
+        2,
+        "UNIQUE constraint once",
+    ),
+    "primary key": ("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT)", 2, "UNIQUE constraint t_pkey"),
+    "deferred unique": ("CREATE TABLE t (a INTEGER UNIQUE DEFERRABLE INITIALLY DEFERRED, b TEXT)", 2, None),
+    "check": ("CREATE TABLE t (a INTEGER CONSTRAINT low CHECK (a < 100), b TEXT)", 100, "CHECK constraint low"),
+    "foreign key": (
+        "CREATE TABLE p (a INTEGER PRIMARY KEY); INSERT INTO p VALUES (1), (2), (3);"
+        "CREATE TABLE t (a INTEGER CONSTRAINT parent REFERENCES p (a), b TEXT)",
+        100,
+        "FOREIGN KEY parent",
+    ),
+    "deferred foreign key": (
+        "CREATE TABLE p (a INTEGER PRIMARY KEY); INSERT INTO p VALUES (1), (2), (3);"
+        "CREATE TABLE t (a INTEGER CONSTRAINT parent REFERENCES p (a) DEFERRABLE INITIALLY DEFERRED, b TEXT)",
+        100,
+        "FOREIGN KEY constraint failed: parent",
+    ),
+}
+
+
+@pytest.fixture
+def query(postgresql_server: servers.Server, postgresql: str) -> Any:
+    """Run SQL in the test's database; the rows of it."""
+    name = urlsplit(postgresql).path[1:]
+    return lambda sql: postgresql_server.execute(sql, name)
+
+
+def load(path: Path, url: str, **settings: Any) -> Any:
+    return tools.load(path, url, **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ledger_schema", [None, "books"])
+@pytest.mark.parametrize("kind", [kind for kind, (_, _, said) in TABLES.items() if said])
+def test_a_record_that_breaks_a_constraint_is_a_reject_with_its_name_and_place(
+    tmp_path: Path, postgresql: str, query: Any, kind: str, ledger_schema: str | None, bulk: str
+) -> None:
+    definition, bad, said = TABLES[kind]
+    for statement in definition.split(";"):
+        query(statement)
+    path = write_csv(tmp_path / "t.csv", ["a", "b"], [[1, "one\nline"], [2, "two"], [bad, "three"], [3, "four"]])
+    report = load(path, postgresql, bulk=bulk, ledger_schema=ledger_schema)
+    assert (report.exit_code, report.rows) == (4, 0)
+    assert query("SELECT count(*) FROM t") == [(0,)]
+    report = load(path, postgresql, bulk=bulk, ledger_schema=ledger_schema, max_rejects=ONE)
+    assert (report.exit_code, report.rows, report.rejected) == (3, 3, 1), report.files
+    place = f"{ledger_schema or 'public'}.ingest_reject"
+    assert query(f"SELECT line, byte_offset, record, reason, message, raw FROM {place} WHERE applied") == [
+        (5, 23, 2, "constraint", f"the table refuses it: {said}", f"{bad},three")
+    ]
+    assert query("SELECT a, b FROM t ORDER BY a") == [(1, "one\nline"), (2, "two"), (3, "four")]
+    assert query("SELECT count(*) FROM pg_class WHERE relname = 'ingest_gathered'") == [(0,)]
+    assert load(path, postgresql, bulk=bulk, ledger_schema=ledger_schema).count("skipped") == 1
+
+
+def test_a_constraint_that_is_only_checked_at_the_end_refuses_the_file(
+    tmp_path: Path, postgresql: str, query: Any
+) -> None:
+    query(TABLES["deferred unique"][0])
+    path = write_csv(tmp_path / "t.csv", ["a", "b"], [[1, "x"], [1, "y"]])
+    report = load(path, postgresql, max_rejects=ONE)
+    assert (report.exit_code, report.rows) == (4, 0)
+    assert "t_a_key" in report.files[0].sentence
+    assert query("SELECT count(*) FROM t") == [(0,)]
+
+
+@pytest.mark.parametrize("ledger_schema", [None, "books"])
+def test_upsert_and_insert_ignore(
+    tmp_path: Path, postgresql: str, query: Any, bulk: str, ledger_schema: str | None
+) -> None:
+    query('CREATE TABLE "T" (a INTEGER, "B b" TEXT, n INTEGER, UNIQUE (a))')
+    query("""INSERT INTO "T" VALUES (1, 'old', 7), (9, 'stays', 9)""")
+    folder = tmp_path / "in"
+    write_csv(folder / "T_1.csv", ["a", "B b"], [[1, "x"], [2, "y"], [2, "z"]])
+    write_csv(folder / "T_2.csv", ["a", "B b"], [[2, "last"], [3, "new"]])
+    options: dict[str, Any] = {"bulk": bulk, "key": ("a",), "ledger_schema": ledger_schema}
+    report = load(folder, postgresql, mode=Mode.INSERT_IGNORE, **options)
+    assert (report.exit_code, report.rows) == (0, 2), report.files
+    assert query('SELECT * FROM "T" ORDER BY a') == [(1, "old", 7), (2, "y", None), (3, "new", None), (9, "stays", 9)]
+    write_csv(folder / "T_3.csv", ["a", "B b"], [[1, "p"], [1, "q"], [4, "four"]])
+    write_csv(folder / "T_4.csv", ["a", "B b"], [[4, "vier"]])
+    report = load(folder, postgresql, mode=Mode.UPSERT, **options)
+    assert report.exit_code == 0, report.files
+    assert query('SELECT a, "B b", n FROM "T" ORDER BY a') == [
+        *[(1, "q", 7), (2, "y", None), (3, "new", None), (4, "vier", None), (9, "stays", 9)]
+    ]
+    place = f"{ledger_schema or 'public'}.ingest_file"
+    assert query(f"SELECT rows_loaded, rows_superseded, rows_ignored FROM {place} ORDER BY path") == [
+        *[(1, 0, 2), (1, 0, 1), (2, 1, 0), (1, 0, 0)]
+    ]
+    assert load(folder, postgresql, mode=Mode.UPSERT, **options).count("skipped") == 4
