@@ -58,9 +58,15 @@ def assert_quiet(stderr: str, *warnings: str) -> None:
         assert warning in line
 
 
-def _other(before: killing.Processes, now: killing.Processes | None) -> killing.Processes | None:
-    """The processes, once there is a host or a writer that was not there before."""
-    return now if now is not None and (now.host, now.writer) != (before.host, before.writer) else None
+def _replaced(before: killing.Processes, main: int) -> killing.Processes | None:
+    """The processes, once there is a host or a writer that was not there before, and all have their semaphores.
+
+    Asked anew each time: the host that tries a suspect by itself is replaced in its turn.
+    """
+    now = killing.processes(main)
+    if now is None or (now.host, now.writer) == (before.host, before.writer):
+        return None
+    return now if len(killing.semaphores(now)) == 5 else None
 
 
 VARIANTS = [("auto", "new"), ("off", "existing")]
@@ -81,8 +87,7 @@ def test_a_killed_helper_is_replaced_and_the_same_run_loads_every_row_once(
         semaphores = killing.semaphores(found)
         killing.kill(pid)
         killing.assert_gone((pid,))
-        replaced = killing.wait_for(lambda: _other(found, killing.processes(run.pid)), "another one")
-        killing.wait_for(lambda: len(killing.semaphores(replaced)) == 5, "its semaphores")
+        replaced = killing.wait_for(lambda: _replaced(found, run.pid), "another one, with its semaphores")
         semaphores |= killing.semaphores(replaced)
     code, _, err = killing.finish(run)
     assert code == 0, err
