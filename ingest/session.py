@@ -231,7 +231,7 @@ class Session:
             with self._alone():
                 shapes = preparing.make_tables(self._target, self._settings, run_id, planned, tables)
                 rows = preparing.register(self._target, self._settings, run_id, planned)
-            if advice := self._target.advice(list(shapes.values())):
+            if planned.work and (advice := self._target.advice(list(shapes.values()))):
                 self._tell("warning", advice)
             self._target.close()
             for decision in planned.decisions:

@@ -56,11 +56,10 @@ class LocalFilesConnection(Connection):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         options["local_infile"] = GUARDED
+        if isinstance(options.get("password"), str):
+            options["password"] = options["password"].encode()  # PyMySQL would take it for Latin-1
         try:
             super().__init__(*args, **options)
-        except UnicodeEncodeError:
-            said = "the user or the password holds a letter that PyMySQL cannot send"
-            raise OperationalError(CR.CR_AUTH_PLUGIN_ERR, said) from None
         except RuntimeError as error:
             # MySQL 8 wants the password encrypted where there is no TLS, for which PyMySQL needs another package.
             if "cryptography" not in str(error):
