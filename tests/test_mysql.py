@@ -539,6 +539,20 @@ def test_large_values_arrive_whole(tmp_path: Path, mariadb: str) -> None:
     assert query(mariadb, "SELECT word FROM orders ORDER BY id") == [(large,), ("\\" * 1_000_000,)]
 
 
+def test_a_value_that_no_statement_can_hold_goes_in_by_load_data_and_is_refused_by_insert(
+    tmp_path: Path, mariadb: str, mariadb_server: servers.Server
+) -> None:
+    large = "x" * (3 << 20)
+    files = orders(tmp_path, "large.csv", [(1, large, "")]).parent
+    orders(tmp_path, "small.csv", [(1, "x", "")])
+    with told_otherwise(mariadb_server, "max_allowed_packet", str(2 << 20)):
+        report = load(files, mariadb, bulk="off")
+        assert tools.told(report) == {"large.csv": ("refused", "constraint"), "small.csv": ("loaded", "new")}
+        assert "max_allowed_packet" in next(f.sentence for f in report.files if f.state == "refused")
+        assert load(files, mariadb).rows == 1
+    assert query(mariadb, "SELECT word FROM large") == [(large,)]
+
+
 def test_numbers_of_the_servers_errors_are_told_without_values() -> None:
     from ingest.targets.mysqlerrors import words
 

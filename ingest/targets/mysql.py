@@ -107,6 +107,8 @@ class MySQLTarget(ServerTarget):
     def _prepare(self, driver: Any) -> None:
         with driver.cursor() as cursor:
             cursor.execute(f"SET SESSION {', '.join(_SESSION)}")
+            cursor.execute("SELECT @@max_allowed_packet")
+            driver.largest = int(cursor.fetchone()[0])
 
     @contextlib.contextmanager
     def connect(self) -> Iterator[Connection]:
