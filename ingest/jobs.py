@@ -15,6 +15,12 @@ ARROW = "arrow"
 """A stage format: an Arrow IPC file a batch, for targets that insert rows through SQLAlchemy."""
 SQLITE = "sqlite"
 """A stage format: a small SQLite database with a table a batch, made from the target table's own definition."""
+POSTGRES = "postgres"
+"""A stage format: a file a batch for PostgreSQL's COPY, in one of the next two."""
+POSTGRES_BINARY = "postgres-binary"
+"""How such a batch was staged: encoded for the types of the table."""
+POSTGRES_TEXT = "postgres-text"
+"""How such a batch was staged: as text, for the server to read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +30,7 @@ class Staged:
     format: str
     path: str
     table: str = ""  #: SQLITE: its table in the file
+    columns: tuple[str, ...] = ()  #: POSTGRES: the table's columns that it has values for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
