@@ -93,8 +93,15 @@ class Session:
 
     def plan(self) -> Plan:
         """What would be done. Writes nothing."""
-        with self._target.worded():
+        with self._closing(), self._target.worded():
             return self._plan()
+
+    @contextlib.contextmanager
+    def _closing(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._target.close()
 
     def _plan(self) -> Plan:
         found = self._scan()
@@ -183,11 +190,8 @@ class Session:
         self._on_event(Opened(database=self._target.label, new=new))
         if not found.sources:
             return self._report(None, new, found, [], EXIT_OK)
-        with self._target.worded(), self._target.lease(self._settings.wait):
-            try:
-                return self._leased(found, new)
-            finally:
-                self._target.close()
+        with self._closing(), self._target.worded(), self._target.lease(self._settings.wait):
+            return self._leased(found, new)
 
     def _leased(self, found: Manifest, new: bool) -> RunReport:
         run_id = preparing.open_ledger(self._target, self._settings, self._paths, self._tell)
@@ -269,7 +273,10 @@ class Session:
         loading.add_empty([w for w in planned.work if w.header and not w.header.has_data], rows, shapes)
         for table in tables:
             for one in table.groups:
-                layout = schemas.load_layout(table, one, shapes[table.key], self._settings, self._target)
+                shape = shapes[table.key]
+                layout = schemas.load_layout(table, one, shape, self._settings, self._target)
+                if way := self._target.way(shape, [c for c in layout.columns if c is not None]):
+                    self._tell("info", f"rows go into {shape.table} {way}")
                 # Files of many slices first: what they commit at their end is then written while others are staged.
                 first = sorted(one.work, key=lambda w: whole_at_once(w.source, 0, self._settings))
                 loading.add(first, rows, layout)

@@ -328,6 +328,10 @@ class MySQLTarget(ServerTarget):
     def stage_format(self, shape: TableShape) -> str:
         return LOAD_DATA if shape.bulk else super().stage_format(shape)
 
+    def way(self, shape: TableShape, columns: Sequence[Column]) -> str:
+        del columns
+        return "by LOAD DATA" if shape.bulk else f"by INSERT: {shape.why_not_bulk}"
+
     def insert(self, connection: Connection, shape: TableShape, batches: Sequence[BatchRef]) -> int:
         driver: Any = connection.connection.driver_connection
         driver.warnings = 0

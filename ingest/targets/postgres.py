@@ -11,12 +11,17 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ingest.errors import TableError
+from ingest.jobs import POSTGRES, POSTGRES_BINARY, POSTGRES_TEXT
 from ingest.model import Column, ColumnType, Origin, Reason, TableName, TableShape
-from ingest.targets.base import fingerprint_of
+from ingest.targets.base import BatchRef, fingerprint_of
+from ingest.targets.pgtypes import TEXTS, bare, why_text
 from ingest.targets.server import BUSY_SECONDS, ServerTarget
 
 MAKING_LEDGER = 0x696E67657374
 """The number of the advisory lock under which a ledger is made: "ingest", as bytes."""
+
+COPY_BYTES = 1024 * 1024
+"""Bytes of a staged file that are handed to the driver at once."""
 
 _SESSION = (
     f"SET lock_timeout = '{BUSY_SECONDS}s'",
@@ -140,8 +145,9 @@ class PostgresTarget(ServerTarget):
         return f"{diag.message_primary} (SQLSTATE {state})"
 
     def refuses_rows(self, error: sa.exc.DBAPIError) -> bool:
-        # 22: it does not fit its type; 23: a constraint; 44: a view's check; P0: a trigger's own words.
-        return (getattr(error.orig, "sqlstate", None) or "")[:2] in ("22", "23", "44", "P0")
+        # 22: it does not fit its type; 23: a constraint; 44: a view's check; 54: the row is too long for a page;
+        # P0: a trigger's own words.
+        return (getattr(error.orig, "sqlstate", None) or "")[:2] in ("22", "23", "44", "54", "P0")
 
     # tables ------------------------------------------------------------------------------------------------
 
@@ -243,6 +249,48 @@ class PostgresTarget(ServerTarget):
 
     # rows --------------------------------------------------------------------------------------------------
 
+    def stage_format(self, shape: TableShape) -> str:
+        return POSTGRES if shape.bulk else super().stage_format(shape)
+
+    def way(self, shape: TableShape, columns: Sequence[Column]) -> str:
+        if not shape.bulk:
+            return f"by INSERT: {shape.why_not_bulk}"
+        found = [one for column in columns if (one := shape.column(column.name)) is not None]
+        why = why_text(found)
+        return f"by COPY as text: {why}" if why else "by binary COPY"
+
+    def insert(self, connection: Connection, shape: TableShape, batches: Sequence[BatchRef]) -> int:
+        inserted = 0
+        for batch in batches:
+            if batch.staged.format in (POSTGRES_BINARY, POSTGRES_TEXT):
+                inserted += self._copy(connection, shape, batch)
+            else:
+                inserted += super().insert(connection, shape, [batch])
+        return inserted
+
+    def _copy(self, connection: Connection, shape: TableShape, batch: BatchRef) -> int:
+        """One batch by COPY, on SQLAlchemy's own connection and in its transaction; the rows as the server counts."""
+        import psycopg
+
+        place = f"{_quoted(self.schema_of(shape.table) or '')}.{_quoted(shape.table.name)}"
+        columns = ", ".join(map(_quoted, batch.staged.columns))
+        format_ = "binary" if batch.staged.format == POSTGRES_BINARY else "text"
+        statement = f"COPY {place} ({columns}) FROM STDIN (FORMAT {format_})"
+        driver: Any = connection.connection.driver_connection
+        try:
+            with driver.cursor() as cursor, open(batch.staged.path, "rb") as file:
+                with cursor.copy(statement.encode()) as copy:
+                    while data := file.read(COPY_BYTES):
+                        copy.write(data)
+                return int(cursor.rowcount)
+        except psycopg.Error as error:
+            # Past SQLAlchemy, so it is told as SQLAlchemy tells it; a connection that is gone is not used again.
+            if driver.closed:
+                connection.invalidate(error)
+            raise sa.exc.DBAPIError.instance(
+                "COPY", None, error, psycopg.Error, hide_parameters=True, dialect=connection.dialect
+            ) from error
+
     def insert_statement(self, table: sa.Table, names: Sequence[str]) -> Any:
         # A value of the file for a column that is GENERATED ALWAYS AS IDENTITY is stored, as COPY does. SQLAlchemy has
         # no words for that; a colon in a name would be taken for a parameter.
@@ -277,13 +325,13 @@ def _not_supported() -> type[Exception]:
 def _column(row: Any) -> Column:
     """A column as the catalogue has it."""
     _, _, arguments = row.type.partition("(")
-    kind = _TYPES.get(_bare(row.type), ColumnType.TEXT)
+    kind = _TYPES.get(bare(row.type), ColumnType.TEXT)
     precision = scale = None
     if kind is ColumnType.DECIMAL and arguments:
         digits = [int(part) for part in arguments.rstrip(")").split(",")]
         precision, scale = digits[0], digits[1]
     length = None
-    if arguments and _bare(row.type).startswith("character"):
+    if arguments and bare(row.type).startswith("character"):
         length = int(arguments.partition(")")[0])
     return Column(
         name=row.attname,
@@ -304,10 +352,5 @@ def _quoted(name: str) -> str:
     return f'"{doubled}"'
 
 
-def _bare(native: str) -> str:
-    """The type without its length: `timestamp(3) without time zone` and `character varying(20)` have theirs inside."""
-    return re.sub(r"\(.*?\)", "", native).strip()
-
-
 def _is_text(native: str) -> bool:
-    return _bare(native) in ("text", "character varying", "character")
+    return bare(native) in TEXTS
