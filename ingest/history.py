@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -142,7 +142,7 @@ def forget(to: str | None, files: Sequence[str], *, ledger_schema: str | None = 
     Raises UsageError, and forgets none, if one of them is unknown or ambiguous; LeaseHeld while a run is active.
     """
     target = _existing(to, ledger_schema)
-    with target.worded():
+    with closing(target), target.worded():
         with target.connect() as connection:
             _check_ledger(target, connection)  # before the lease, for which a server's ledger would be made
         with target.lease(0), target.begin() as connection:
@@ -155,14 +155,14 @@ def forget(to: str | None, files: Sequence[str], *, ledger_schema: str | None = 
 def ledger_version(to: str | None, *, ledger_schema: str | None = None) -> tuple[str | None, str]:
     """The version of the ledger that is there (None: none), and the one that this program writes."""
     target = _existing(to, ledger_schema)
-    with target.worded(), target.connect() as connection:
+    with closing(target), target.worded(), target.connect() as connection:
         return ledger.version(connection), ledger.HEAD
 
 
 def ledger_upgrade(to: str | None, *, ledger_schema: str | None = None) -> tuple[str | None, str]:
     """Bring the ledger to this program's version; the versions before and after."""
     target = _existing(to, ledger_schema)
-    with target.worded():
+    with closing(target), target.worded():
         with target.connect() as connection:
             before = ledger.version(connection)  # a server's ledger is made for the lease, where there is none
         with target.lease(0):
@@ -182,7 +182,7 @@ def _existing(to: str | None, ledger_schema: str | None) -> Target:
 @contextmanager
 def _reading(to: str | None, ledger_schema: str | None) -> Iterator[tuple[Target, Any]]:
     target = _existing(to, ledger_schema)
-    with target.worded(), target.connect() as connection:
+    with closing(target), target.worded(), target.connect() as connection:
         _check_ledger(target, connection)
         yield target, connection
 

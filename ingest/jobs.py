@@ -17,6 +17,12 @@ SQLITE = "sqlite"
 """A stage format: a small SQLite database with a table a batch, made from the target table's own definition."""
 LOAD_DATA = "load_data"
 """A stage format: text for LOAD DATA of MySQL and MariaDB, a file a batch."""
+POSTGRES = "postgres"
+"""A stage format: a file a batch for PostgreSQL's COPY, in one of the next two."""
+POSTGRES_BINARY = "postgres-binary"
+"""How such a batch was staged: encoded for the types of the table."""
+POSTGRES_TEXT = "postgres-text"
+"""How such a batch was staged: as text, for the server to read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +32,7 @@ class Staged:
     format: str
     path: str
     table: str = ""  #: SQLITE: its table in the file
-    columns: tuple[str, ...] = ()  #: those that it has values for; (): all of the table's
+    columns: tuple[str, ...] = ()  #: the table's columns that it has values for; (): all of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,8 +95,15 @@ class Session:
 
     def plan(self) -> Plan:
         """What would be done. Writes nothing."""
-        with self._target.worded():
+        with self._closing(), self._target.worded():
             return self._plan()
+
+    @contextlib.contextmanager
+    def _closing(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._target.close()
 
     def _plan(self) -> Plan:
         found = self._scan()
@@ -188,11 +195,8 @@ class Session:
         self._on_event(Opened(database=self._target.label, new=new))
         if not found.sources:
             return self._report(None, new, found, [], EXIT_OK)
-        with self._target.worded(), self._target.lease(self._settings.wait):
-            try:
-                return self._leased(found, new)
-            finally:
-                self._target.close()
+        with self._closing(), self._target.worded(), self._target.lease(self._settings.wait):
+            return self._leased(found, new)
 
     def _leased(self, found: Manifest, new: bool) -> RunReport:
         run_id = preparing.open_ledger(self._target, self._settings, self._paths, self._tell)
@@ -236,7 +240,7 @@ class Session:
             with self._alone():
                 shapes = preparing.make_tables(self._target, self._settings, run_id, planned, tables)
                 rows = preparing.register(self._target, self._settings, run_id, planned)
-            if advice := self._target.advice(list(shapes.values())):
+            if planned.work and (advice := self._target.advice(list(shapes.values()))):
                 self._tell("warning", advice)
             self._target.close()
             for decision in planned.decisions:
@@ -273,7 +277,10 @@ class Session:
         )
         loading.add_empty([w for w in planned.work if w.header and not w.header.has_data], rows, shapes)
         for table in tables:
-            for work, layout in self._in_turn(planned, table, shapes[table.key]):
+            shape = shapes[table.key]
+            for work, layout in self._in_turn(planned, table, shape):
+                if way := self._target.way(shape, [c for c in layout.columns if c is not None]):
+                    self._tell("info", f"rows go into {shape.table} {way}")
                 loading.add(work, rows, layout)
         loading.run()
         return list(loading.unfinished)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import oracle
 import psutil
 import pytest
 import servers
@@ -51,12 +52,23 @@ def bulk(request: pytest.FixtureRequest) -> str:
     return value
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test marked `every_target` runs once for each kind of database."""
+    if "db" in metafunc.fixturenames and metafunc.definition.get_closest_marker("every_target"):
+        metafunc.parametrize("db", ["sqlite", *oracle.KINDS], indirect=True)
+
+
 @pytest.fixture
-def db(tmp_path: Path) -> Path:
-    """Where a test's database is to be."""
-    folder = tmp_path / "db"
-    folder.mkdir()
-    return folder / "test.db"
+def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[oracle.Database]:
+    """A test's database: where its SQLite file is to be, or an empty database on a server."""
+    kind = getattr(request, "param", "sqlite")
+    if kind == "sqlite":
+        folder = tmp_path / "db"
+        folder.mkdir()
+        yield folder / "test.db"
+        return
+    with oracle.on_server(request.getfixturevalue(f"{kind}_server")) as database:
+        yield database
 
 
 @pytest.fixture(autouse=True)

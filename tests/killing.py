@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
+from oracle import Database, Oracle, oracle
 
 T = TypeVar("T")
 
@@ -115,38 +115,34 @@ def alive(pid: int) -> bool:
         return False
 
 
-def _progress(connection: sqlite3.Connection) -> tuple[int, int]:
+def _progress(database: Oracle, connection: Any) -> tuple[int, int]:
     """Bytes that are committed, and files that are not loaded; nothing of either before the ledger is there."""
+    query = "SELECT sum(committed_bytes), count(NULLIF(state, 'loaded')) FROM ingest_file"
     try:
-        query = "SELECT sum(committed_bytes), sum(state <> 'loaded') FROM ingest_file"
-        committed, left = connection.execute(query).fetchone()
-    except sqlite3.OperationalError:
+        ((committed, left),) = database.rows(connection, query)[1]
+    except database.missing:
         return 0, 0
-    return committed or 0, left or 0
+    return int(committed or 0), int(left or 0)
 
 
 @contextlib.contextmanager
-def held_midway(db: Path, run: subprocess.Popen[str]) -> Iterator[Processes]:
-    """The run, a part of its own committed and unable to commit more inside the block: the database is locked."""
-    wait_for(lambda: db.exists() or run.poll() is not None, "the database")
-    # Without patience of its own: SQLite's waits ever longer between two attempts, and may miss the middle.
-    connection = sqlite3.connect(db, timeout=0, isolation_level=None)
+def held_midway(db: Database, run: subprocess.Popen[str]) -> Iterator[Processes]:
+    """The run, a part of its own committed and unable to commit more inside the block: the ledger is locked."""
+    database = oracle(db)
+    wait_for(lambda: database.exists() or run.poll() is not None, "the database")
+    with contextlib.closing(database.connect()) as connection:
+        before = _progress(database, connection)[0]
 
-    before = _progress(connection)[0]
-
-    def held() -> bool:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError:
+        def held() -> bool:
+            if not database.held(connection):
+                return False
+            committed, left = _progress(database, connection)
+            if committed > before and left:
+                return True
+            assert left or committed == before, "the run was too quick for this test"
+            database.rows(connection, "ROLLBACK")
             return False
-        committed, left = _progress(connection)
-        if committed > before and left:
-            return True
-        assert left or committed == before, "the run was too quick for this test"
-        connection.execute("ROLLBACK")
-        return False
 
-    try:
         wait_for(held, "a part of the files to be committed", pause=0.0003)
         found = wait_for(lambda: processes(run.pid), "all processes of the run")
         try:
@@ -154,8 +150,6 @@ def held_midway(db: Path, run: subprocess.Popen[str]) -> Iterator[Processes]:
         except BaseException:
             kill(*found.all)  # a test that failed should not leave them to the next
             raise
-    finally:
-        connection.close()
 
 
 def finish(run: subprocess.Popen[str], seconds: float = SECONDS) -> tuple[int, str, str]:

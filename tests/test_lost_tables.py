@@ -7,11 +7,14 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from oracle import Database, oracle
 from tools import assert_loaded_once, ingest, known, load, orders, query, rejects, told, write_csv
+
+pytestmark = pytest.mark.every_target
 
 
 @pytest.fixture
-def data(tmp_path: Path, db: Path) -> Path:
+def data(tmp_path: Path, db: Database) -> Path:
     """Two tables of ours, loaded: three files of orders, one of them of another folder, and one of refunds."""
     folder = tmp_path / "data"
     orders(folder / "orders_1.csv", 10)
@@ -25,19 +28,17 @@ def data(tmp_path: Path, db: Path) -> Path:
     return folder
 
 
-def drop(db: Path) -> None:
+def drop(db: Database) -> None:
     query(db, "DROP TABLE orders")
 
 
-def empty(db: Path) -> None:
+def empty(db: Database) -> None:
     query(db, "DELETE FROM orders")
 
 
-def make_again(db: Path) -> None:
+def make_again(db: Database) -> None:
     """By hand, with the same columns: nobody could tell it from ours without the token."""
-    ((sql,),) = query(db, "SELECT sql FROM sqlite_master WHERE name = 'orders'")
-    drop(db)
-    query(db, sql[: sql.index("/*")] + sql[sql.index("*/") + 2 :])
+    oracle(db).make_again("orders")
 
 
 LOSSES = {
@@ -48,13 +49,13 @@ LOSSES = {
 
 
 @pytest.fixture(params=LOSSES)
-def loss(request: pytest.FixtureRequest, data: Path, db: Path) -> str:
+def loss(request: pytest.FixtureRequest, data: Path, db: Database) -> str:
     lose, code = LOSSES[request.param]
     lose(db)
     return code
 
 
-def test_a_lost_table_is_refused_and_other_tables_go_on(data: Path, db: Path, loss: str) -> None:
+def test_a_lost_table_is_refused_and_other_tables_go_on(data: Path, db: Database, loss: str) -> None:
     orders(data / "orders_3.csv", 5, first=20)  # a new file alone would make the table look well again
     write_csv(data / "refunds_2.csv", ["id"], [[3]])
     report = load(data, db)
@@ -71,13 +72,13 @@ def test_a_lost_table_is_refused_and_other_tables_go_on(data: Path, db: Path, lo
     row = known(db, data / "orders_1.csv")
     assert (row["state"], row["error_code"], row["rows_loaded"]) == ("loaded", loss, 10)
     assert known(db, data / "orders_3.csv")["state"] == "refused"
-    if query(db, "SELECT 1 FROM sqlite_master WHERE name = 'orders'"):
+    if "orders" in oracle(db).tables():
         assert query(db, "SELECT count(*) FROM orders") == [(0,)]
     # As long as nobody chooses, it is said again.
     assert told(load(data, db))["orders_1.csv"] == ("refused", loss)
 
 
-def test_a_lost_table_is_filled_again_on_demand(data: Path, db: Path, loss: str, tmp_path: Path) -> None:
+def test_a_lost_table_is_filled_again_on_demand(data: Path, db: Database, loss: str, tmp_path: Path) -> None:
     orders(data / "orders_3.csv", 5, first=20)
     load(data, db)
     report = load(data, db, on_lost="reload")
@@ -95,7 +96,7 @@ def test_a_lost_table_is_filled_again_on_demand(data: Path, db: Path, loss: str,
     assert load([data, tmp_path / "archive"], db).rows == 0
 
 
-def test_a_lost_table_that_is_ignored_takes_new_files_only(data: Path, db: Path, loss: str) -> None:
+def test_a_lost_table_that_is_ignored_takes_new_files_only(data: Path, db: Database, loss: str) -> None:
     new = orders(data / "orders_3.csv", 5, first=20)
     report = load(data, db, on_lost="ignore")
     assert report.exit_code == 0
@@ -109,7 +110,7 @@ def test_a_lost_table_that_is_ignored_takes_new_files_only(data: Path, db: Path,
 
 
 @pytest.mark.parametrize("where", ["after_lose", "after_create", "after_register", "before_commit"])
-def test_a_refill_that_was_killed_is_finished_by_the_next_run(data: Path, db: Path, where: str) -> None:
+def test_a_refill_that_was_killed_is_finished_by_the_next_run(data: Path, db: Database, where: str) -> None:
     drop(db)
     killed = ingest(
         "load", data, "--to", db, "--on-lost", "reload", cwd=data.parent, INGEST_FAILPOINT=f"{where}@{data.parent}/once"
@@ -120,7 +121,7 @@ def test_a_refill_that_was_killed_is_finished_by_the_next_run(data: Path, db: Pa
     assert_loaded_once(db, "orders", [data / "orders_1.csv", data / "orders_2.csv"])
 
 
-def test_a_refused_refill_is_not_taken_for_loaded(data: Path, db: Path) -> None:
+def test_a_refused_refill_is_not_taken_for_loaded(data: Path, db: Database) -> None:
     empty(db)
     path = write_csv(data / "orders_1.csv", ["id", "customer", "amount", "day", "note"], [["x", "c", 1, 1, 1]])
     report = load(data, db, on_lost="reload")
@@ -136,7 +137,7 @@ def test_a_refused_refill_is_not_taken_for_loaded(data: Path, db: Path) -> None:
 
 
 @pytest.fixture
-def theirs(tmp_path: Path, db: Path) -> Path:
+def theirs(tmp_path: Path, db: Database) -> Path:
     """A table that was there before us, without lineage, loaded from two files."""
     query(db, "CREATE TABLE orders (id INTEGER, customer TEXT, amount REAL, day TEXT, note TEXT, extra TEXT)")
     folder = tmp_path / "data"
@@ -146,8 +147,8 @@ def theirs(tmp_path: Path, db: Path) -> Path:
     return folder
 
 
-def test_a_table_of_the_users_that_loses_a_column_is_lost(theirs: Path, db: Path) -> None:
-    if sqlite3.sqlite_version_info < (3, 35):
+def test_a_table_of_the_users_that_loses_a_column_is_lost(theirs: Path, db: Database) -> None:
+    if isinstance(db, Path) and sqlite3.sqlite_version_info < (3, 35):
         pytest.skip("this SQLite cannot drop a column")
     query(db, "ALTER TABLE orders DROP COLUMN extra")
     orders(theirs / "orders_3.csv", 5, first=20)
@@ -162,7 +163,7 @@ def test_a_table_of_the_users_that_loses_a_column_is_lost(theirs: Path, db: Path
     assert_loaded_once(db, "orders", [theirs / f"orders_{i}.csv" for i in (1, 2, 3)])
 
 
-def test_a_table_of_the_users_that_was_emptied_is_filled_again_on_demand(theirs: Path, db: Path) -> None:
+def test_a_table_of_the_users_that_was_emptied_is_filled_again_on_demand(theirs: Path, db: Database) -> None:
     query(db, "DELETE FROM orders")
     assert set(told(load(theirs, db)).values()) == {("refused", "table_emptied")}
     assert load(theirs, db, on_lost="reload").rows == 20
@@ -176,7 +177,7 @@ def test_a_table_of_the_users_that_was_emptied_is_filled_again_on_demand(theirs:
     assert load(theirs, db, on_change="reload").rows == 3
 
 
-def test_a_table_that_only_gained_a_column_is_the_same_one(theirs: Path, db: Path) -> None:
+def test_a_table_that_only_gained_a_column_is_the_same_one(theirs: Path, db: Database) -> None:
     query(db, "ALTER TABLE orders ADD COLUMN more TEXT")
     orders(theirs / "orders_3.csv", 5, first=20)
     assert load(theirs, db).exit_code == 0

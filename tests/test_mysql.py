@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import sqlalchemy as sa
 import tools
 from sqlalchemy.engine import make_url
 
+from ingest import ledger
 from ingest.errors import UsageError
 from ingest.model import Column, ColumnType, Event, Notice, RunReport, TableName, TableShape
 from ingest.run import load as run_load
@@ -268,7 +270,10 @@ def test_a_server_without_local_infile_gets_inserts_and_it_is_said_once(
         warnings = [event.text for event in events if isinstance(event, Notice) and event.level == "warning"]
         assert len(warnings) == 1
         assert "SET GLOBAL local_infile = 1" in warnings[0]
-        assert load(tmp_path / "in", mariadb, events=events, bulk="off", on_duplicate="load").warnings == ()
+        assert load(tmp_path / "in", mariadb, on_duplicate="load").warnings == ()  # nothing was to be done
+        tools.orders(tmp_path / "in" / "d.csv", 50)
+        assert load(tmp_path / "in", mariadb, bulk="off", on_duplicate="load").warnings == ()
+    tools.orders(tmp_path / "in" / "e.csv", 50)
     assert load(tmp_path / "in", mariadb, on_duplicate="load").warnings == ()
     assert query(mariadb, "SELECT count(*) FROM a") == [(50,)]
 
@@ -376,6 +381,19 @@ def test_a_table_of_another_database_of_the_server(
         assert query(mariadb, "SHOW TABLES LIKE 'orders'") == []
 
 
+def test_our_tables_can_be_kept_in_another_database(
+    tmp_path: Path, mariadb: str, mariadb_server: servers.Server
+) -> None:
+    name = f"{make_url(mariadb).database}_ledger"
+    file = orders(tmp_path, "orders.csv", [(1, "w", "")])
+    try:
+        assert load(file, mariadb, ledger_schema=name).rows == 1
+        assert load(file, mariadb, ledger_schema=name).count("skipped") == 1
+        assert query(mariadb, "SHOW TABLES") == [("orders",)]
+    finally:
+        mariadb_server.execute(f"DROP DATABASE {name}")
+
+
 def test_rows_that_the_table_numbers_itself_do_not_make_it_another_table(tmp_path: Path, mariadb: str) -> None:
     query(mariadb, "CREATE TABLE orders (n INT AUTO_INCREMENT PRIMARY KEY, id INT, word TEXT, at DATETIME(6))")
     for number in (1, 2, 3):
@@ -437,7 +455,7 @@ WRONG = {
     "database": (lambda url: url.set(database="no`where"), "Unknown database", "CREATE DATABASE `no``where`"),
     "no database": (lambda url: url._replace(database=None), "names no database", "mariadb://user@host/name"),
     "driver": (lambda url: url.set(drivername="mysql+mysqldb"), "not 'mysqldb'", "mysql://user@host/name"),
-    "letters": (lambda url: url.set(password="wrong-secret-日本"), "cannot send", "password"),
+    "letters": (lambda url: url.set(password="wrong-secret-日本"), "Access denied", "password"),
 }
 
 
@@ -478,6 +496,31 @@ def test_the_password_is_in_no_output_and_no_process_list(tmp_path: Path, mariad
         assert servers.PASSWORD not in told + repr(query(mariadb, "SELECT options, error FROM ingest_run"))
 
 
+def test_a_password_may_hold_any_letter(tmp_path: Path, mariadb: str, mariadb_server: servers.Server) -> None:
+    parts = make_url(mariadb)
+    mariadb_server.execute("CREATE USER 'jürgen'@'%' IDENTIFIED BY 'pä:ß/@日'")
+    try:
+        mariadb_server.execute(f"GRANT ALL ON {parts.database}.* TO 'jürgen'@'%'")
+        url = parts.set(username="jürgen", password="pä:ß/@日").render_as_string(hide_password=False)
+        assert load(orders(tmp_path, "orders.csv", [(1, "w", "")]), url).exit_code == 0
+    finally:
+        mariadb_server.execute("DROP USER 'jürgen'@'%'")
+
+
+def test_nobody_changes_a_table_while_rows_go_in(mariadb: str) -> None:
+    query(mariadb, "CREATE TABLE t (a BIGINT)")
+    target = target_for(mariadb)
+    try:
+        with target.begin() as connection:
+            target.hold(connection, TableName(name="gone"))
+            target.hold(connection, TableName(name="t"))
+            with pytest.raises(pymysql.err.OperationalError, match="timeout"):
+                query(mariadb, "SET lock_wait_timeout = 0", "ALTER TABLE t ADD COLUMN b INT")
+        query(mariadb, "ALTER TABLE t ADD COLUMN b INT")
+    finally:
+        target.close()
+
+
 def test_a_missing_driver_is_one_line_that_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden" / "sitecustomize.py").write_text("import sys; sys.modules['pymysql'] = None")
@@ -494,6 +537,20 @@ def test_large_values_arrive_whole(tmp_path: Path, mariadb: str) -> None:
     file = orders(tmp_path, "orders.csv", [(1, large, ""), (2, "\\" * 1_000_000, "")])
     assert load(file, mariadb, slice_bytes=64 << 20).exit_code == 0
     assert query(mariadb, "SELECT word FROM orders ORDER BY id") == [(large,), ("\\" * 1_000_000,)]
+
+
+def test_a_value_that_no_statement_can_hold_goes_in_by_load_data_and_is_refused_by_insert(
+    tmp_path: Path, mariadb: str, mariadb_server: servers.Server
+) -> None:
+    large = "x" * (3 << 20)
+    files = orders(tmp_path, "large.csv", [(1, large, "")]).parent
+    orders(tmp_path, "small.csv", [(1, "x", "")])
+    with told_otherwise(mariadb_server, "max_allowed_packet", str(2 << 20)):
+        report = load(files, mariadb, bulk="off")
+        assert tools.told(report) == {"large.csv": ("refused", "constraint"), "small.csv": ("loaded", "new")}
+        assert "max_allowed_packet" in next(f.sentence for f in report.files if f.state == "refused")
+        assert load(files, mariadb).rows == 1
+    assert query(mariadb, "SELECT word FROM large") == [(large,)]
 
 
 def test_numbers_of_the_servers_errors_are_told_without_values() -> None:
@@ -518,3 +575,22 @@ def test_mysql_is_not_asked_before_the_url_is_read() -> None:
     with pytest.raises(UsageError, match="names no database"):
         target_for("mariadb://u:p@h/")
     assert sys.modules.get("MySQLdb") is None
+
+
+def test_creating_and_migrating_make_the_same_ledger(mariadb_server: servers.Server) -> None:
+    found = []
+    for make in ("create", "upgrade"):
+        with mariadb_server.database() as url:
+            target = target_for(url)
+            if make == "create":
+                with target.begin() as connection:
+                    ledger.create(connection)
+            else:
+                assert ledger.upgrade(target.engine) == (None, ledger.HEAD)
+            target.close()
+            tables = {name: query(url, f"SHOW CREATE TABLE {name}")[0][1] for (name,) in query(url, "SHOW TABLES")}
+            assert query(url, "SELECT version_num FROM ingest_version") == [(ledger.HEAD,)]
+            assert query(url, "SELECT lease_id FROM ingest_lease") == [(1,)]
+            found.append({name: set(re.split(r",?\n", text)) for name, text in tables.items()})
+    assert found[0] == found[1]
+    assert all("ENGINE=InnoDB" in " ".join(lines) for lines in found[0].values())

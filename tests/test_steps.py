@@ -10,6 +10,9 @@ from pathlib import Path
 import killing
 import pytest
 import tools
+from oracle import Database
+
+pytestmark = pytest.mark.every_target
 
 ROWS = 12_000
 STEPS = ("--slice-bytes", "16KiB", "--commit-bytes", "48KiB")
@@ -28,7 +31,7 @@ def make(tmp_path: Path, name: str = "orders_1.csv") -> Path:
     return plain
 
 
-def killed_midway(tmp_path: Path, db: Path) -> tuple[int, int]:
+def killed_midway(tmp_path: Path, db: Database) -> tuple[int, int]:
     """A load whose every process is killed between two steps; the bytes and rows that it committed."""
     run = tools.start("load", "in", "--to", db, "--progress", "none", *STEPS, cwd=tmp_path)
     with killing.held_midway(db, run) as found:
@@ -41,7 +44,7 @@ def killed_midway(tmp_path: Path, db: Path) -> tuple[int, int]:
     return committed, rows
 
 
-def assert_no_op(db: Path, file: Path) -> None:
+def assert_no_op(db: Database, file: Path) -> None:
     report = tools.load(file.parent, db)
     assert (report.exit_code, report.rows) == (0, 0)
     tools.assert_loaded_once(db, "orders", [file])
@@ -57,7 +60,7 @@ def assert_no_op(db: Path, file: Path) -> None:
     ids=["smaller", "larger"],
 )
 def test_a_file_killed_between_steps_is_resumed_with_other_settings(
-    tmp_path: Path, db: Path, name: str, settings: dict[str, object]
+    tmp_path: Path, db: Database, name: str, settings: dict[str, object]
 ) -> None:
     file = make(tmp_path, name)
     _, rows = killed_midway(tmp_path, db)
@@ -70,7 +73,7 @@ def test_a_file_killed_between_steps_is_resumed_with_other_settings(
 
 
 def test_a_part_loaded_file_starts_again_where_an_option_would_read_the_rest_otherwise(
-    tmp_path: Path, db: Path
+    tmp_path: Path, db: Database
 ) -> None:
     file = make(tmp_path)
     killed_midway(tmp_path, db)
@@ -111,7 +114,7 @@ def move_and_grow(file: Path) -> Path:
     [(grow, True), (change, False), (shorten, False), (move, True), (move_and_grow, True)],
 )
 def test_a_file_killed_between_steps_and_then_touched_is_there_once(
-    tmp_path: Path, db: Path, meanwhile: Callable[[Path], Path], resumed: bool
+    tmp_path: Path, db: Database, meanwhile: Callable[[Path], Path], resumed: bool
 ) -> None:
     file = make(tmp_path)
     _, rows = killed_midway(tmp_path, db)
@@ -124,7 +127,7 @@ def test_a_file_killed_between_steps_and_then_touched_is_there_once(
     assert_no_op(db, file)
 
 
-def test_steps_are_killed_again_and_again_and_loaded_once(tmp_path: Path, db: Path) -> None:
+def test_steps_are_killed_again_and_again_and_loaded_once(tmp_path: Path, db: Database) -> None:
     file = make(tmp_path)
     known = 0
     for _ in range(3):

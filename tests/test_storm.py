@@ -8,11 +8,14 @@ from pathlib import Path
 
 import killing
 import pytest
+from oracle import Database, oracle
 from test_kill import assert_third_run_is_a_no_op, make, start
+
+pytestmark = pytest.mark.every_target
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_storm_of_kills_at_any_moment_loads_every_row_once(tmp_path: Path, db: Path, seed: int) -> None:
+def test_a_storm_of_kills_at_any_moment_loads_every_row_once(tmp_path: Path, db: Database, seed: int) -> None:
     """Random victims at random moments, until so many are dead; whoever is left of the last run ends by himself."""
     chance = random.Random(seed)
     files = make(tmp_path)
@@ -36,4 +39,4 @@ def test_a_storm_of_kills_at_any_moment_loads_every_row_once(tmp_path: Path, db:
     assert code == 0, err
     assert "Traceback" not in err
     assert_third_run_is_a_no_op(db, files)
-    assert killing.spools(db.parent) == []
+    assert killing.spools(oracle(db).folder) == []

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import gzip
 import os
-import sqlite3
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from oracle import Database, Oracle, oracle
 
 from ingest.model import Event, RunReport
 from ingest.run import load as run_load
@@ -21,20 +22,20 @@ Row = tuple[str | None, ...]
 
 
 def load(
-    paths: Sequence[Path] | Path, db: Path | str, *, events: list[Event] | None = None, **settings: Any
+    paths: Sequence[Path] | Path, db: Database | str, *, events: list[Event] | None = None, **settings: Any
 ) -> RunReport:
     """A load in this process (its workers and its writer are processes of their own)."""
     listed = [paths] if isinstance(paths, Path) else list(paths)
     told: list[Event] = [] if events is None else events
+    if isinstance(db, Oracle):
+        settings.setdefault("spool", str(db.folder))
     return run_load(listed, Settings(to=str(db), workers=settings.pop("workers", 2), **settings), on_event=told.append)
 
 
-def ingest(
-    *arguments: str | Path, cwd: Path, timeout: float = 60, **environment: str
-) -> subprocess.CompletedProcess[str]:
+def ingest(*arguments: object, cwd: Path, timeout: float = 60, **environment: str) -> subprocess.CompletedProcess[str]:
     """The command line, as a user's shell would start it."""
     return subprocess.run(
-        [sys.executable, "-m", "ingest", *map(str, arguments)],
+        [sys.executable, "-m", "ingest", *typed(arguments)],
         cwd=cwd,
         env=environ(**environment),
         capture_output=True,
@@ -44,10 +45,10 @@ def ingest(
     )
 
 
-def start(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.Popen[str]:
+def start(*arguments: object, cwd: Path, **environment: str) -> subprocess.Popen[str]:
     """The command line, started and left running, the leader of its own process group."""
     return subprocess.Popen(
-        [sys.executable, "-m", "ingest", *map(str, arguments)],
+        [sys.executable, "-m", "ingest", *typed(arguments)],
         cwd=cwd,
         env=environ(**environment),
         stdout=subprocess.PIPE,
@@ -55,6 +56,16 @@ def start(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.P
         text=True,
         start_new_session=True,
     )
+
+
+def typed(arguments: Iterable[object]) -> list[str]:
+    """The words of a command; a load into a server's database spools where its test looks for what is left."""
+    words: list[str] = []
+    for argument in arguments:
+        words.append(str(argument))
+        if isinstance(argument, Oracle) and "load" in words:
+            words += ["--spool", str(argument.folder)]
+    return words
 
 
 def environ(**more: str) -> dict[str, str]:
@@ -95,13 +106,10 @@ def expected(paths: Iterable[Path], columns: Sequence[str]) -> Counter[Row]:
     return rows
 
 
-def stored(db: Path, table: str, columns: Sequence[str]) -> Counter[Row]:
+def stored(db: Database, table: str, columns: Sequence[str]) -> Counter[Row]:
     """The multiset of the table's rows by a plain SELECT; doubles as the shortest text with two decimals or more."""
-    with sqlite3.connect(db) as connection:
-        names = ", ".join(f'"{c}"' for c in columns)
-        found = connection.execute(f'SELECT {names} FROM "{table}"').fetchall()
-    connection.close()
-    return Counter(tuple(_text(value) for value in row) for row in found)
+    names = ", ".join(quoted(c) for c in columns)
+    return Counter(tuple(_text(value) for value in row) for row in query(db, f"SELECT {names} FROM {quoted(table)}"))
 
 
 def _text(value: object) -> str | None:
@@ -110,15 +118,9 @@ def _text(value: object) -> str | None:
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
-def query(db: Path, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+def query(db: Database, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
     """Rows of a plain query."""
-    connection = sqlite3.connect(db)
-    try:
-        rows = connection.execute(sql, parameters).fetchall()
-        connection.commit()
-        return rows
-    finally:
-        connection.close()
+    return oracle(db).query(sql, *parameters)
 
 
 def quoted(name: str) -> str:
@@ -130,10 +132,10 @@ def quoted(name: str) -> str:
 ORDERS = ("id", "customer", "amount", "day", "note")
 
 
-def assert_loaded_once(db: Path, table: str, files: Iterable[Path], columns: Sequence[str] = ORDERS) -> None:
+def assert_loaded_once(db: Database, table: str, files: Iterable[Path], columns: Sequence[str] = ORDERS) -> None:
     """Every row of the files is in the table exactly once, and the database passes its own check."""
     assert stored(db, table, columns) == expected(files, columns)
-    assert query(db, "PRAGMA integrity_check") == [("ok",)]
+    oracle(db).check()
 
 
 def told(report: RunReport) -> dict[str, tuple[str, str]]:
@@ -141,18 +143,13 @@ def told(report: RunReport) -> dict[str, tuple[str, str]]:
     return {os.path.basename(outcome.path): (outcome.state, outcome.code.value) for outcome in report.files}
 
 
-def known(db: Path, path: Path) -> dict[str, Any]:
+def known(db: Database, path: Path) -> dict[str, Any]:
     """What the ledger has of one file."""
-    connection = sqlite3.connect(db)
-    connection.row_factory = sqlite3.Row
-    try:
-        (row,) = connection.execute("SELECT * FROM ingest_file WHERE path = ?", (str(path.resolve()),)).fetchall()
-        return dict(row)
-    finally:
-        connection.close()
+    (row,) = oracle(db).records("SELECT * FROM ingest_file WHERE path = ?", str(path.resolve()))
+    return row
 
 
-def rejects(db: Path) -> list[tuple[Any, ...]]:
+def rejects(db: Database) -> list[tuple[Any, ...]]:
     """The ledger's rejects: line, byte, record, column, reason, raw text, applied."""
     return query(
         db,
@@ -160,7 +157,7 @@ def rejects(db: Path) -> list[tuple[Any, ...]]:
     )
 
 
-def assert_counts_add_up(db: Path) -> None:
+def assert_counts_add_up(db: Database) -> None:
     """Every record of every loaded file is in exactly one place."""
     for path, records, *ends in query(
         db,

@@ -290,6 +290,11 @@ class Target(ABC):
         del shape
         return ARROW
 
+    def way(self, shape: TableShape, columns: Sequence[Column]) -> str:
+        """How rows with these columns get into the table, for people; "" where there is nothing to tell."""
+        del shape, columns
+        return ""
+
     def insert(self, connection: Connection, shape: TableShape, batches: Sequence[BatchRef]) -> int:
         """Insert staged batches in order; returns how many rows the database says it took."""
         from ingest.targets.staging import read_arrow  # Arrow, which only this way of writing needs

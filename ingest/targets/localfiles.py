@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pymysql.connections import Connection, LoadLocalPacketWrapper, MySQLResult
-from pymysql.constants import CR
-from pymysql.err import OperationalError
+from pymysql.constants import CR, ER
+from pymysql.err import DataError, OperationalError
 
 CHUNK = 256 * 1024
 """Bytes of one packet: PyMySQL's own 16 KiB cost a third more of our time, 1 MiB is no faster."""
@@ -52,15 +52,15 @@ class LocalFilesConnection(Connection):  # type: ignore[misc]
 
     offered: bytes | None = None
     warnings = 0
+    largest = 0  #: bytes of a statement that the server takes (its max_allowed_packet); 0: not known
     _paths: Sequence[str] = ()
 
     def __init__(self, *args: Any, **options: Any) -> None:
         options["local_infile"] = GUARDED
+        if isinstance(options.get("password"), str):
+            options["password"] = options["password"].encode()  # PyMySQL would take it for Latin-1
         try:
             super().__init__(*args, **options)
-        except UnicodeEncodeError:
-            said = "the user or the password holds a letter that PyMySQL cannot send"
-            raise OperationalError(CR.CR_AUTH_PLUGIN_ERR, said) from None
         except RuntimeError as error:
             # MySQL 8 wants the password encrypted where there is no TLS, for which PyMySQL needs another package.
             if "cryptography" not in str(error):
@@ -84,6 +84,16 @@ class LocalFilesConnection(Connection):  # type: ignore[misc]
             with open(path, "rb", buffering=0) as file:
                 while chunk := file.read(CHUNK):
                     self.write_packet(chunk)
+
+    def query(self, sql: Any, unbuffered: bool = False) -> Any:
+        statement = sql.encode(self.encoding) if isinstance(sql, str) else sql
+        if 0 < self.largest <= len(statement):
+            # The server would close the connection, which looks like a failure that another try may mend.
+            said = (
+                f"a statement of {len(statement)} bytes is longer than the server's max_allowed_packet, {self.largest}"
+            )
+            raise DataError(ER.NET_PACKET_TOO_LARGE, said)
+        return super().query(statement, unbuffered)
 
     def _read_query_result(self, unbuffered: bool = False) -> Any:
         self._result = None

@@ -16,7 +16,7 @@ NO_LOCAL_FILES = frozenset((1148, 3948, 4166))
 
 _OF_A_VALUE = frozenset((1264, 1265, 1292, 1365, 1366, 1406, 1411, 1416, 1525, 1690, 3140))
 _OF_A_CONSTRAINT = frozenset((1048, 1062, 1216, 1217, 1364, 1451, 1452, 1526, 1586, 1748, 3819, 4025))
-OF_A_ROW = _OF_A_VALUE | _OF_A_CONSTRAINT | {1118, 1644}
+OF_A_ROW = _OF_A_VALUE | _OF_A_CONSTRAINT | {1118, 1153, 1644}
 """Something is wrong with a value or a row: another file may fare better."""
 
 _QUOTES_A_VALUE = frozenset((1062, 1292, 1300, 1366, 1367, 1411, 1525, 1526, 1586, 1644, 1690, 3140))

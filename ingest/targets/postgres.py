@@ -12,12 +12,17 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.engine import Connection
 
 from ingest.errors import TableError
+from ingest.jobs import POSTGRES, POSTGRES_BINARY, POSTGRES_TEXT
 from ingest.model import Column, ColumnType, Origin, Reason, TableName, TableShape
-from ingest.targets.base import fingerprint_of
+from ingest.targets.base import POSITION, BatchRef, fingerprint_of
+from ingest.targets.pgtypes import TEXTS, bare, why_text
 from ingest.targets.server import BUSY_SECONDS, ServerTarget
 
 MAKING_LEDGER = 0x696E67657374
 """The number of the advisory lock under which a ledger is made: "ingest", as bytes."""
+
+COPY_BYTES = 1024 * 1024
+"""Bytes of a staged file that are handed to the driver at once."""
 
 _SESSION = (
     f"SET lock_timeout = '{BUSY_SECONDS}s'",
@@ -159,8 +164,9 @@ class PostgresTarget(ServerTarget):
         return f"NOT NULL of the column {diag.column_name}" if diag.column_name else ""
 
     def refuses_rows(self, error: sa.exc.DBAPIError) -> bool:
-        # 22: it does not fit its type; 23: a constraint; 44: a view's check; P0: a trigger's own words.
-        return (getattr(error.orig, "sqlstate", None) or "")[:2] in ("22", "23", "44", "P0")
+        # 22: it does not fit its type; 23: a constraint; 44: a view's check; 54: the row is too long for a page;
+        # P0: a trigger's own words.
+        return (getattr(error.orig, "sqlstate", None) or "")[:2] in ("22", "23", "44", "54", "P0")
 
     # tables ------------------------------------------------------------------------------------------------
 
@@ -262,12 +268,65 @@ class PostgresTarget(ServerTarget):
 
     # rows --------------------------------------------------------------------------------------------------
 
+    def stage_format(self, shape: TableShape) -> str:
+        return POSTGRES if shape.bulk else super().stage_format(shape)
+
+    def way(self, shape: TableShape, columns: Sequence[Column]) -> str:
+        if not shape.bulk:
+            return f"by INSERT: {shape.why_not_bulk}"
+        found = [one for column in columns if (one := shape.column(column.name)) is not None]
+        why = why_text(found)
+        return f"by COPY as text: {why}" if why else "by binary COPY"
+
+    def insert(self, connection: Connection, shape: TableShape, batches: Sequence[BatchRef]) -> int:
+        inserted = 0
+        for batch in batches:
+            if batch.staged.format in (POSTGRES_BINARY, POSTGRES_TEXT):
+                inserted += self._copy(connection, _place(self.schema_of(shape.table), shape.table.name), batch)
+            else:
+                inserted += super().insert(connection, shape, [batch])
+        return inserted
+
+    def fill(self, connection: Connection, gathered: sa.Table, batch: BatchRef, first: int) -> None:
+        if batch.staged.format not in (POSTGRES_BINARY, POSTGRES_TEXT):
+            super().fill(connection, gathered, batch, first)
+            return
+        # COPY gives each row in its turn what the column has by default: here its number.
+        place, numbers = _place(gathered.schema, gathered.name), _place(gathered.schema, f"{gathered.name}_numbers")
+        connection.exec_driver_sql(f"CREATE TEMPORARY SEQUENCE {numbers} START {first}")
+        connection.exec_driver_sql(f"ALTER TABLE {place} ALTER {POSITION} SET DEFAULT nextval('{numbers}')")
+        self._copy(connection, place, batch)
+        connection.exec_driver_sql(f"ALTER TABLE {place} ALTER {POSITION} DROP DEFAULT")
+        connection.exec_driver_sql(f"DROP SEQUENCE {numbers}")
+
+    def _copy(self, connection: Connection, place: str, batch: BatchRef) -> int:
+        """One batch by COPY, on SQLAlchemy's own connection and in its transaction; the rows as the server counts."""
+        import psycopg
+
+        columns = ", ".join(map(_quoted, batch.staged.columns))
+        format_ = "binary" if batch.staged.format == POSTGRES_BINARY else "text"
+        statement = f"COPY {place} ({columns}) FROM STDIN (FORMAT {format_})"
+        driver: Any = connection.connection.driver_connection
+        try:
+            with driver.cursor() as cursor, open(batch.staged.path, "rb") as file:
+                with cursor.copy(statement.encode()) as copy:
+                    while data := file.read(COPY_BYTES):
+                        copy.write(data)
+                return int(cursor.rowcount)
+        except psycopg.Error as error:
+            # Past SQLAlchemy, so it is told as SQLAlchemy tells it; a connection that is gone is not used again.
+            if driver.closed:
+                connection.invalidate(error)
+            raise sa.exc.DBAPIError.instance(
+                "COPY", None, error, psycopg.Error, hide_parameters=True, dialect=connection.dialect
+            ) from error
+
     def insert_statement(self, table: sa.Table, names: Sequence[str]) -> Any:
         # A value of the file for a column that is GENERATED ALWAYS AS IDENTITY is stored, as COPY does. SQLAlchemy has
         # no words for that; a colon in a name would be taken for a parameter.
         columns = ", ".join(map(_quoted, names))
         values = ", ".join(f":v{i}" for i in range(len(names)))
-        place = f"{_quoted(table.schema or '')}.{_quoted(table.name)}"
+        place = _place(table.schema, table.name)
         head = f"INSERT INTO {place} ({columns}) OVERRIDING SYSTEM VALUE"
         return sa.text(head.replace(":", r"\:") + f" VALUES ({values})").bindparams(
             *(sa.bindparam(f"v{i}", type_=table.c[name].type) for i, name in enumerate(names))
@@ -296,13 +355,13 @@ def _not_supported() -> type[Exception]:
 def _column(row: Any) -> Column:
     """A column as the catalogue has it."""
     _, _, arguments = row.type.partition("(")
-    kind = _TYPES.get(_bare(row.type), ColumnType.TEXT)
+    kind = _TYPES.get(bare(row.type), ColumnType.TEXT)
     precision = scale = None
     if kind is ColumnType.DECIMAL and arguments:
         digits = [int(part) for part in arguments.rstrip(")").split(",")]
         precision, scale = digits[0], digits[1]
     length = None
-    if arguments and _bare(row.type).startswith("character"):
+    if arguments and bare(row.type).startswith("character"):
         length = int(arguments.partition(")")[0])
     return Column(
         name=row.attname,
@@ -323,10 +382,9 @@ def _quoted(name: str) -> str:
     return f'"{doubled}"'
 
 
-def _bare(native: str) -> str:
-    """The type without its length: `timestamp(3) without time zone` and `character varying(20)` have theirs inside."""
-    return re.sub(r"\(.*?\)", "", native).strip()
+def _place(schema: str | None, name: str) -> str:
+    return f"{_quoted(schema or '')}.{_quoted(name)}"
 
 
 def _is_text(native: str) -> bool:
-    return _bare(native) in ("text", "character varying", "character")
+    return bare(native) in TEXTS

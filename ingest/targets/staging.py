@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.errors import SourceError
-from ingest.jobs import ARROW, LOAD_DATA, SQLITE, Staged
+from ingest.jobs import ARROW, LOAD_DATA, POSTGRES, SQLITE, Staged
 from ingest.model import Reason, TableShape
-from ingest.targets import loaddata, pages
+from ingest.targets import pages
 
 
 def stage(format_: str, batch: pa.Table, shape: TableShape, *, stem: str, name: str) -> Staged:
@@ -31,9 +31,15 @@ def stage(format_: str, batch: pa.Table, shape: TableShape, *, stem: str, name: 
     if format_ == SQLITE:
         return _stage_sqlite(batch, shape, path=f"{stem}.db", table=f"b{name}")
     if format_ == LOAD_DATA:
+        from ingest.targets import loaddata
+
         path = f"{stem}-{name}.txt"
         loaddata.write(batch, path)
         return Staged(format=LOAD_DATA, path=path, columns=tuple(batch.column_names))
+    if format_ == POSTGRES:
+        from ingest.targets import copying  # its own way, which others need not load
+
+        return copying.stage(batch, shape, path=f"{stem}-{name}.copy")
     path = f"{stem}-{name}.arrow"
     with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_table(batch)

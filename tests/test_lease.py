@@ -1,0 +1,158 @@
+"""The lease of a server's database: one run at a time, and a run that died or fell silent does not keep it.
+
+What holds on every database is in test_two_runs.py; here the row is looked at, and written as another machine would.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import killing
+import pytest
+import tools
+from oracle import KINDS, OnServer, on_server
+
+from ingest import ledger
+from ingest.errors import LeaseHeld
+from ingest.targets import lease, target_for
+
+STEPS = ("--slice-bytes", "32KiB", "--commit-bytes", "64KiB", "--progress", "none")
+
+
+@pytest.fixture(params=KINDS)
+def db(request: pytest.FixtureRequest) -> Iterator[OnServer]:
+    """A database on each server."""
+    with on_server(request.getfixturevalue(f"{request.param}_server")) as database:
+        yield database
+
+
+def make(tmp_path: Path) -> list[Path]:
+    files = [tools.orders(tmp_path / "in" / f"orders_{i}.csv", 9_000, first=i * 10_000) for i in range(1, 4)]
+    killing.aged(*files)
+    return files
+
+
+def hold(db: OnServer, *, host: str, boot_id: str, pid: int, pid_started: int, silent: int) -> None:
+    """The row as a run of that machine has left it, last heard of so many seconds ago."""
+    target = target_for(str(db))
+    with target.begin() as connection:
+        found = ledger.take_lease(
+            connection,
+            ledger.Holder(holder="x" * 32, host=host, boot_id=boot_id, pid=pid, pid_started=pid_started),
+            target.now(),  # type: ignore[attr-defined]
+            gone=lambda held: True,
+        )
+    target.close()
+    assert found is None
+    moment = "heartbeat_at - interval '{} seconds'" if db.kind == "postgresql" else "heartbeat_at - INTERVAL {} SECOND"
+    db.query(f"UPDATE ingest_lease SET heartbeat_at = {moment.format(silent)}")
+
+
+@pytest.fixture
+def loaded(tmp_path: Path, db: OnServer) -> list[Path]:
+    files = make(tmp_path)
+    assert tools.load(files[0], db).exit_code == 0
+    return files
+
+
+def test_a_silent_run_of_another_machine_is_waited_for_and_then_taken_over(loaded: list[Path], db: OnServer) -> None:
+    hold(db, host="elsewhere", boot_id="b", pid=1, pid_started=1, silent=50)
+    with pytest.raises(LeaseHeld, match=r"process 1 on elsewhere, since \d{4}-"):
+        tools.load(loaded, db)
+    db.query("UPDATE ingest_lease SET heartbeat_at = taken_at")
+    hold(db, host="elsewhere", boot_id="b", pid=1, pid_started=1, silent=61)
+    assert tools.load(loaded, db).exit_code == 0
+    tools.assert_loaded_once(db, "orders", loaded)
+    assert db.query("SELECT holder FROM ingest_lease") == [(None,)]
+
+
+def test_a_dead_run_of_this_machine_is_taken_over_at_once(loaded: list[Path], db: OnServer) -> None:
+    here = lease.this_process()
+    # The number of a process that lives, but started at another time: it was given again.
+    hold(db, host=here.host, boot_id=here.boot_id, pid=here.pid, pid_started=here.pid_started + 1, silent=0)
+    assert tools.load(loaded[:2], db).exit_code == 0
+    # Another start of this machine, or another container on it: what its numbers mean cannot be known.
+    hold(db, host=here.host, boot_id="another", pid=here.pid, pid_started=here.pid_started + 1, silent=0)
+    with pytest.raises(LeaseHeld):
+        tools.load(loaded, db)
+    db.query("UPDATE ingest_lease SET holder = NULL")
+    assert tools.load(loaded, db).exit_code == 0
+    tools.assert_loaded_once(db, "orders", loaded)
+
+
+def test_a_living_run_of_this_machine_keeps_the_lease(loaded: list[Path], db: OnServer) -> None:
+    here = lease.this_process()
+    hold(db, host=here.host, boot_id=here.boot_id, pid=os.getpid(), pid_started=here.pid_started, silent=0)
+    with pytest.raises(LeaseHeld, match=socket.gethostname()):
+        tools.load(loaded, db)
+
+
+def test_a_run_that_was_stopped_and_taken_over_commits_nothing_more(tmp_path: Path, db: OnServer) -> None:
+    """A zombie: stopped for so long that it is taken for dead, while its writer waits with an open transaction."""
+    files = make(tmp_path)
+    run = tools.start("load", "in", "--to", db, *STEPS, cwd=tmp_path)
+    with killing.held_midway(db, run) as found:
+        os.kill(found.main, signal.SIGSTOP)
+    # The lock is gone: its writer may commit what it was at, and not more, for nobody gives it another order.
+    moment = "heartbeat_at - interval '61 seconds'" if db.kind == "postgresql" else "heartbeat_at - INTERVAL 61 SECOND"
+    db.query(f"UPDATE ingest_lease SET heartbeat_at = {moment}")
+    assert tools.load(files, db).exit_code == 0
+    tools.assert_loaded_once(db, "orders", files)
+    os.kill(found.main, signal.SIGCONT)
+    code, _, err = killing.finish(run)
+    assert code == 1, err
+    assert "another run has taken over" in err
+    assert "Traceback" not in err
+    tools.assert_loaded_once(db, "orders", files)
+    assert [state for (state,) in db.query("SELECT state FROM ingest_run ORDER BY run_id")] == ["abandoned", "finished"]
+
+
+def test_the_heart_beats_while_a_run_lasts(db: OnServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "HEARTBEAT", 0.01)
+    target = target_for(str(db))
+    with target.lease(0):
+        first = db.query("SELECT heartbeat_at FROM ingest_lease")
+        killing.wait_for(lambda: db.query("SELECT heartbeat_at FROM ingest_lease") != first, "a heartbeat")
+        assert db.query("SELECT holder IS NOT NULL FROM ingest_lease") == [(1,)]
+    assert db.query("SELECT holder IS NOT NULL, epoch FROM ingest_lease") == [(0, 1)]
+    target.close()
+
+
+def test_two_that_begin_at_once_make_one_ledger(tmp_path: Path, db: OnServer) -> None:
+    files = make(tmp_path)
+    runs = [tools.start("load", "in", "--to", db, "--wait", "60", *STEPS, cwd=tmp_path) for _ in range(3)]
+    ended = [killing.finish(run, seconds=90) for run in runs]
+    assert [code for code, _, _ in ended] == [0, 0, 0], ended
+    tools.assert_loaded_once(db, "orders", files)
+    assert db.query("SELECT epoch FROM ingest_lease") == [(3,)]
+
+
+def test_only_one_of_many_threads_gets_it(db: OnServer) -> None:
+    inside, most, errors = [0], [0], []
+
+    def take() -> None:
+        target = target_for(str(db))
+        try:
+            with target.lease(30):
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                db.query("SELECT 1")
+                inside[0] -= 1
+        except Exception as error:
+            errors.append(error)
+        finally:
+            target.close()
+
+    threads = [threading.Thread(target=take) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert most == [1]
+    assert db.query("SELECT epoch FROM ingest_lease") == [(5,)]
