@@ -35,6 +35,8 @@ _SESSION = (
     f"lock_wait_timeout = {BUSY_SECONDS}",
     # What guards the user's tables is on, and no limit that is meant for people's queries.
     "foreign_key_checks = 1, unique_checks = 1 /*M!100201 , check_constraint_checks = 1, max_statement_time = 0 */",
+    # A moment without a zone means the same on every machine, also in a TIMESTAMP column.
+    "time_zone = '+00:00'",
     # Who reads our results may be a person with a pager.
     "net_write_timeout = 3600",
     # For the one table of the ledger whose definition is not ours alone.
