@@ -13,6 +13,7 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("ingest_file", sa.Column("mode", sa.String(16), nullable=False, server_default="append"))
+    op.add_column("ingest_table", sa.Column("replaces", sa.String(255)))
     for table in ("ingest_file", "ingest_run"):
         for name in ("rows_superseded", "rows_ignored"):
             op.add_column(table, sa.Column(name, sa.BigInteger, nullable=False, server_default="0"))
