@@ -34,8 +34,8 @@ class TableStatus:
     rows_loaded: int
     rows_rejected: int
     rows_discarded: int
-    rows_superseded: int
-    rows_ignored: int
+    rows_superseded: int = 0
+    rows_ignored: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,7 +234,7 @@ def _rejected(path: str, reject: RejectRow) -> RejectedRecord:
 
 def _tell(row: FileRow, kept: int) -> Iterator[str]:
     records = f"{row.rows_loaded:,} rows, {row.rows_rejected:,} rejected, {row.rows_discarded:,} discarded"
-    if row.mode != Mode.APPEND:
+    if row.mode in (Mode.UPSERT, Mode.INSERT_IGNORE):
         records += f", {row.rows_superseded:,} superseded, {row.rows_ignored:,} ignored (--mode {row.mode})"
     match row.state:
         case FileState.LOADED:

@@ -6,9 +6,7 @@ Everything it reports is committed.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
@@ -17,9 +15,10 @@ from ingest.bundles import BUNDLE_FILES, bundles
 from ingest.crew import Crew, Lost, discard, log_result, renumbered
 from ingest.errors import LedgerError
 from ingest.jobs import STAGE, Failure, Job, JobSliced, Layout, Member, Result
-from ingest.model import Codec, FileOutcome, Progress, Reason, StopRequest, TableShape
+from ingest.model import FileOutcome, Progress, Reason, StopRequest, TableShape
 from ingest.rows import FileRow
 from ingest.settings import REJECTS_SHOWN, Settings
+from ingest.tally import Tally
 from ingest.targets.base import BatchRef
 from ingest.turns import Turns, held_back
 from ingest.units import Load, Step, bytes_on_disk, empty_move, loaded, state_of, whole_at_once
@@ -51,7 +50,7 @@ class Loading:
         self._settings = settings
         self._stop = stop
         self._on_outcome = on_outcome
-        self._on_progress = on_progress
+        self._tally = Tally(on_progress, TICK)
         self._turns = Turns()
         self._loads: dict[int, Load] = {}  # by job
         self._orders: dict[int, tuple[Load | None, Step]] = {}
@@ -59,10 +58,6 @@ class Loading:
         self._unfinished: dict[int, Load] = {}  # by id(): every load that has no outcome yet
         self._jobs = 0
         self._run_rejected = 0
-        self._files_done = self._files_total = self._bytes_done = self._bytes_total = 0
-        self._rows = self._rejected = 0
-        self._began = time.monotonic()
-        self._told = 0.0
         crew.resubmit = self._resubmit
         crew.split = self._split_job
 
@@ -71,7 +66,7 @@ class Loading:
     def add_empty(self, works: Sequence[Work], rows: dict[str, FileRow], shapes: dict[str, TableShape]) -> None:
         """Files without a record: nothing to read, but the ledger has to know them."""
         for work in works:
-            self._count(work)
+            self._tally.expect(work)
         plain = [work for work in works if not work.reset]
         groups = [plain[i : i + BUNDLE_FILES] for i in range(0, len(plain), BUNDLE_FILES)]
         for group in [*groups, *([work] for work in works if work.reset)]:
@@ -95,14 +90,10 @@ class Loading:
         """Files of one table with the same header, in the order in which they are to be read."""
         for bundle in bundles(works):
             for work in bundle:
-                self._count(work)
+                self._tally.expect(work)
             load = self._load(bundle, rows, layout)
             self._turns.join(load)
             self._crew.submit(load.job, alone=load.works[0].alone)
-
-    def _count(self, work: Work) -> None:
-        self._files_total += 1
-        self._bytes_total += work.source.size - (work.from_bytes if work.source.codec is Codec.PLAIN else 0)
 
     def _load(self, works: list[Work], by_key: dict[str, FileRow], layout: Layout) -> Load:
         rows = [by_key[work.path_key] for work in works]
@@ -166,8 +157,8 @@ class Loading:
                     self._answer(order, answer)
             if not self._writing.busy:
                 self._crew.relieve()
-            self._progress()
-        self._progress(last=True)
+            self._tally.tell()
+        self._tally.tell(last=True)
 
     def _wind_up(self) -> None:
         """A stop: no more reading; the open transaction is finished, unless the stop is asked for again."""
@@ -377,9 +368,8 @@ class Loading:
     def _committed(self, load: Load, order: Apply, step: Step) -> None:
         load.inserted += sum(move.rows for move in order.moves)
         load.discarded += sum(move.discarded for move in order.moves)
-        self._rows += sum(move.rows for move in order.moves)
-        self._rejected += step.rejected
-        self._bytes_done += bytes_on_disk(load, order)
+        rows = sum(move.rows for move in order.moves)
+        self._tally.add(bytes_=bytes_on_disk(load, order), rows=rows, rejected=step.rejected)
         if not order.moves[0].done:
             return
         self._finished(load)
@@ -391,14 +381,13 @@ class Loading:
         if isinstance(answer, Failed):
             raise LedgerError(answer.failure.message, hint=answer.failure.hint)
         for work, move in zip(works, order.moves, strict=True):
-            self._files_done += 1
-            self._bytes_done += work.source.size
+            self._tally.add(files=1, bytes_=work.source.size)
             self._on_outcome(loaded(work, move.file_id))
 
     def _finished(self, load: Load) -> None:
         self._loads.pop(load.job.job_id, None)
         self._unfinished.pop(id(load), None)
-        self._files_done += len(load.works)
+        self._tally.add(files=len(load.works))
         for ref in load.rejects:  # not before: a refusal tells those of committed steps again
             spool.remove(ref.path)
         behind, order = self._turns.leave(load)
@@ -482,7 +471,7 @@ class Loading:
         if isinstance(answer, Failed):
             raise LedgerError(answer.failure.message, hint=answer.failure.hint)
         self._finished(load)
-        self._bytes_done += load.works[0].source.size
+        self._tally.add(bytes_=load.works[0].source.size)
         self._on_outcome(load.refusal())
 
     def _lost(self, lost: Lost) -> None:
@@ -577,24 +566,3 @@ class Loading:
         self._crew.give(step.held)
         for path in step.paths:
             spool.remove(path)
-
-    # telling -----------------------------------------------------------------------------------------------
-
-    def _progress(self, *, last: bool = False) -> None:
-        now = time.monotonic()
-        if now - self._told < TICK and not last:
-            return
-        self._told = now
-        with contextlib.suppress(BrokenPipeError):
-            self._on_progress(
-                Progress(
-                    phase="load",
-                    files_done=self._files_done,
-                    files_total=self._files_total,
-                    bytes_done=min(self._bytes_done, self._bytes_total),
-                    bytes_total=self._bytes_total,
-                    rows=self._rows,
-                    rejected=self._rejected,
-                    seconds=now - self._began,
-                )
-            )

@@ -49,6 +49,7 @@ class Mode(StrEnum):
     """How the records of a file become rows."""
 
     APPEND = "append"  #: each is a row of its own
+    REPLACE = "replace"  #: each is a row of its own, and the table has no others
     UPSERT = "upsert"  #: it takes the place of the row with the same key
     INSERT_IGNORE = "insert-ignore"  #: it is left out where there is a row with the same key
 

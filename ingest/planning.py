@@ -13,9 +13,9 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ingest import ledger, manifest, naming, sniff
+from ingest import ledger, manifest, naming, replacing, sniff
 from ingest.errors import SourceError, TableError
-from ingest.model import Action, Decision, FileState, Header, Manifest, Reason, Source, TableName
+from ingest.model import Action, Decision, FileState, Header, Manifest, Mode, Reason, Source, TableName
 from ingest.rows import FileRow, TableRow
 from ingest.settings import Settings
 from ingest.targets.base import Target
@@ -68,16 +68,18 @@ class _Planner:
         self._replaced: set[int] = set()  # file_ids whose content in the table gives way to another in this run
         self._first: dict[tuple[str, str], Source] = {}  # by table and content: the file that is loaded in this run
         self._broken: set[int] = set()  # file_ids loaded in part, with a broken quote in that part
+        self._void: set[int] = set()  # file_ids whose rows are in a staging table that cannot be gone on with
+        self._known: dict[str, TableRow] = {}
         self._sniffer = sniff.Sniffer()
 
     def read(self, connection: Connection | None, sources: Sequence[Source]) -> list[tuple[Source, TableName]]:
         """All that the database is asked; each source with its table."""
-        known: dict[str, TableRow] = {}
         rows: list[FileRow] = []
         if connection is not None and ledger.version(connection) is not None:
-            known, rows = ledger.tables(connection), ledger.files(connection)
+            self._known, rows = ledger.tables(connection), ledger.files(connection)
         elif connection is not None:
             self._target.check_place(connection)
+        known = self._known
         named = self._named(connection, sources, {*known, *(row.table_name for row in rows)})
         spelled: dict[str, TableName] = {}
         for table in sorted({str(table): table for _, table in named}.values(), key=str):
@@ -85,6 +87,8 @@ class _Planner:
             self._out.tables[state.key] = state
             spelled[str(table)] = state.table
         for row in rows:
+            if row.file_id in self._void:
+                continue
             self._rows[row.path_key] = row = self._as_it_is(row)  # noqa: PLW2901
             if row.sha256 is not None:
                 self._by_hash.setdefault((row.table_name, row.sha256), []).append(row)
@@ -126,6 +130,8 @@ class _Planner:
             return TableState(table=table, shape=None, row=row, made_by_us=False, unusable=error)
         if self._settings.key and state.shape is not None and connection is not None:
             state.unique = self._target.unique_keys(connection, state.table)
+        if self._settings.mode == Mode.REPLACE:
+            self._look_at_staging(connection, state, rows)
         if not any(r.rows_loaded for r in rows if r.table_name == state.key):
             return state
         state.empty = connection is None or state.shape is None or not self._target.has_rows(connection, state.table)
@@ -135,9 +141,20 @@ class _Planner:
             state.lost = Reason.TABLE_EMPTIED
         elif row is not None and not row.made_by_us and not _columns_of(row) <= {c.name for c in state.shape.columns}:
             state.lost = Reason.TABLE_LOST
-        if state.lost and state.empty and self._settings.on_lost == "reload":
+        if state.lost and state.empty and self._settings.on_lost == "reload" and state.staging is None:
             self._out.lost[state.key] = state.lost, _lost_sentence(state)
         return state
+
+    def _look_at_staging(self, connection: Connection | None, state: TableState, rows: list[FileRow]) -> None:
+        """The table that is filled in the place of another; and whether what is in it can be gone on with."""
+        state.staging = replacing.staging_name(state.table)
+        if connection is not None and state.shape is not None:
+            state.unusable = replacing.unsafe(self._target, connection, state.table)
+        row = next((row for row in self._known.values() if row.table_name == str(state.staging)), None)
+        if connection is not None and row is not None:
+            state.staged = replacing.staged(self._target, connection, state, row)
+        if state.staged is None:
+            self._void |= {r.file_id for r in rows if r.table_name == str(state.staging)}
 
     def _as_it_is(self, row: FileRow) -> FileRow:
         """The row, or, of a table that is to be filled again, what the run will make of it first."""
@@ -154,6 +171,10 @@ class _Planner:
         on_pending: Callable[[], None],
     ) -> Planned:
         """Decide for every source."""
+        for state in self._out.tables.values():
+            mine = [source for source, table in named if str(table) == state.key]
+            if state.staging is not None and replacing.is_as_the_files_are(state, mine, self._rows, self._unchanged):
+                state.staging = None
         pending = self._quick(named)
         if pending:
             on_pending()
@@ -168,7 +189,12 @@ class _Planner:
         """What was loaded out of these folders once, and is no longer there."""
         known = {source.path for source in found.sources} | {row.path for row, *_ in self._out.moved}
         below = tuple(os.path.join(folder, "") for folder in folders)
-        rows = (row for row in self._rows.values() if row.state is FileState.LOADED and row.path.startswith(below))
+        going = {key for key, state in self._out.tables.items() if state.staging is not None}
+        rows = (
+            row
+            for row in self._rows.values()
+            if row.state is FileState.LOADED and row.path.startswith(below) and row.table_name not in going
+        )
         return sorted({row.path for row in rows if row.path not in known and not os.path.lexists(row.path)})
 
     # decisions ---------------------------------------------------------------------------------------------
@@ -177,7 +203,8 @@ class _Planner:
         """Decide what size and time alone can decide; the rest comes back."""
         pending = []
         for source, table in named:
-            key = manifest.identity(table, source.path)
+            state = self._out.tables[str(table)]
+            key = manifest.identity(state.staging or table, source.path)
             row = self._rows.get(key)
             work = Work(
                 source=source,
@@ -185,10 +212,10 @@ class _Planner:
                 path_key=key,
                 action=Action.LOAD,
                 code=Reason.NEW,
-                sentence="it is new",
+                sentence="it is new" if state.staging is None else f"it will replace what is in {table}",
                 row=row,
+                staging=state.staging,
             )
-            state = self._out.tables[str(table)]
             unchanged = row is not None and row.state is FileState.LOADED and self._unchanged(source, row)
             if state.unusable is not None:
                 self._refuse(work, Reason(state.unusable.code), state.unusable.message, state.unusable.hint)
@@ -204,7 +231,7 @@ class _Planner:
 
     def _stands(self, state: TableState) -> bool:
         """Whether the loss of a table is still to be told: it is not to be ignored, and cannot be made good."""
-        return self._settings.on_lost != "ignore" and state.key not in self._out.lost
+        return self._settings.on_lost != "ignore" and state.key not in self._out.lost and state.staging is None
 
     def _unchanged(self, source: Source, row: FileRow) -> bool:
         return (
@@ -229,9 +256,12 @@ class _Planner:
                 self._out.touched.append((row, work.source, work.sha256 or ""))
             else:
                 changed.append((work, row))
-        if self._settings.on_change == "reload":
-            tables = self._out.tables
-            self._replaced = {row.file_id for w, row in changed if tables[str(w.table)].can_replace(row)}
+        tables = self._out.tables
+        self._replaced = {
+            row.file_id
+            for w, row in changed
+            if w.staging or (self._settings.on_change == "reload" and tables[str(w.table)].can_replace(row))
+        }
         for work, row in changed:
             self._changed(work, row)
         for work in new:
@@ -253,13 +283,13 @@ class _Planner:
             sizes[(row.table_name, row.size)] = sizes.get((row.table_name, row.size), 0) + 1
         for work in pending:
             if work.row is None or work.row.state is not FileState.LOADED:
-                place = (str(work.table), work.source.size)
+                place = (work.home, work.source.size)
                 sizes[place] = sizes.get(place, 0) + 1
         wanted = [
             work
             for work in pending
             if (work.row is not None and work.row.state is FileState.LOADED)
-            or sizes.get((str(work.table), work.source.size), 0) > 1
+            or sizes.get((work.home, work.source.size), 0) > 1
             or (work.header is not None and not work.header.has_data)
         ]
         hashes = manifest.sha256_many([work.source for work in wanted])
@@ -275,7 +305,10 @@ class _Planner:
 
     def _changed(self, work: Work, row: FileRow) -> None:
         why = "its content is not what was loaded"
-        if self._settings.on_change == "skip":
+        if work.staging:
+            if self._original(work):
+                self._reload(work, why, row)
+        elif self._settings.on_change == "skip":
             self._skip(work.source, work.table, Reason.CHANGED, f"{why}; --on-change skip leaves it so")
         elif row.merged:
             self._refuse(
@@ -300,9 +333,12 @@ class _Planner:
                 "Only tables that ingest made with --lineage file know which file a row came from.",
             )
         elif self._original(work):
-            work.action, work.code, work.reset = Action.RELOAD, Reason.CHANGED, True
-            work.sentence = f"{why}; its {row.rows_loaded} old rows are replaced"
-            self._out.work.append(work)
+            self._reload(work, why, row)
+
+    def _reload(self, work: Work, why: str, row: FileRow) -> None:
+        work.action, work.code, work.reset = Action.RELOAD, Reason.CHANGED, True
+        work.sentence = f"{why}; its {row.rows_loaded} old rows are replaced"
+        self._out.work.append(work)
 
     def _lost(self, work: Work, state: TableState, lost: Reason) -> None:
         if self._settings.on_lost == "reload":
@@ -354,7 +390,7 @@ class _Planner:
         assert work.header is not None
         if not work.sha256 or not work.header.has_data:
             return True
-        place = (str(work.table), work.sha256)
+        place = (work.home, work.sha256)
         known = (r for r in self._by_hash.get(place, ()) if r.state is FileState.LOADED)
         twin = next((r.path for r in known if r.path_key != work.path_key and r.file_id not in self._replaced), None)
         if twin is None:
@@ -380,7 +416,7 @@ class _Planner:
     def _moved(self, work: Work) -> bool:
         """Whether this is a file that the ledger knows under a path where it no longer is."""
         assert work.header is not None
-        place = (str(work.table), work.sha256 or "")
+        place = (work.home, work.sha256 or "")
         for row in self._by_hash.get(place, []) if work.sha256 else []:
             if row.state is FileState.LOADED and not os.path.lexists(row.path) and not self._taken(row):
                 self._out.moved.append((row, work.source, work.path_key, work.sha256))
@@ -390,7 +426,7 @@ class _Planner:
                 return True
         for row in self._orphans:
             if (
-                row.table_name == str(work.table)
+                row.table_name == work.home
                 and not self._taken(row)
                 and _same_options(row, work.header, self._settings)
                 and _prefix_holds(work.source, work.header, row)

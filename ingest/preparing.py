@@ -14,17 +14,17 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from ingest import ledger, planning
+from ingest import ledger, manifest, planning
 from ingest import schema as schemas
 from ingest.errors import LedgerError, TableError
 from ingest.failpoints import failpoint
-from ingest.model import FileState, Source, TableShape
+from ingest.model import FileState, Reason, Source, TableName, TableShape
 from ingest.rows import FileRow, NewFile, Touched
 from ingest.schema import TableSchema
 from ingest.settings import Settings
 from ingest.targets.base import Target
 from ingest.units import state_of
-from ingest.work import Planned, Work, refuse_table
+from ingest.work import Planned, TableState, Work, refuse_table
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -52,6 +52,7 @@ def open_ledger(
             options=_options(settings, paths),
         )
     _undo(target, run_id)
+    _drop_emptied(target)
     failpoint("after_start_run")
     return run_id
 
@@ -73,6 +74,88 @@ def _undo(target: Target, run_id: int) -> None:
                 epoch=row.epoch,
                 state=FileState.REFUSED,
             )
+
+
+def _drop_emptied(target: Target) -> None:
+    """Staging tables whose rows are where they were to go, or that nothing was loaded into."""
+    with target.begin() as connection:
+        names = [row.table_name for row in ledger.tables(connection).values() if row.replaces]
+        held = {row.table_name for row in ledger.files(connection, tables=names)} if names else set()
+    for name in names:
+        if name not in held:
+            drop_staging(target, target.table_of(name))
+
+
+def drop_staging(target: Target, staging: TableName) -> None:
+    """Drop a staging table, if it is ours, and the ledger's memory of it and of files in it."""
+    with target.begin() as connection:
+        row = ledger.tables(connection).get(str(staging))
+        if row is not None and target.shape(connection, staging) and target.token(connection, staging) == row.token:
+            target.drop_table(connection, staging)
+        ledger.forget(connection, [file.file_id for file in ledger.files(connection, tables=[str(staging)])])
+        ledger.forget_table(connection, str(staging))
+
+
+def make_staging(
+    target: Target, run_id: int, planned: Planned, tables: list[TableSchema], shapes: dict[str, TableShape]
+) -> dict[str, TableShape]:
+    """The staging tables of the tables that are to be replaced, by the name of these."""
+    staged: dict[str, TableShape] = {}
+    for key, state in planned.tables.items():
+        if state.staging is None:
+            continue
+        if key not in shapes:  # no file has a record, and there is no table: nothing to replace
+            state.staging = None
+            for work in planned.work:
+                if str(work.table) == key:
+                    work.staging, work.row = None, None
+                    work.path_key = manifest.identity(work.table, work.source.path)
+            continue
+        try:
+            staged[key] = _make_staging(target, run_id, state, state.staging, shapes[key])
+        except TableError as error:
+            refuse_table(planned, key, error)
+            state.staging = None
+            for table in tables:
+                table.groups = [] if table.key == key else table.groups
+    return staged
+
+
+def _make_staging(target: Target, run_id: int, state: TableState, staging: TableName, shape: TableShape) -> TableShape:
+    name = str(staging)
+    if state.staged is None:
+        drop_staging(target, staging)
+        with target.begin() as connection:
+            if target.shape(connection, staging) is not None:
+                raise TableError(
+                    f"the table {name} is in the way: what is to replace {shape.table} is collected under that name.",
+                    code=Reason.COLUMNS,
+                    hint="Rename it, or drop it.",
+                )
+            token, definition = secrets.token_hex(16), schemas.definition(shape.columns)
+            ledger.intend_table(
+                connection,
+                run_id,
+                table_name=name,
+                token=token,
+                definition=definition,
+                made_by_us=True,
+                replaces=str(shape.table),
+            )
+        failpoint("after_staging_intent")
+        with target.begin() as connection:
+            target.create_like(connection, shape, staging, token)
+        failpoint("after_staging")
+    with target.begin() as connection:
+        made = target.shape(connection, staging)
+        missing = [c for c in shape.columns if made is not None and made.column(c.name) is None]
+        if missing:
+            target.add_columns(connection, staging, missing)
+            made = target.shape(connection, staging)
+        if made is None:
+            raise LedgerError(f"the table {name} was dropped while it was made.")
+        ledger.settle_table(connection, name, identity=made.fingerprint)
+    return made
 
 
 def make_tables(
@@ -188,8 +271,9 @@ def _new_file(work: Work, planned: Planned, settings: Settings) -> NewFile:
     source = work.source
     state = planned.tables[str(work.table)]
     lineage = state.shape.lineage if state.shape is not None else settings.lineage == "file"
+    lineage = lineage or work.staging is not None
     return NewFile(
-        table_name=str(work.table),
+        table_name=work.home,
         path=source.path,
         path_key=work.path_key,
         size=source.size,

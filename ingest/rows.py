@@ -68,7 +68,7 @@ class FileRow:
     @property
     def merged(self) -> bool:
         """Whether its rows took the place of others, or gave way to them: they cannot be taken back."""
-        return self.mode != Mode.APPEND and self.rows_loaded > 0
+        return self.mode in (Mode.UPSERT, Mode.INSERT_IGNORE) and self.rows_loaded > 0
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> Self:
@@ -94,6 +94,7 @@ class TableRow:
     run_id: int
     created_at: datetime
     changed_at: datetime
+    replaces: str | None
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> Self:

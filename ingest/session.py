@@ -14,7 +14,7 @@ from pathlib import Path
 from ingest import ledger, manifest, planning, preparing, spool, turns
 from ingest import schema as schemas
 from ingest.crew import Crew, Host
-from ingest.errors import IngestError, UsageError
+from ingest.errors import IngestError, LedgerError, UsageError
 from ingest.jobs import Layout
 from ingest.loading import Loading
 from ingest.model import (
@@ -40,6 +40,7 @@ from ingest.targets import Database
 from ingest.targets.base import Target
 from ingest.units import WHOLE, reading_order, state_of
 from ingest.work import Planned, Work, decision_of
+from ingest.writer import Failed, Replace
 from ingest.writing import Writing
 
 log = logging.getLogger("ingest")
@@ -75,6 +76,7 @@ class Session:
         self._outcomes: list[FileOutcome] = []
         self._warnings: list[str] = []
         self._host = host
+        self._incomplete = False  # a table could not be replaced
         self._writing: Writing | None = None
         self._workers = settings.workers or workers_default()
 
@@ -214,6 +216,11 @@ class Session:
 
     def _start_processes(self, run_id: int, crew: Crew) -> None:
         crew.start()
+        self._start_writing(run_id)
+
+    def _start_writing(self, run_id: int) -> None:
+        if self._writing is not None:
+            return
         self._writing = Writing(
             database=self._database,
             run_id=run_id,
@@ -239,6 +246,7 @@ class Session:
             self._check_stop()
             with self._alone():
                 shapes = preparing.make_tables(self._target, self._settings, run_id, planned, tables)
+                staged = preparing.make_staging(self._target, run_id, planned, tables, shapes)
                 rows = preparing.register(self._target, self._settings, run_id, planned)
             if planned.work and (advice := self._target.advice(list(shapes.values()))):
                 self._tell("warning", advice)
@@ -246,9 +254,11 @@ class Session:
             for decision in planned.decisions:
                 self._outcome(_outcome_of(decision))
             if planned.work:
-                self._check_space(crew, planned, shapes, folder)
-                unfinished = self._run_loading(crew, planned, tables, shapes, rows)
+                self._check_space(crew, planned, shapes | staged, folder)
+                unfinished = self._run_loading(crew, planned, tables, shapes | staged, rows)
                 stopped = bool(self._stop.count)
+            if not stopped:
+                self._replace(run_id, planned, found, shapes, staged)
         except _Stopped:
             stopped = True
             unfinished = planned.work
@@ -297,6 +307,42 @@ class Session:
         for layout, works in itertools.groupby(mine, key=lambda w: of[w.path_key]):
             yield list(works), layout
 
+    def _replace(
+        self,
+        run_id: int,
+        planned: Planned,
+        found: Manifest,
+        shapes: dict[str, TableShape],
+        staged: dict[str, TableShape],
+    ) -> None:
+        """Tables that were filled anew take the place of the old ones, each if all its files are in it."""
+        for key, staging in staged.items():
+            table = planned.tables[key].table
+            mine = [outcome for outcome in self._outcomes if outcome.table == key]
+            missing = [outcome for outcome in mine if outcome.state not in ("loaded", "skipped")]
+            if missing:
+                self._incomplete = True
+                self._tell(
+                    "warning",
+                    f"the table {key} is as it was: {len(missing)} of {len(mine)} files could not be loaded; "
+                    f"the others wait in {staging.table}",
+                )
+                continue
+            paths = [source.path for source in found.sources if source.path in {outcome.path for outcome in mine}]
+            keys = tuple((manifest.identity(staging.table, path), manifest.identity(table, path)) for path in paths)
+            self._start_writing(run_id)
+            assert self._writing is not None
+            order = Replace(order=self._writing.number(), shape=shapes[key], staging=staging, keys=keys)
+            answer = self._writing.do(order)
+            if not isinstance(answer, Failed):
+                with self._alone():
+                    preparing.drop_staging(self._target, staging.table)
+            elif answer.fatal:
+                raise LedgerError(answer.failure.message, hint=answer.failure.hint)
+            else:
+                self._incomplete = True
+                self._tell("warning", f"the table {key} is as it was: {answer.failure.message}")
+
     def _check_space(self, crew: Crew, planned: Planned, shapes: dict[str, TableShape], folder: Path) -> None:
         """Say that the spool cannot hold what it must before anything is written."""
         settings = self._settings
@@ -321,7 +367,7 @@ class Session:
 
     def _exit_code(self) -> int:
         states = {outcome.state for outcome in self._outcomes}
-        if states & {"refused", "failed", "unfinished"}:
+        if self._incomplete or states & {"refused", "failed", "unfinished"}:
             return EXIT_INCOMPLETE
         return EXIT_REJECTS if any(outcome.rejected for outcome in self._outcomes) else EXIT_OK
 

@@ -118,7 +118,7 @@ ingest_file = Table(
     Column("error_code", String(32)),
     # The same as a sentence.
     Column("error", _LONG),
-    # How its records became rows: append, upsert or insert-ignore.
+    # How its records became rows: append, replace, upsert or insert-ignore.
     Column("mode", String(16), nullable=False, server_default="append"),
     # Records that were left out for a newer one with the same key.
     Column("rows_superseded", BigInteger, nullable=False, server_default="0"),
@@ -155,6 +155,8 @@ ingest_table = Table(
     Column("created_at", _TIME, nullable=False),
     # When this row changed last.
     Column("changed_at", _TIME, nullable=False),
+    # The table whose rows it is to replace, of one that is filled for that.
+    Column("replaces", String(255)),
     UniqueConstraint("table_name", name="uq_ingest_table_table_name"),
     **_MYSQL,
 )

@@ -29,11 +29,17 @@ class Work:
     reset: bool = False  #: rows of an earlier content go first
     after_broken: bool = False  #: what is loaded of it had a broken quote
     alone: bool = False  #: it killed its workers before: by itself, and once
+    staging: TableName | None = None  #: it goes into this table first, whose rows then replace those of `table`
 
     @property
     def in_one(self) -> bool:
         """Whether it is one transaction whatever its size: what it replaces stays if the new content is refused."""
         return self.reset and self.row is not None and self.row.state is FileState.LOADED
+
+    @property
+    def home(self) -> str:
+        """The table under which the ledger has it."""
+        return str(self.staging or self.table)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,6 +53,8 @@ class TableState:
     lost: Reason | None = None  #: TABLE_LOST or TABLE_EMPTIED
     empty: bool = False  #: it is not there or has no row; asked only where the ledger knows of rows
     unusable: TableError | None = None  #: nothing can be loaded into it
+    staging: TableName | None = None  #: to be replaced: the table that is filled for it
+    staged: TableShape | None = None  #: the same, if it is there already and can be gone on with
     unique: tuple[frozenset[str], ...] = ()  #: with --key: the sets of columns that have a unique index
 
     @property
@@ -103,7 +111,7 @@ def refuse(planned: Planned, work: Work, code: Reason, sentence: str, hint: str)
     if work.row is not None and (work.row.state is FileState.LOADED or work.row.committed_bytes):
         planned.notes.append((work.row, code, sentence))
     else:
-        planned.refused.append((work.source, work.table, work.path_key, code, sentence))
+        planned.refused.append((work.source, work.staging or work.table, work.path_key, code, sentence))
 
 
 def decision_of(work: Work) -> Decision:

@@ -87,6 +87,16 @@ class Settle:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Replace:
+    """Put the rows of a staging table in the place of a table's, and its files in the place of that one's."""
+
+    order: int
+    shape: TableShape
+    staging: TableShape
+    keys: tuple[tuple[str, str], ...]  #: `path_key` of each file that is to be in it, as it is and as it will be
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
     """The run has ended."""
 
@@ -131,7 +141,7 @@ class Constrained:
 class Again:
     """An order whose first writer died: it may have been committed."""
 
-    message: Apply | Settle | Finish
+    message: Apply | Settle | Replace | Finish
 
 
 def writer(pipe: Pipe, lock: Any, database: Database, run_id: int) -> None:
@@ -178,7 +188,7 @@ class _Writer:
         self._target = target
         self._run_id = run_id
 
-    def do(self, message: Apply | Settle | Finish | Again) -> Done | Failed | Constrained:
+    def do(self, message: Apply | Settle | Replace | Finish | Again) -> Done | Failed | Constrained:
         """Carry out one order. Every failure comes back as a value."""
         began = time.perf_counter()
         again = isinstance(message, Again)
@@ -197,6 +207,8 @@ class _Writer:
                     raise
             elif isinstance(order, Settle):
                 self._settle(order)
+            elif isinstance(order, Replace):
+                self._replace(order)
             else:
                 with self._target.begin() as connection:
                     ledger.finish_run(
@@ -211,7 +223,7 @@ class _Writer:
             return self._failed(order.order, error)
         return Done(order=order.order, seconds=time.perf_counter() - began, moves=moves)
 
-    def _landed(self, order: Apply | Settle | Finish) -> bool:
+    def _landed(self, order: Apply | Settle | Replace | Finish) -> bool:
         """Whether the transaction of a writer that died was committed: the file rows tell."""
         with self._target.begin() as connection:
             if isinstance(order, Apply):
@@ -228,8 +240,44 @@ class _Writer:
                 row = ledger.file(connection, order.file_id, lock=True)
                 # A first transaction that only says UNDOING is gone on with, not landed.
                 return row is not None and row.state not in (FileState.STARTED, FileState.UNDOING)
+            if isinstance(order, Replace):
+                here = {row.path_key for row in ledger.files(connection, tables=[str(order.shape.table)])}
+                return all(key in here for _, key in order.keys) and not self._staged(connection, order)
             run = ledger.run(connection, self._run_id)
             return run is not None and run.state == order.state
+
+    @staticmethod
+    def _staged(connection: Connection, order: Replace) -> list[FileRow]:
+        return ledger.files(connection, tables=[str(order.staging.table)])
+
+    def _replace(self, order: Replace) -> None:
+        wanted = dict(order.keys)
+        with self._target.begin() as connection:
+            ledger.check_run(connection, self._run_id)
+            self._same_table(connection, order.shape)
+            self._same_table(connection, order.staging)
+            rows = self._staged(connection, order)
+            for row in rows:
+                if row.path_key not in wanted:  # of an earlier attempt, and no longer there
+                    self._target.delete_rows(connection, order.staging, row.file_id)
+                    ledger.forget(connection, [row.file_id])
+            kept = [row for row in rows if row.path_key in wanted]
+            if len(kept) != len(wanted) or any(row.state is not FileState.LOADED for row in kept):
+                raise _Refused(Reason.COUNTS, f"not every file is in {order.staging.table}; {order.shape.table} stays.")
+            self._target.defer_foreign_keys(connection)
+            inserted = self._target.replace_rows(connection, order.shape, order.staging)
+            expected = sum(row.rows_loaded for row in kept)
+            if inserted != expected:
+                raise _Refused(
+                    Reason.COUNTS,
+                    f"{order.staging.table} has {inserted} of {expected} rows; {order.shape.table} stays as it was.",
+                )
+            failpoint("before_replace")
+            self._target.assert_open(connection)
+            files = [(row, wanted[row.path_key]) for row in kept]
+            ledger.replace(connection, self._run_id, table_name=str(order.shape.table), files=files)
+            failpoint("before_replace_commit")
+        failpoint("after_replace")
 
     def _apply(self, order: Apply) -> tuple[Move, ...]:
         """One transaction: rows, rejects and ledger. The moves as they were made, where the database had to tell."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import logging
-import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -16,11 +16,11 @@ from ingest import writer
 from ingest.crew import exit_words, quiet_resource_tracker, start_process
 from ingest.errors import LedgerError
 from ingest.targets import Database
-from ingest.writer import Again, Apply, Constrained, Done, Failed, Finish, Settle
+from ingest.writer import Again, Apply, Constrained, Done, Failed, Finish, Replace, Settle
 
 log = logging.getLogger("ingest")
 
-Order = Apply | Settle | Finish
+Order = Apply | Settle | Replace | Finish
 Answer = Done | Failed | Constrained
 
 UNKNOWN_EXIT = 255
@@ -114,6 +114,14 @@ class Writing:
         else:
             self._waiting.append(order)
         self._send_next()
+
+    def do(self, order: Order) -> Answer:
+        """Have one order done while no other waits; its answer."""
+        self.order(order)
+        while True:
+            multiprocessing.connection.wait(self.waitables)
+            for _, answer in self.answers():
+                return answer
 
     def withdraw(self, wanted: Callable[[Order], bool]) -> list[Order]:
         """Take back the orders that were not sent yet and that are `wanted`."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import ledger_tools
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, inspect
+from sqlalchemy import Engine, MetaData, Table, inspect
 from sqlalchemy.exc import OperationalError
 
 from ingest import ledger
@@ -161,3 +164,21 @@ def test_upgrading_says_nothing_and_sets_up_no_logging(
     upgraded(open_engine("a.db"))
     assert (list(logging.getLogger().handlers), logging.getLogger("alembic").level) == before
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_an_older_ledger_knows_is_kept(open_engine: Callable[[str], Engine]) -> None:
+    """Its files were appended, and no record of them was left out for another."""
+    engine = open_engine("a.db")
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent.parent / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        there = Table("ingest_file", MetaData(), autoload_with=connection)
+        texts = {"state": "loaded", "path": "/a", "path_key": "k", "table_name": "t", "rows_loaded": 7}
+        given = {c.name: 0 for c in there.columns if not c.nullable and c.name != "file_id"} | texts
+        connection.execute(there.insert().values(given | {"started_at": datetime(2024, 1, 1)}))
+    assert ledger.upgrade(engine) == ("0001", ledger.HEAD)
+    with engine.connect() as connection:
+        (row,) = ledger.files(connection)
+    assert (row.mode, row.merged, row.rows_loaded, row.rows_superseded, row.rows_ignored) == ("append", False, 7, 0, 0)

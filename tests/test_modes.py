@@ -1,4 +1,4 @@
-"""Records with a key (design D16): which of two stays, whatever is parallel, killed or refused on the way there."""
+"""Records with a key (design D18): which of two stays, whatever is parallel, killed or refused on the way there."""
 
 from __future__ import annotations
 

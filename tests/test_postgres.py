@@ -197,6 +197,7 @@ def test_an_upgrade_of_a_ledger_in_a_schema(tmp_path: Path, postgresql: str, que
     assert load(path, postgresql, ledger_schema="books").exit_code == 0
     query("DROP TABLE books.ingest_lease; UPDATE books.ingest_version SET version_num = '0001'")
     query("ALTER TABLE books.ingest_file DROP mode, DROP rows_superseded, DROP rows_ignored")
+    query("ALTER TABLE books.ingest_table DROP replaces")
     query("ALTER TABLE books.ingest_run DROP rows_superseded, DROP rows_ignored")
     target = target_for(postgresql, ledger_schema="books")
     from ingest import ledger

@@ -204,9 +204,7 @@ def test_declared_types_can_be_given_in_python(data: Path, db: Database) -> None
 
 
 @pytest.mark.parametrize("slice_bytes", [60, 200, 1000])
-def test_line_ends_within_quotes_do_not_mislead_the_look_at_the_values(
-    data: Path, db: Database, slice_bytes: int
-) -> None:
+def test_line_ends_within_quotes_do_not_mislead_the_look_at_values(data: Path, db: Database, slice_bytes: int) -> None:
     # Read from the middle of the text, its lines look like records with other types.
     text = "\n" + "\n".join(f"not a number,{n},007" for n in range(9)) + "\n"
     rows = [(n, text if n % 3 else "short", n + 0.5) for n in range(60)]

@@ -144,8 +144,11 @@ class LoadOptions:
         Literal["none", "file"], typer.Option(help="Give new tables a column that says from which file a row came.")
     ] = "file"
     mode: Annotated[
-        Literal["append", "upsert", "insert-ignore"],
-        typer.Option(help="Add all records, update the rows with the same key, or keep these and ignore the records."),
+        Literal["append", "replace", "upsert", "insert-ignore"],
+        typer.Option(
+            help="Add all records; make the table exactly what these files hold; update the rows with the same key; or "
+            "leave out records whose key is there."
+        ),
     ] = "append"
     key: Annotated[
         str | None,

@@ -367,6 +367,35 @@ def forget(connection: Connection, file_ids: Sequence[int]) -> int:
     return forgotten
 
 
+def replace(connection: Connection, run_id: int, *, table_name: str, files: Sequence[tuple[FileRow, str]]) -> None:
+    """In the transaction that replaces the rows of a table: its files are these, with their new keys, and no others.
+
+    Raises `FenceError` unless each is loaded and as it was read.
+    """
+    check_run(connection, run_id)
+    c = ingest_file.c
+    old = list(connection.execute(select(c.file_id).where(c.table_name == table_name)).scalars())
+    forget(connection, old)
+    statement = (
+        update(ingest_file)
+        .where(
+            c.file_id == bindparam("b_file_id"),
+            c.version == bindparam("b_version"),
+            c.epoch == bindparam("b_epoch"),
+            c.state == FileState.LOADED.value,
+        )
+        .values(table_name=table_name, path_key=bindparam("b_key"), run_id=run_id, version=c.version + 1)
+    )
+    parameters = [
+        {"b_file_id": row.file_id, "b_version": row.version, "b_epoch": row.epoch, "b_key": key} for row, key in files
+    ]
+    if parameters:
+        _execute_fenced(connection, statement, parameters)
+    for portion in portions([row.file_id for row, _ in files]):
+        rejects = update(ingest_reject).where(ingest_reject.c.file_id.in_(portion))
+        connection.execute(rejects.values(table_name=table_name))
+
+
 # Rejects
 
 
@@ -410,7 +439,14 @@ def drop_rejects(
 
 
 def intend_table(
-    connection: Connection, run_id: int, *, table_name: str, token: str, definition: str, made_by_us: bool
+    connection: Connection,
+    run_id: int,
+    *,
+    table_name: str,
+    token: str,
+    definition: str,
+    made_by_us: bool,
+    replaces: str | None = None,
 ) -> None:
     """Before the first DDL: what we mean to make, so that a crash before `settle_table` is not taken for the user's.
 
@@ -433,6 +469,7 @@ def intend_table(
             run_id=run_id,
             created_at=now,
             changed_at=now,
+            replaces=replaces,
         )
     )
 

@@ -23,7 +23,7 @@ from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable, CreateTabl
 
 from ingest.errors import DatabaseUnreachable, LedgerError, TableError
 from ingest.jobs import ARROW, Place, Staged
-from ingest.model import LINEAGE_COLUMN, Column, ColumnType, Merge, Mode, Reason, TableName, TableShape
+from ingest.model import LINEAGE_COLUMN, Column, ColumnType, Merge, Mode, Origin, Reason, TableName, TableShape
 
 POSITION = "_ingest_row"
 """The column of gathered rows that counts them from 1, in the order of their batches."""
@@ -34,6 +34,9 @@ INSERT_ROWS = 5_000
 """Rows an `insert()` is given at once: 1,000 was 4 % slower on SQLite, 50,000 no faster and ten times the memory."""
 
 _TOKEN = re.compile(r"\bingest ([0-9a-f]{32})\b")
+
+
+LINEAGE = Column(name=LINEAGE_COLUMN, type=ColumnType.BIGINT, origin=Origin.LINEAGE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -396,6 +399,49 @@ class Target(ABC):
         """
         del error
         return ""
+
+    def create_like(self, connection: Connection, shape: TableShape, staging: TableName, token: str) -> None:
+        """Create an empty table with the columns and keys of another, and with lineage."""
+        source = self.sql_table(shape)
+        nothing = sa.select(source).where(sa.false())
+        connection.execute(CreateTableAs(nothing, staging.name, schema=staging.schema))
+        for number, key in enumerate(self.unique_keys(connection, shape.table)):
+            made = sa.Table(staging.name, sa.MetaData(), *(sa.Column(name, quote=True) for name in sorted(key)))
+            made.schema = staging.schema
+            sa.Index(f"{staging.name}_{number}", *made.columns, unique=True).create(connection)
+        if not shape.lineage:
+            self.add_columns(connection, staging, [LINEAGE])
+        self.set_token(connection, staging, token)
+
+    def drop_table(self, connection: Connection, table: TableName) -> None:
+        """Drop a table of ours, if it is there."""
+        sa.Table(table.name, sa.MetaData(), schema=table.schema, quote=True).drop(connection, checkfirst=True)
+
+    def replace_rows(self, connection: Connection, shape: TableShape, staging: TableShape) -> int:
+        """Put the rows of a staging table in the place of all those of the table; how many that were."""
+        table, source = self.sql_table(shape), self.sql_table(staging)
+        names = [c.name for c in shape.columns]
+        connection.execute(table.delete())
+        rows = sa.select(*(source.c[name] for name in names))
+        return counted(connection, table.insert().from_select(names, rows))
+
+    def cascades(self, connection: Connection, table: TableName) -> list[str]:
+        """The other tables whose rows would be changed or deleted with those of this one."""
+        seen = sa.inspect(connection)
+        return [
+            name
+            for name in seen.get_table_names(schema=table.schema)
+            if name != table.name
+            and any(
+                key["referred_table"] == table.name
+                and str(key.get("options", {}).get("ondelete") or "NO ACTION").upper() not in ("NO ACTION", "RESTRICT")
+                for key in seen.get_foreign_keys(name, schema=table.schema)
+            )
+        ]
+
+    def defer_foreign_keys(self, connection: Connection) -> None:
+        """Have foreign keys checked at the end of the transaction only, where the database can do that."""
+        del connection
 
     def delete_rows(self, connection: Connection, shape: TableShape, file_id: int) -> int:
         """Delete the rows of one file, by lineage; returns how many there were."""

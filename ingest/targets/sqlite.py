@@ -23,7 +23,7 @@ from sqlalchemy.schema import CreateTable
 
 from ingest.errors import DatabaseUnreachable, LeaseHeld, TableError, UsageError
 from ingest.jobs import SQLITE
-from ingest.model import Column, ColumnType, Origin, Reason, TableName, TableShape
+from ingest.model import LINEAGE_COLUMN, Column, ColumnType, Origin, Reason, TableName, TableShape
 from ingest.targets.base import POSITION, BatchRef, Target, fingerprint_of
 
 BUSY_SECONDS = 60
@@ -32,6 +32,9 @@ BUSY_SECONDS = 60
 _BROKEN = re.compile(r"(?:UNIQUE|NOT NULL|CHECK) constraint failed: .*", re.DOTALL)
 
 _TOKEN = re.compile(r"/\* ingest ([0-9a-f]{32}) \*/")
+
+
+_WORD = r""""(?:[^"]|"")*"|'(?:[^']|'')*'|`(?:[^`]|``)*`|\[[^\]]*\]|[^\s("'`\[]+"""
 
 
 class SQLiteTarget(Target):
@@ -238,6 +241,45 @@ class SQLiteTarget(Target):
         if not text.startswith(head):
             raise RuntimeError("SQLAlchemy writes CREATE TABLE in another way than expected")
         connection.exec_driver_sql(f"{head}/* ingest {token} */{text[len(head) :]}")
+
+    def create_like(self, connection: Connection, shape: TableShape, staging: TableName, token: str) -> None:
+        # From the table's own words, so that its types and all its constraints hold for the rows on their way, too.
+        sql = self._definition(connection, shape.table) or ""
+        head = re.match(rf"\s*CREATE\s+TABLE\s+(?:{_WORD})\s*\(", sql, re.IGNORECASE)
+        if head is None:
+            raise TableError(f"the definition of {shape.table} cannot be copied.", code=Reason.COLUMNS)
+
+        def own(match: re.Match[str]) -> str:
+            to_itself = match[2].strip("\"'`[]").casefold() == shape.table.name.casefold()
+            return f"{match[1]}{_quoted(staging.name)}" if to_itself else match[0]
+
+        body = re.sub(rf"(\bREFERENCES\s+)({_WORD})", own, _TOKEN.sub("", sql[head.end() :]), flags=re.IGNORECASE)
+        connection.exec_driver_sql(f"CREATE TABLE {_quoted(staging.name)} (/* ingest {token} */{body}")
+        if not shape.lineage:
+            # INTEGER is what a STRICT table takes.
+            lineage = f"ADD COLUMN {_quoted(LINEAGE_COLUMN)} INTEGER"
+            connection.exec_driver_sql(f"ALTER TABLE {_quoted(staging.name)} {lineage}")
+        indexes = connection.exec_driver_sql(
+            "SELECT sql FROM sqlite_master WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL",
+            (shape.table.name,),
+        )
+        for number, index in enumerate(indexes.scalars().all()):
+            unique = re.match(rf"\s*CREATE\s+UNIQUE\s+INDEX\s+(?:{_WORD})\s+ON\s+(?:{_WORD})", index, re.IGNORECASE)
+            if unique is not None:
+                name = _quoted(f"{staging.name}_{number}")
+                on = f"CREATE UNIQUE INDEX {name} ON {_quoted(staging.name)}"
+                connection.exec_driver_sql(on + index[unique.end() :])
+
+    def cascades(self, connection: Connection, table: TableName) -> list[str]:
+        query = (
+            "SELECT DISTINCT m.name FROM sqlite_master AS m, pragma_foreign_key_list(m.name) AS k"
+            " WHERE m.type = 'table' AND k.\"table\" = ? COLLATE NOCASE AND m.name <> ? COLLATE NOCASE"
+            " AND k.on_delete NOT IN ('NO ACTION', 'RESTRICT') ORDER BY 1"
+        )
+        return list(connection.exec_driver_sql(query, (table.name, table.name)).scalars())
+
+    def defer_foreign_keys(self, connection: Connection) -> None:
+        connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")  # until the transaction's end
 
     def sql_type(self, column: Column) -> Any:
         # SQLite has no exact decimals: NUMERIC keeps 15 digits. Bound as text, a value is kept as it is in our own

@@ -16,6 +16,7 @@ def upgrade() -> None:
     schema = op.get_bind().schema_for_object(sa.Table("ingest_file", sa.MetaData()))
     mode = sa.Column("mode", sa.String(16), nullable=False, server_default="append")
     op.add_column("ingest_file", mode, schema=schema)
+    op.add_column("ingest_table", sa.Column("replaces", sa.String(255)), schema=schema)
     for table in ("ingest_file", "ingest_run"):
         for name in ("rows_superseded", "rows_ignored"):
             count = sa.Column(name, sa.BigInteger, nullable=False, server_default="0")

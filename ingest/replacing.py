@@ -1,0 +1,80 @@
+"""A table that becomes what the files of a scan hold: the staging table beside it, and whether there is anything to do.
+
+The files are loaded into the staging table as into any other, with everything that belongs to it; when all of them are
+in it, one transaction puts its rows in the place of the table's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ingest import manifest
+from ingest.errors import SourceError, TableError
+from ingest.model import LINEAGE_COLUMN, FileState, Mode, Reason, Source, TableName, TableShape
+from ingest.rows import FileRow, TableRow
+from ingest.targets.base import Target
+from ingest.work import TableState
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+SUFFIX = "_ingest_new"
+
+
+def staging_name(table: TableName) -> TableName:
+    """The table that is filled in the place of this one."""
+    return replace(table, name=f"{table.name}{SUFFIX}")
+
+
+def staged(target: Target, connection: Connection, state: TableState, row: TableRow) -> TableShape | None:
+    """The staging table of an earlier attempt, if it is ours and as the table is now (columns may have been added)."""
+    assert state.staging is not None
+    shape = target.shape(connection, state.staging)
+    if shape is None or state.shape is None or target.token(connection, state.staging) != row.token:
+        return None
+    mine = [c for c in shape.columns if c.name != LINEAGE_COLUMN]
+    theirs = [c for c in state.shape.columns if c.name != LINEAGE_COLUMN]
+    same = mine == theirs[: len(mine)] and all(c.nullable for c in theirs[len(mine) :])
+    keys = (set(target.unique_keys(connection, table)) for table in (state.table, state.staging))
+    return shape if same and next(keys) == next(keys) else None
+
+
+def unsafe(target: Target, connection: Connection, table: TableName) -> TableError | None:
+    """Why the rows of a table cannot be replaced."""
+    others = target.cascades(connection, table)
+    if not others:
+        return None
+    return TableError(
+        f"the rows of {table} cannot be replaced: rows of {', '.join(others)} would go with them, or be changed.",
+        code=Reason.CONSTRAINT,
+        hint="Its foreign key says so (ON DELETE); without that, the rows stay and are checked at the end.",
+    )
+
+
+def is_as_the_files_are(
+    state: TableState,
+    sources: Sequence[Source],
+    rows: Mapping[str, FileRow],
+    unchanged: Callable[[Source, FileRow], bool],
+) -> bool:
+    """Whether just these files are in the table, with their present content. Reads a file whose times have changed."""
+    if state.lost or state.shape is None:
+        return False
+    loaded = {r.path: r for r in rows.values() if r.table_name == state.key and r.state is FileState.LOADED}
+    if set(loaded) != {source.path for source in sources}:
+        return False
+    pairs = [(source, loaded[source.path]) for source in sources]
+    modes = {row.mode for row in loaded.values()}
+    # Other rows may have been there before what was appended, unless the table is ours.
+    if modes != {Mode.REPLACE} and not (state.made_by_us and modes <= {Mode.APPEND, Mode.REPLACE}):
+        return False
+    if any(source.size != row.size for source, row in pairs):
+        return False
+    touched = [source for source, row in pairs if not unchanged(source, row)]
+    hashes = manifest.sha256_many(touched)
+    return all(
+        not isinstance(found := hashes[source.path], SourceError) and found == loaded[source.path].sha256
+        for source in touched
+    )
