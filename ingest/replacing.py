@@ -41,9 +41,15 @@ def staged(target: Target, connection: Connection, state: TableState, row: Table
     return shape if same and next(keys) == next(keys) else None
 
 
-def unsafe(target: Target, connection: Connection, table: TableName) -> TableError | None:
-    """Why the rows of a table cannot be replaced."""
-    others = target.cascades(connection, table)
+def unsafe(target: Target, connection: Connection | None, table: TableName) -> TableError | None:
+    """Why the rows of a table cannot be replaced; without a connection, or the table, as far as that tells."""
+    if not target.replaces:
+        return TableError(
+            f"--mode {Mode.REPLACE} is not there yet for {target.label}.",
+            code=Reason.COLUMNS,
+            hint="Load into a table of another name, and rename both.",
+        )
+    others = target.cascades(connection, table) if connection is not None else []
     if not others:
         return None
     return TableError(

@@ -111,3 +111,34 @@ def test_upsert_and_insert_ignore(
         *[(1, 0, 2), (1, 0, 1), (2, 1, 0), (1, 0, 0)]
     ]
     assert load(folder, postgresql, mode=Mode.UPSERT, **options).count("skipped") == 4
+
+
+@pytest.mark.parametrize("ledger_schema", [None, "books"])
+def test_replace_keeps_what_hangs_on_the_table(
+    tmp_path: Path, postgresql: str, query: Any, bulk: str, ledger_schema: str | None
+) -> None:
+    query("""CREATE TABLE "T%" (id INTEGER PRIMARY KEY, note VARCHAR(9) NOT NULL DEFAULT 'none', at TIMESTAMPTZ)""")
+    query("""CREATE VIEW notes AS SELECT note FROM "T%" """)
+    query("""GRANT SELECT ON "T%" TO PUBLIC""")
+    query("""INSERT INTO "T%" VALUES (1, 'before', now())""")
+    folder = tmp_path / "in"
+    first = write_csv(folder / "a_1.csv", ["id", "note", "at"], [[1, "a", "2024-01-31 12:00:00+02"], [2, "b", ""]])
+    options: dict[str, Any] = {"mode": Mode.REPLACE, "bulk": bulk, "ledger_schema": ledger_schema, "table": "T%"}
+    assert load(folder, postgresql, **options).exit_code == 0
+    wanted = [(1, "a", "2024-01-31 10:00:00+00"), (2, "b", None)]
+    assert query("""SELECT id, note, CAST(at AT TIME ZONE 'UTC' AS TEXT) || '+00' FROM "T%" ORDER BY id""") == wanted
+    assert load(folder, postgresql, **options).count("skipped") == 1
+    # A file that is not loaded leaves everything as it was, and the next run goes on with what the first has staged.
+    bad = write_csv(folder / "a_2.csv", ["id", "note", "at"], [[3, "c", ""], [3, "too", ""]])
+    report = load(folder, postgresql, **options)
+    assert report.exit_code == 4, report.files
+    assert query("SELECT note FROM notes ORDER BY 1") == [("a",), ("b",)]
+    write_csv(bad, ["id", "note", "at"], [[3, "c", ""]])
+    report = load(folder, postgresql, **options)
+    assert report.exit_code == 0, report.files
+    assert query("SELECT note FROM notes ORDER BY 1") == [("a",), ("b",), ("c",)]
+    first.unlink()
+    assert load(folder, postgresql, **options).exit_code == 0
+    assert query("SELECT note FROM notes ORDER BY 1") == [("c",)]
+    assert query("SELECT has_table_privilege('public', '\"T%\"', 'SELECT')") == [(True,)]
+    assert query("SELECT count(*) FROM pg_class WHERE relname LIKE '%ingest_new%'") == [(0,)]

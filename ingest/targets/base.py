@@ -55,6 +55,7 @@ class Target(ABC):
     savepoints = True  #: a part of a transaction can be rolled back
     temporary_schema: str | None = None  #: where a temporary table is, if a statement has to say so
     conflict_insert: Callable[[sa.Table], Any] | None = None  #: its dialect's insert(), if that knows ON CONFLICT
+    replaces = True  #: --mode replace can be had
     schemas = True  #: a table's name can be qualified with a schema
     max_columns: int | None = None
     max_name: int | None = None  #: the longest name of a table or column, as `name_length` counts
@@ -404,10 +405,10 @@ class Target(ABC):
         """Create an empty table with the columns and keys of another, and with lineage."""
         source = self.sql_table(shape)
         nothing = sa.select(source).where(sa.false())
-        connection.execute(CreateTableAs(nothing, staging.name, schema=staging.schema))
+        connection.execute(CreateTableAs(nothing, staging.name, schema=self.schema_of(staging)))
         for number, key in enumerate(self.unique_keys(connection, shape.table)):
             made = sa.Table(staging.name, sa.MetaData(), *(sa.Column(name, quote=True) for name in sorted(key)))
-            made.schema = staging.schema
+            made.schema = self.schema_of(staging)
             sa.Index(f"{staging.name}_{number}", *made.columns, unique=True).create(connection)
         if not shape.lineage:
             self.add_columns(connection, staging, [LINEAGE])
@@ -415,7 +416,9 @@ class Target(ABC):
 
     def drop_table(self, connection: Connection, table: TableName) -> None:
         """Drop a table of ours, if it is there."""
-        sa.Table(table.name, sa.MetaData(), schema=table.schema, quote=True).drop(connection, checkfirst=True)
+        sa.Table(table.name, sa.MetaData(), schema=self.schema_of(table), quote=True, quote_schema=True).drop(
+            connection, checkfirst=True
+        )
 
     def replace_rows(self, connection: Connection, shape: TableShape, staging: TableShape) -> int:
         """Put the rows of a staging table in the place of all those of the table; how many that were."""

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from ingest.errors import TableError
 from ingest.jobs import POSTGRES, POSTGRES_BINARY, POSTGRES_TEXT
 from ingest.model import Column, ColumnType, Origin, Reason, TableName, TableShape
-from ingest.targets.base import POSITION, BatchRef, fingerprint_of
+from ingest.targets.base import LINEAGE, POSITION, BatchRef, fingerprint_of
 from ingest.targets.pgtypes import TEXTS, bare, why_text
 from ingest.targets.server import BUSY_SECONDS, ServerTarget
 
@@ -103,7 +103,6 @@ class PostgresTarget(ServerTarget):
     reading: ClassVar[Mapping[str, Any]] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
     transactional_ddl = True
-    savepoints = True
     temporary_schema = "pg_temp"  # else it would be looked for beside the ledger
     conflict_insert = staticmethod(postgresql_insert)
     max_columns = 1_600  # MaxHeapAttributeNumber of every build
@@ -297,6 +296,18 @@ class PostgresTarget(ServerTarget):
             else:
                 inserted += super().insert(connection, shape, [batch])
         return inserted
+
+    def create_like(self, connection: Connection, shape: TableShape, staging: TableName, token: str) -> None:
+        # With its NOT NULLs, checks, defaults and indexes; foreign keys are not copied, and are checked in the end.
+        like = _place(self.schema_of(shape.table), shape.table.name)
+        made = _place(self.schema_of(staging), staging.name)
+        connection.exec_driver_sql(f"CREATE TABLE {made} (LIKE {like} INCLUDING ALL)".replace("%", "%%"))
+        if not shape.lineage:
+            self.add_columns(connection, staging, [LINEAGE])
+        self.set_token(connection, staging, token)
+
+    def defer_foreign_keys(self, connection: Connection) -> None:
+        connection.exec_driver_sql("SET CONSTRAINTS ALL DEFERRED")
 
     def fill(self, connection: Connection, gathered: sa.Table, batch: BatchRef, first: int) -> None:
         if batch.staged.format not in (POSTGRES_BINARY, POSTGRES_TEXT):

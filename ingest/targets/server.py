@@ -33,7 +33,6 @@ class ServerTarget(Target):
     driver: ClassVar[str]  #: as SQLAlchemy calls it
     module: ClassVar[str]  #: as Python imports it
     extra: ClassVar[str]  #: of ours, that installs it
-    savepoints = False  # the search for refused rows was not tried on servers: a file with one is refused whole
     reading: ClassVar[Mapping[str, Any]]  #: execution options of a connection that cannot write
 
     def __init__(self, url: URL, *, bulk: bool = True, ledger_schema: str | None = None) -> None:
