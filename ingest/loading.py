@@ -329,9 +329,10 @@ class Loading:
             elif isinstance(answer, Done):
                 self._committed(load, order, step)
             elif load.single:
-                load.doom = answer.failure
-                load.ended = False
-                self._settle(load)
+                if load.doom is None or not load.ended:  # else it is refused already, for what was read meanwhile
+                    load.doom = answer.failure
+                    load.ended = False
+                    self._settle(load)
             else:
                 self._apart(load)
         elif isinstance(order, Settle) and load is not None:

@@ -76,6 +76,8 @@ class _Planner:
         rows: list[FileRow] = []
         if connection is not None and ledger.version(connection) is not None:
             known, rows = ledger.tables(connection), ledger.files(connection)
+        elif connection is not None:
+            self._target.check_place(connection)
         named = self._named(connection, sources, {*known, *(row.table_name for row in rows)})
         spelled: dict[str, TableName] = {}
         for table in sorted({str(table): table for _, table in named}.values(), key=str):

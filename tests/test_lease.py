@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import killing
+import ledger_tools
 import pytest
 import tools
 from oracle import KINDS, OnServer, on_server
 
 from ingest import ledger
-from ingest.errors import LeaseHeld
+from ingest.errors import FenceError, LeaseHeld
 from ingest.targets import lease, target_for
 
 STEPS = ("--slice-bytes", "32KiB", "--commit-bytes", "64KiB", "--progress", "none")
@@ -110,6 +111,29 @@ def test_a_run_that_was_stopped_and_taken_over_commits_nothing_more(tmp_path: Pa
     assert "Traceback" not in err
     tools.assert_loaded_once(db, "orders", files)
     assert [state for (state,) in db.query("SELECT state FROM ingest_run ORDER BY run_id")] == ["abandoned", "finished"]
+
+
+def test_a_transaction_that_is_open_at_the_take_over_cannot_be_committed(tmp_path: Path, db: OnServer) -> None:
+    """Of two transactions at the same time: the zombie has looked already whether its run is still running."""
+    path = tools.orders(tmp_path / "orders.csv", 5)
+    assert tools.load(path, db).exit_code == 0
+    target = target_for(str(db))
+    run_id = ledger_tools.start(target.engine)
+    (row,) = ledger_tools.register(target.engine, run_id)
+
+    def zombie() -> None:
+        with target.begin() as connection:
+            ledger.check_run(connection, run_id)
+            connection.exec_driver_sql("INSERT INTO orders (id) VALUES (77)")
+            with target.begin() as other:
+                assert ledger.take_over(other) == [run_id]
+            ledger.advance(connection, run_id, [ledger_tools.move(row, 50)])
+
+    with pytest.raises(FenceError):
+        zombie()
+    target.close()
+    assert db.query("SELECT count(*) FROM orders") == [(5,)]
+    assert db.query("SELECT committed_bytes, epoch FROM ingest_file ORDER BY file_id DESC")[0] == (0, 1)
 
 
 def test_the_heart_beats_while_a_run_lasts(db: OnServer, monkeypatch: pytest.MonkeyPatch) -> None:

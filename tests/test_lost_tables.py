@@ -133,6 +133,37 @@ def test_a_refused_refill_is_not_taken_for_loaded(data: Path, db: Database) -> N
     assert load(data, db).rows == 4
 
 
+def test_a_table_that_is_changed_while_a_file_over_budget_is_read(tmp_path: Path, db: Database) -> None:
+    """Two reasons to refuse the same file, one found by the readers and one by the writer: it is refused once."""
+    folder = tmp_path / "data"
+    assert load(write_csv(folder / "t_0.csv", ["id", "n"], [[0, 0]]), db).exit_code == 0
+    bad = write_csv(folder / "t_1.csv", ["id", "n"], [["x" if i in (10, 500, 990) else i, 1] for i in range(1_000)])
+    good = write_csv(folder / "u_1.csv", ["id"], [[1]])
+    (tmp_path / "changing.py").write_text(
+        "import os\n"
+        "import sqlalchemy as sa\n"
+        f"URL = {f'sqlite:///{db}' if isinstance(db, Path) else str(db)!r}\n"
+        "def change(frame):\n"
+        "    if len(frame) in (1, 1_000):  # the other file, or the look at the head of this one\n"
+        "        return frame\n"
+        "    try:\n"
+        f"        os.close(os.open({str(tmp_path / 'changed')!r}, os.O_CREAT | os.O_EXCL))\n"
+        "    except FileExistsError:\n"
+        "        return frame\n"
+        "    engine = sa.create_engine(URL)\n"
+        "    with engine.begin() as connection:\n"
+        "        connection.exec_driver_sql('ALTER TABLE t ADD COLUMN more INTEGER')\n"
+        "    engine.dispose()\n"
+        "    return frame\n"
+    )
+    sizes = ("--slice-bytes", "1KiB", "--commit-bytes", "2KiB", "--workers", "1", "--max-rejects", "1")
+    done = ingest("load", bad, good, "--to", db, "--transform", "changing:change", *sizes, cwd=tmp_path)
+    assert done.returncode == 4, done.stderr
+    assert known(db, bad)["state"] == "refused"
+    assert known(db, good)["state"] == "loaded"
+    assert query(db, "SELECT count(*) FROM t") == [(1,)]
+
+
 # a table of the user's
 
 

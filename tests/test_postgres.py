@@ -169,10 +169,26 @@ def test_the_ledger_in_a_schema_of_its_own(tmp_path: Path, postgresql: str, quer
     done = tools.ingest("status", "--to", postgresql, "--ledger-schema", "Our books", cwd=tmp_path)
     assert "orders       1     5" in done.stdout
     # Without the flag there would be a second ledger, which knows nothing: every file would be loaded again.
-    forgotten = tools.ingest("load", path, "--to", postgresql, cwd=tmp_path)
-    assert forgotten.returncode == 2
-    assert "--ledger-schema Our books" in forgotten.stderr
+    for command in ("load", "plan"):
+        forgotten = tools.ingest(command, path, "--to", postgresql, cwd=tmp_path)
+        assert forgotten.returncode == 2
+        assert "--ledger-schema Our books" in forgotten.stderr
     assert query("SELECT count(*) FROM public.orders") == [(5,)]
+
+
+def test_looking_writes_nothing(tmp_path: Path, postgresql: str, query: Any) -> None:
+    path = tools.orders(tmp_path / "orders.csv", 5)
+    planned = tools.ingest("plan", path, "--to", postgresql, cwd=tmp_path)
+    assert (planned.returncode, "load" in planned.stdout) == (0, True), planned.stderr
+    for words in (["status"], ["runs"], ["rejects", "list"], ["forget", "orders.csv", "--yes"]):
+        asked = tools.ingest(*words, "--to", postgresql, cwd=tmp_path)
+        assert asked.returncode == 2
+        assert "holds no ledger" in asked.stderr
+    assert query("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
+    target = target_for(postgresql)
+    with target.connect() as connection, pytest.raises(Exception, match="read-only transaction"):
+        connection.exec_driver_sql("CREATE TABLE t (a integer)")
+    target.close()
 
 
 def test_an_upgrade_of_a_ledger_in_a_schema(tmp_path: Path, postgresql: str, query: Any) -> None:
@@ -336,6 +352,26 @@ def test_what_the_table_refuses_is_told_without_the_value(
     if column == "key":
         assert '"own_pkey"' in told
     assert query("SELECT count(*) FROM own") == [(1,)]
+
+
+def test_domains_are_read_as_what_they_stand_for(tmp_path: Path, postgresql: str, query: Any, bulk: str) -> None:
+    query("CREATE DOMAIN word AS varchar(9) CHECK (VALUE <> 'not-shown')")
+    query("CREATE DOMAIN more AS integer NOT NULL CHECK (VALUE > 0)")
+    there = query("SELECT 1 FROM pg_available_extensions WHERE name = 'citext'")
+    query("CREATE EXTENSION citext" if there else "CREATE DOMAIN citext AS text")
+    query("CREATE TABLE own (w word, m more, c citext)")
+    path = tmp_path / "own.csv"
+    path.write_text('w,m,c\n"",1,""\nabc,2,Abc\nabc,x,\nabc,,\nabcdefghij,3,\n,4,\n')
+    report = load(path, postgresql, bulk=bulk, max_rejects_run=3)
+    assert query("SELECT reason FROM ingest_reject ORDER BY line") == [("bad_integer",), ("not_null",), ("lossy",)]
+    assert query("SELECT w, m, c FROM own ORDER BY m") == [("", 1, ""), ("abc", 2, "Abc"), (None, 4, None)]
+    for number, line in enumerate(("not-shown,5,", "abc,0,")):
+        path = tmp_path / f"own_{number}.csv"
+        path.write_text(f"w,m,c\n{line}\n")
+        report = load(path, postgresql, bulk=bulk)
+        assert tools.told(report) == {path.name: ("refused", "constraint")}
+        assert "check constraint" in report.files[0].sentence
+        assert "not-shown" not in report.files[0].sentence
 
 
 def test_names_in_mixed_case_and_with_quotes(tmp_path: Path, postgresql: str, query: Any, bulk: str) -> None:

@@ -153,6 +153,10 @@ class Target(ABC):
         """The folder under which spool folders are made by default."""
         return Path("/var/tmp") if Path("/var/tmp").is_dir() else Path(tempfile.gettempdir())  # noqa: S108
 
+    def check_place(self, connection: Connection) -> None:
+        """Where there is no ledger: raise UsageError if the user must have meant one elsewhere in the database."""
+        del connection
+
     # tables ------------------------------------------------------------------------------------------------
 
     @abstractmethod

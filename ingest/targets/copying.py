@@ -7,6 +7,7 @@ known here goes as text, which the server itself reads. `tests/test_copy.py` com
 
 from __future__ import annotations
 
+import binascii
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ _FIXED = {
     "date": pa.date32(),
     "timestamp without time zone": pa.timestamp("us"),
     "timestamp with time zone": pa.timestamp("us", "UTC"),
+    "bytea": pa.binary(),
     "text": pa.string(),
     "character varying": pa.string(),
     "character": pa.string(),
@@ -84,8 +86,10 @@ def _encodable(array: Any, column: Column) -> Any:
         raise _AsText
     if array.type.equals(wanted):
         return array
-    if pa.types.is_timestamp(wanted) and pa.types.is_string(array.type):
+    if pa.types.is_string(array.type) and pa.types.is_timestamp(wanted):
         return _moments(array, wanted)
+    if pa.types.is_string(array.type) and pa.types.is_binary(wanted):
+        return _bytes(array)
     try:
         typed = array.cast(wanted)
     except pa.ArrowInvalid:
@@ -113,6 +117,21 @@ def _moments(array: Any, wanted: Any) -> Any:
     except pa.ArrowInvalid:
         raise _AsText from None
     return pc.coalesce(with_zone, without)
+
+
+def _bytes(array: Any) -> Any:
+    r"""Texts of bytes in hexadecimal, as PostgreSQL itself writes them: \x00ff."""
+    if not pc.all(pc.match_substring_regex(array, r"^\\x([0-9A-Fa-f]{2})*$"), min_count=0).as_py():
+        raise _AsText
+    hexadecimal = pc.fill_null(pc.utf8_slice_codeunits(array, 2), "")
+    _, edges, data = hexadecimal.buffers()
+    assert hexadecimal.offset == 0
+    ends = np.frombuffer(edges, dtype=np.int32)[: len(array) + 1]
+    values = binascii.unhexlify(memoryview(data)[: ends[-1]]) if ends[-1] else b""
+    plain = pa.Array.from_buffers(
+        pa.binary(), len(array), [None, pa.py_buffer((ends // 2).astype(np.int32)), pa.py_buffer(values)]
+    )
+    return pc.if_else(pc.is_valid(array), plain, pa.scalar(None, pa.binary()))
 
 
 def _binary(arrays: list[Any]) -> list[bytes]:

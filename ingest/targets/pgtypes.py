@@ -19,6 +19,7 @@ ENCODED = (
     "date",
     "timestamp without time zone",
     "timestamp with time zone",
+    "bytea",
     *TEXTS,
 )
 """Types whose binary form depends on nothing but the value; `numeric` has a rule of its own."""

@@ -62,10 +62,13 @@ _TABLE = sa.text(
 )
 _COLUMNS = sa.text(
     """
-    SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull, a.attidentity,
-        a.attgenerated, a.atttypid::int8 AS typid, a.attcollation::int8 AS collation, a.attnum,
+    SELECT a.attname, a.attnotnull OR t.typnotnull AS attnotnull, a.attidentity, a.attgenerated, t.typcategory,
+        CASE WHEN t.typtype = 'd' THEN pg_catalog.format_type(t.typbasetype, t.typtypmod)
+            ELSE pg_catalog.format_type(a.atttypid, a.atttypmod) END AS type,
+        a.atttypid::int8 AS typid, a.atttypmod, a.attcollation::int8 AS collation, a.attnum,
         pg_catalog.pg_get_expr(d.adbin, d.adrelid) AS default_
     FROM pg_catalog.pg_attribute AS a
+    JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
     LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     WHERE a.attrelid = CAST(:oid AS oid) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
     """
@@ -109,13 +112,18 @@ class PostgresTarget(ServerTarget):
         }
 
     def _prepare(self, driver: Any) -> None:
-        statements = list(_SESSION)
-        if driver.info.server_version >= 140_000:
-            # A killed client's statement ends by itself, and with it what it has locked.
-            statements.append("SET client_connection_check_interval = '5s'")
+        import psycopg
+
         before, driver.autocommit = driver.autocommit, True
-        with driver.cursor() as cursor, contextlib.suppress(_not_supported()):
-            cursor.execute("; ".join(statements))
+        try:
+            with driver.cursor() as cursor:
+                cursor.execute("; ".join(_SESSION))
+                # A killed client's statement ends by itself, and with it what it has locked. Servers before 14 do not
+                # know of it, and those on some systems cannot.
+                with contextlib.suppress(psycopg.errors.UndefinedObject, psycopg.errors.InvalidParameterValue):
+                    cursor.execute("SET client_connection_check_interval = '5s'")
+        except psycopg.Error as error:
+            raise self._told(error) from error
         driver.autocommit = before
 
     def now(self) -> sa.ColumnElement[Any]:
@@ -135,7 +143,9 @@ class PostgresTarget(ServerTarget):
         diag = getattr(error.orig, "diag", None)
         state = getattr(error.orig, "sqlstate", None)
         if diag is None or state is None:
-            return " ".join(str(error.orig).split())
+            # Of a connection, whose words name hosts and users; the driver's own words of a value are left out.
+            known = isinstance(error, sa.exc.OperationalError)
+            return " ".join(str(error.orig).split()) if known else type(error.orig).__name__
         column = f' in the column "{diag.column_name}"' if diag.column_name else ""
         if not column and (match := re.search(r", column (.+?)(?::|$)", (diag.context or "").partition("\n")[0])):
             column = f' in the column "{match[1]}"'
@@ -147,7 +157,8 @@ class PostgresTarget(ServerTarget):
     def refuses_rows(self, error: sa.exc.DBAPIError) -> bool:
         # 22: it does not fit its type; 23: a constraint; 44: a view's check; 54: the row is too long for a page;
         # P0: a trigger's own words.
-        return (getattr(error.orig, "sqlstate", None) or "")[:2] in ("22", "23", "44", "54", "P0")
+        state = getattr(error.orig, "sqlstate", None)
+        return state[:2] in ("22", "23", "44", "54", "P0") if state else isinstance(error, sa.exc.DataError)
 
     # tables ------------------------------------------------------------------------------------------------
 
@@ -287,9 +298,21 @@ class PostgresTarget(ServerTarget):
             # Past SQLAlchemy, so it is told as SQLAlchemy tells it; a connection that is gone is not used again.
             if driver.closed:
                 connection.invalidate(error)
-            raise sa.exc.DBAPIError.instance(
-                "COPY", None, error, psycopg.Error, hide_parameters=True, dialect=connection.dialect
-            ) from error
+            raise self._told(error, gone=driver.closed) from error
+
+    def _told(self, error: Exception, *, gone: bool = True) -> BaseException:
+        """An error of the driver, as SQLAlchemy would tell it; `gone` says that the connection is."""
+        import psycopg
+
+        return sa.exc.DBAPIError.instance(
+            None,
+            None,
+            error,
+            psycopg.Error,
+            hide_parameters=True,
+            connection_invalidated=gone,
+            dialect=self.engine.dialect,
+        )
 
     def insert_statement(self, table: sa.Table, names: Sequence[str]) -> Any:
         # A value of the file for a column that is GENERATED ALWAYS AS IDENTITY is stored, as COPY does. SQLAlchemy has
@@ -316,22 +339,20 @@ class _AsText(sa.types.UserDefinedType[str]):
         return lambda value: value or None
 
 
-def _not_supported() -> type[Exception]:
-    import psycopg
-
-    return psycopg.errors.InvalidParameterValue  # client_connection_check_interval, on systems without it
-
-
 def _column(row: Any) -> Column:
     """A column as the catalogue has it."""
-    _, _, arguments = row.type.partition("(")
-    kind = _TYPES.get(bare(row.type), ColumnType.TEXT)
+    # What is text by another name (citext, most domains) is written like it; "char" and name are the catalogue's own.
+    native = row.type
+    if row.typcategory == "S" and bare(native) not in (*TEXTS, '"char"', "name"):
+        native = "text"
+    _, _, arguments = native.partition("(")
+    kind = _TYPES.get(bare(native), ColumnType.TEXT)
     precision = scale = None
     if kind is ColumnType.DECIMAL and arguments:
         digits = [int(part) for part in arguments.rstrip(")").split(",")]
         precision, scale = digits[0], digits[1]
     length = None
-    if arguments and bare(row.type).startswith("character"):
+    if arguments and bare(native).startswith("character"):
         length = int(arguments.partition(")")[0])
     return Column(
         name=row.attname,
@@ -340,9 +361,9 @@ def _column(row: Any) -> Column:
         nullable=not row.attnotnull,
         precision=precision,
         scale=scale,
-        bits={"smallint": 16, "integer": 32}.get(row.type),
+        bits={"smallint": 16, "integer": 32}.get(native),
         length=length,
-        native=row.type,
+        native=native,
     )
 
 

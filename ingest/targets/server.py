@@ -143,12 +143,7 @@ class ServerTarget(Target):
         with self.begin() as connection, self._one_at_a_time(connection):
             if ledger.version(connection) is not None:
                 return
-            others = self.other_ledgers(connection)
-            if others and self.ledger_schema is None:
-                raise UsageError(
-                    f"{self.label} has a ledger in the schema {others[0]}, and what it knows would be loaded again.",
-                    hint=f"Give --ledger-schema {others[0]} to go on with it, or name another schema to begin anew.",
-                )
+            self.check_place(connection)
             try:
                 self._make_ledger_schema(connection)
                 ledger.create(connection)
@@ -157,6 +152,14 @@ class ServerTarget(Target):
                     f"the ledger cannot be made in {self.label}: {self.said(error)}.",
                     hint="Ask for the right to create tables there, or name a schema with --ledger-schema.",
                 ) from error
+
+    def check_place(self, connection: Connection) -> None:
+        others = self.other_ledgers(connection)
+        if others and self.ledger_schema is None:
+            raise UsageError(
+                f"{self.label} has a ledger in the schema {others[0]}, and what it knows would be loaded again.",
+                hint=f"Give --ledger-schema {others[0]} to go on with it, or name another schema to begin anew.",
+            )
 
     def other_ledgers(self, connection: Connection) -> list[str]:
         """The schemas of this database that hold a ledger which is not ours."""
