@@ -347,7 +347,7 @@ class Loading:
         self._run_rejected += found if load.counted else 0
         own = load.rejected if load.counted else 0
         (move,) = order.moves
-        why = load.over_budget(self._settings, self._run_rejected - own, at_end=move.done)
+        why = load.over_budget(self._settings, self._run_rejected - own, at_end=load.counted)
         if why is not None:
             self._free(step)
             self._refuse(load, why)

@@ -69,7 +69,7 @@ class Load:
     rejects_at: int = 0  #: how many of them are of records before `position`
     texts: int = 0
     more: bool = False  #: the table may refuse more of it than is known
-    counted: bool = False  #: its rejects are among those of the run
+    counted: bool = False  #: all of it is read, and its rejects are among those of the run
     settling: bool = False  #: its end is ordered: it is refused or failed
     doom: Failure | None = None
     ended: bool = False

@@ -207,6 +207,20 @@ def test_a_refused_row_after_committed_steps(data: Path, db: Path, bulk: str, al
     assert_counts_add_up(db)
 
 
+@pytest.mark.parametrize(("percent", "state"), [(0.3, "loaded"), (0.2, "refused")])
+def test_a_share_is_kept_to_the_record_over_steps(data: Path, db: Path, percent: float, state: str) -> None:
+    """However much of the file is read, and ordered, when its first step turns out to hold refused rows."""
+    path = write_csv(data / "t_1.csv", ["a", "b"], [[i, "there"] for i in range(5)])
+    load(path, db)
+    query(db, "CREATE UNIQUE INDEX t_a ON t (a)")
+    path = write_csv(data / "t_2.csv", ["a", "b"], [[i, "note"] for i in range(2_000)])
+    report = load(path, db, slice_bytes=1024, commit_bytes=4096, max_rejects=Budget(percent=percent))
+    assert report.files[0].state == state
+    assert query(db, "SELECT count(*) FROM t") == [(2_000 if state == "loaded" else 5,)]
+    assert [(r[2], r[6]) for r in rejects(db)] == [(i, int(state == "loaded")) for i in range(5)]
+    assert_counts_add_up(db)
+
+
 def test_a_reload_that_breaks_a_constraint_leaves_the_old_rows(data: Path, db: Path, bulk: str) -> None:
     path = write_csv(data / "t_1.csv", ["a", "b"], [[i, "old"] for i in range(3)])
     killing.aged(path)
