@@ -159,7 +159,7 @@ def test_folder_without_a_file_is_a_warning_and_makes_no_database(tmp_path: Path
 
 
 def test_database_of_another_kind_is_refused_without_its_password(tmp_path: Path) -> None:
-    done = ingest("load", ROOT / "data/shop", cwd=tmp_path, INGEST_DATABASE_URL="postgresql://me:secret@host/db")
+    done = ingest("load", ROOT / "data/shop", cwd=tmp_path, INGEST_DATABASE_URL="oracle://me:secret@host/db")
     assert done.returncode == 2
     assert "secret" not in done.stderr
     assert "not supported" in done.stderr

@@ -322,8 +322,7 @@ def test_hostile_names_are_only_names(data: Path, db: Path, bulk: str) -> None:
     for path in files:
         table = path.name.removesuffix(".csv")
         assert list(columns(db, table.replace('"', '""'))) == NASTY
-        quoted = [n.replace('"', '""') for n in NASTY]
-        assert stored(db, table.replace('"', '""'), quoted) == expected([path], NASTY)
+        assert stored(db, table, NASTY) == expected([path], NASTY)
     assert query(db, "SELECT count(*) FROM victim") == [(0,)]
     assert load(data, db, bulk=bulk).rows == 0
 

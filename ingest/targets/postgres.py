@@ -20,8 +20,8 @@ from ingest.targets.server import BUSY_SECONDS, ServerTarget
 MAKING_LEDGER = 0x696E67657374
 """The number of the advisory lock under which a ledger is made: "ingest", as bytes."""
 
-COPY_BYTES = 1024 * 1024
-"""Bytes of a staged file that are handed to the driver at once."""
+COPY_BYTES = 64 * 1024
+"""Bytes of a staged file that are handed to the driver at once: 1 MiB is no faster, and costs more for being copied."""
 
 _SESSION = (
     f"SET lock_timeout = '{BUSY_SECONDS}s'",
