@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -14,10 +16,15 @@ depends_on = None
 def upgrade() -> None:
     # The connection translates the schema of whole tables, and not that of a column's.
     schema = op.get_bind().schema_for_object(sa.Table("ingest_file", sa.MetaData()))
-    mode = sa.Column("mode", sa.String(16), nullable=False, server_default="append")
-    op.add_column("ingest_file", mode, schema=schema)
-    op.add_column("ingest_table", sa.Column("replaces", sa.String(255)), schema=schema)
+    _add("ingest_file", sa.Column("mode", sa.String(16), nullable=False, server_default="append"), schema)
+    _add("ingest_table", sa.Column("replaces", sa.String(255)), schema)
     for table in ("ingest_file", "ingest_run"):
         for name in ("rows_superseded", "rows_ignored"):
-            count = sa.Column(name, sa.BigInteger, nullable=False, server_default="0")
-            op.add_column(table, count, schema=schema)
+            _add(table, sa.Column(name, sa.BigInteger, nullable=False, server_default="0"), schema)
+
+
+def _add(table: str, column: sa.Column[Any], schema: str | None) -> None:
+    """Add a column, unless an upgrade that was killed has done so: on MySQL each statement commits by itself."""
+    there = sa.inspect(op.get_bind()).get_columns(table, schema=schema)
+    if all(one["name"] != column.name for one in there):
+        op.add_column(table, column, schema=schema)
