@@ -12,7 +12,6 @@ import psutil
 import pytest
 import servers
 
-
 SHARE = 4
 """Of the tests that run on every target, one in so many runs on a server each time; `--whole` runs them all."""
 
