@@ -287,6 +287,8 @@ class Session:
         )
         loading.add_empty([w for w in planned.work if w.header and not w.header.has_data], rows, shapes)
         for table in tables:
+            if not table.groups:
+                continue  # it was refused while it was made
             shape = shapes[table.key]
             for work, layout in self._in_turn(planned, table, shape):
                 if way := self._target.way(shape, [c for c in layout.columns if c is not None]):
