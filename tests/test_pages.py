@@ -118,6 +118,16 @@ def test_a_tree_of_three_levels(tmp_path: Path) -> None:
         assert connection.execute("SELECT substr(t, 1, 5) FROM b0 WHERE rowid = 2345").fetchone() == ("02344",)
 
 
+@pytest.mark.parametrize("leaves", [2, 1_091, 1_092, 1_093, 2_182, 2_183])
+def test_no_page_is_above_a_single_one(tmp_path: Path, leaves: int) -> None:
+    # A record a page; at most 1,091 pages below one.
+    texts_ = [f"{number:05}" + "x" * 9_000 for number in range(leaves)]
+    append(tmp_path / "x.db", pa.table({"t": texts_}), "CREATE TABLE t (t TEXT)")
+    with closing(sqlite3.connect(tmp_path / "x.db")) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("SELECT count(*), max(t) FROM b0").fetchone() == (leaves, texts_[-1])
+
+
 def test_many_columns(tmp_path: Path) -> None:
     # Their header is longer than 127 bytes, and says so in two.
     names = [f"c{number}" for number in range(300)]

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -313,7 +313,10 @@ class _Tree:
         level = self._leaves
         fits = (PAGE - INTERIOR_HEAD) // 15  # four bytes, a varint of up to nine, and two bytes that point to it
         while len(level) > fits:
-            groups = [level[start : start + fits] for start in range(0, len(level), fits)]
+            # Evenly: a page above a single one has no cell, and SQLite calls that malformed.
+            count = -(-len(level) // fits)
+            edges = [len(level) * number // count for number in range(count + 1)]
+            groups = [level[start:end] for start, end in pairwise(edges)]
             numbers = self._write(np.stack([_interior(group) for group in groups]))
             level = [(number, group[-1][1]) for number, group in zip(numbers, groups, strict=True)]
         self._put(root, self._take_back() if len(level) == 1 else _interior(level))
