@@ -6,6 +6,8 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import oracle
 import psutil
@@ -60,6 +62,13 @@ def postgresql(postgresql_server: servers.Server) -> Iterator[str]:
     """The URL of an empty PostgreSQL database of the test's own."""
     with postgresql_server.database() as url:
         yield url
+
+
+@pytest.fixture
+def query(postgresql_server: servers.Server, postgresql: str) -> Any:
+    """Run SQL in the test's PostgreSQL database; the rows of it."""
+    name = urlsplit(postgresql).path[1:]
+    return lambda sql: postgresql_server.execute(sql, name)
 
 
 @pytest.fixture

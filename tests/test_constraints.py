@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
 import killing
 import pytest
-from tools import assert_counts_add_up, ingest, known, load, query, rejects, told, write_csv
+from tools import assert_counts_add_up, ingest, known, load, query, rejects, script, told, write_csv
 
 from ingest.settings import REJECTS_SHOWN, Budget
 
@@ -38,12 +37,6 @@ SAID = {
     "deferred foreign key": "FOREIGN KEY constraint failed: (a) REFERENCES p (a)",
     "trigger": "a trigger of the table",
 }
-
-
-def script(db: Path, text: str) -> None:
-    connection = sqlite3.connect(db)
-    connection.executescript(text)
-    connection.close()
 
 
 @pytest.fixture

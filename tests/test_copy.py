@@ -5,11 +5,9 @@ from __future__ import annotations
 import random
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pytest
-import servers
 import tools
 
 from ingest.jobs import ARROW, POSTGRES, POSTGRES_BINARY, POSTGRES_TEXT
@@ -82,13 +80,6 @@ AS_TEXT = {
     "integer[]",
     "money",
 }
-
-
-@pytest.fixture
-def query(postgresql_server: servers.Server, postgresql: str) -> Any:
-    """Run SQL in the test's database; the rows of it."""
-    name = urlsplit(postgresql).path[1:]
-    return lambda sql: postgresql_server.execute(sql, name)
 
 
 def put(url: str, table: str, batch: pa.Table, path: Path, format_: str) -> str:

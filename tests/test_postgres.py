@@ -19,13 +19,6 @@ from ingest.errors import UsageError
 from ingest.targets import target_for
 
 
-@pytest.fixture
-def query(postgresql_server: servers.Server, postgresql: str) -> Any:
-    """Run SQL in the test's database; the rows of it."""
-    name = urlsplit(postgresql).path[1:]
-    return lambda sql: postgresql_server.execute(sql, name)
-
-
 def load(path: Path, url: str, **settings: Any) -> Any:
     return tools.load(path, url, **settings)  # type: ignore[arg-type]
 

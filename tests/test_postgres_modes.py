@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-import servers
 import tools
 from tools import write_csv
 
@@ -39,13 +37,6 @@ TABLES = {
         "FOREIGN KEY constraint failed: parent",
     ),
 }
-
-
-@pytest.fixture
-def query(postgresql_server: servers.Server, postgresql: str) -> Any:
-    """Run SQL in the test's database; the rows of it."""
-    name = urlsplit(postgresql).path[1:]
-    return lambda sql: postgresql_server.execute(sql, name)
 
 
 def load(path: Path, url: str, **settings: Any) -> Any:

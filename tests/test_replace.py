@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from pathlib import Path
 
 import killing
@@ -17,6 +16,7 @@ from tools import (
     load,
     query,
     rejects,
+    script,
     start,
     stored,
     told,
@@ -28,12 +28,6 @@ from ingest.settings import Budget, Settings
 
 COLUMNS = ("id", "note")
 STEPS = {"slice_bytes": 2_000, "commit_bytes": 6_000}
-
-
-def script(db: Path, text: str) -> None:
-    connection = sqlite3.connect(db)
-    connection.executescript(text)
-    connection.close()
 
 
 @pytest.fixture

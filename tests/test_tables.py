@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from tools import (
     orders,
     query,
     rejects,
+    script,
     stored,
     told,
     write_csv,
@@ -131,12 +131,6 @@ SHAPES = {
     "comment": "CREATE TABLE t (a INTEGER, -- the key, of course\n b TEXT)",
     "quoted": 'CREATE TABLE "t" ("a" INTEGER, [b] TEXT)',
 }
-
-
-def script(db: Path, text: str) -> None:
-    connection = sqlite3.connect(db)
-    connection.executescript(text)
-    connection.close()
 
 
 @pytest.mark.parametrize("shape", SHAPES)

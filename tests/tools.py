@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import os
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
@@ -147,6 +148,13 @@ def known(db: Database, path: Path) -> dict[str, Any]:
     """What the ledger has of one file."""
     (row,) = oracle(db).records("SELECT * FROM ingest_file WHERE path = ?", str(path.resolve()))
     return row
+
+
+def script(db: Path, text: str) -> None:
+    """Run statements in an SQLite file."""
+    connection = sqlite3.connect(db)
+    connection.executescript(text)
+    connection.close()
 
 
 def rejects(db: Database) -> list[tuple[Any, ...]]:
