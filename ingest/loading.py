@@ -16,6 +16,7 @@ from ingest.crew import Crew, Lost, discard, log_result, renumbered
 from ingest.errors import LedgerError
 from ingest.jobs import STAGE, Failure, Job, JobSliced, Layout, Member, Result
 from ingest.model import FileOutcome, Progress, Reason, StopRequest, TableShape
+from ingest.orders import Answer, Apply, Constrained, Done, Failed, Finish, Order, RejectsRef, Settle
 from ingest.rows import FileRow
 from ingest.settings import REJECTS_SHOWN, Settings
 from ingest.tally import Tally
@@ -23,8 +24,7 @@ from ingest.targets.base import BatchRef
 from ingest.turns import Turns, held_back
 from ingest.units import Load, Step, bytes_on_disk, empty_move, loaded, state_of, whole_at_once
 from ingest.work import Work
-from ingest.writer import Apply, Constrained, Done, Failed, Finish, RejectsRef, Settle
-from ingest.writing import Answer, Order, Writing
+from ingest.writing import Writing
 
 log = logging.getLogger("ingest")
 

@@ -32,6 +32,7 @@ from ingest.model import (
     TablePlan,
     TableShape,
 )
+from ingest.orders import Failed, Replace
 from ingest.profiling import Profiling
 from ingest.rows import FileRow, Totals
 from ingest.schema import TableSchema
@@ -40,7 +41,6 @@ from ingest.targets import Database
 from ingest.targets.base import Target
 from ingest.units import WHOLE, reading_order, state_of
 from ingest.work import Planned, Work, decision_of
-from ingest.writer import Failed, Replace
 from ingest.writing import Writing
 
 log = logging.getLogger("ingest")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from ingest.jobs import Failure
 from ingest.model import Action, Manifest, Reason
+from ingest.orders import Apply
 from ingest.schema import TableSchema
 from ingest.units import Load
 from ingest.work import Planned, refuse_work
-from ingest.writer import Apply
 
 _HINT = "Mend that one or leave it out, and run the same command again; --newest-by COLUMN does without an order."
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from ingest.jobs import Failure, Job, JobSliced, Layout, MemberCount, Place, Result
 from ingest.model import Codec, FileOutcome, FileState, Reason, Source, TableShape
+from ingest.orders import Apply, RejectsRef
 from ingest.rows import FileRow, Move
 from ingest.settings import Settings
 from ingest.targets.base import BatchRef
 from ingest.work import Work
-from ingest.writer import Apply, RejectsRef
 
 WHOLE = 1.5
 """A file of up to so many slices is read as one: no border has to be proven, and no byte is read twice."""

@@ -15,13 +15,10 @@ from typing import Any
 from ingest import writer
 from ingest.crew import exit_words, quiet_resource_tracker, start_process
 from ingest.errors import LedgerError
+from ingest.orders import Again, Answer, Done, Order
 from ingest.targets import Database
-from ingest.writer import Again, Apply, Constrained, Done, Failed, Finish, Replace, Settle
 
 log = logging.getLogger("ingest")
-
-Order = Apply | Settle | Replace | Finish
-Answer = Done | Failed | Constrained
 
 UNKNOWN_EXIT = 255
 """What multiprocessing says of every process of a fork server that died; they themselves may be alive."""

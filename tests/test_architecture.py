@@ -19,7 +19,7 @@ LONGEST = 600
 #: Which rooms (a file's name, or its folder's) may import a library, at the top or inside a function. Each of these
 #: is a danger to be kept in few places, or seconds of start-up; `click` is not there at all beside recent typers.
 IMPORTERS = {
-    "sqlalchemy": {"writer", "ledger", "tables", "targets"},
+    "sqlalchemy": {"applying", "writer", "ledger", "tables", "targets"},
     "multiprocessing": {"crew", "pool", "writer", "writing"},
     "alembic": {"ledger"},
     "pandas": {"worker"},

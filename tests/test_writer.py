@@ -13,11 +13,12 @@ from ledger_tools import move, read, register
 
 from ingest import ledger
 from ingest.model import LINEAGE_COLUMN, Column, ColumnType, FileState, Reason, TableName, TableShape
+from ingest.orders import Again, Apply, Done, Failed, Settle
 from ingest.rows import FileRow
 from ingest.targets import target_for
 from ingest.targets.base import BatchRef, Target
 from ingest.targets.staging import stage
-from ingest.writer import Again, Apply, Done, Failed, Settle, _Writer
+from ingest.writer import _Writer
 
 ROWS = 7
 """Rows of a step, as `ledger_tools.move` counts them."""

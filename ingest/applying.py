@@ -1,0 +1,354 @@
+"""The transactions of the writer: staged batches, rejects and ledger, all of an order or nothing of it.
+
+What makes the data right is the conditional update at the end of every transaction (`ledger.advance`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Iterator, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from ingest import ledger
+from ingest.errors import FenceError, TableError
+from ingest.failpoints import failpoint
+from ingest.model import FileState, Merge, Mode, Reason, Reject, TableShape
+from ingest.orders import Apply, Constrained, Finish, Order, RejectsRef, Replace, Settle
+from ingest.rows import FileRow, Move
+from ingest.settings import REJECTS_SHOWN
+from ingest.targets import merging, refusals
+from ingest.targets.base import POSITION, Target
+
+
+class Applying:
+    """Orders of one run on one database. Every method is an order's transaction, or a question about one."""
+
+    def __init__(self, target: Target, run_id: int) -> None:
+        self._target = target
+        self._run_id = run_id
+
+    def landed(self, order: Order) -> bool:
+        """Whether the transaction of a writer that died was committed: the file rows tell."""
+        with self._target.begin() as connection:
+            if isinstance(order, Apply):
+                # A server may still be at the commit of the one that died: its rows are waited for.
+                rows = [ledger.file(connection, move.file_id, lock=True) for move in order.moves]
+                return all(
+                    row is not None
+                    and row.version == move.version + 1
+                    and row.committed_bytes == move.to_bytes
+                    and row.run_id == self._run_id
+                    for row, move in zip(rows, order.moves, strict=True)
+                )
+            if isinstance(order, Settle):
+                row = ledger.file(connection, order.file_id, lock=True)
+                # A first transaction that only says UNDOING is gone on with, not landed.
+                return row is not None and row.state not in (FileState.STARTED, FileState.UNDOING)
+            if isinstance(order, Replace):
+                here = {row.path_key for row in ledger.files(connection, tables=[str(order.shape.table)])}
+                return all(key in here for _, key in order.keys) and not self._staged(connection, order)
+            run = ledger.run(connection, self._run_id)
+            return run is not None and run.state == order.state
+
+    def finish(self, order: Finish) -> None:
+        """End the run."""
+        with self._target.begin() as connection:
+            ledger.finish_run(
+                connection,
+                self._run_id,
+                state=order.state,
+                exit_code=order.exit_code,
+                totals=order.totals,
+                error=order.error,
+            )
+
+    @staticmethod
+    def _staged(connection: Connection, order: Replace) -> list[FileRow]:
+        return ledger.files(connection, tables=[str(order.staging.table)])
+
+    def replace(self, order: Replace) -> None:
+        """Put a staging table's rows and files in the place of a table's."""
+        wanted = dict(order.keys)
+        with self._target.begin() as connection:
+            ledger.check_run(connection, self._run_id)
+            self._same_table(connection, order.shape)
+            self._same_table(connection, order.staging)
+            rows = self._staged(connection, order)
+            for row in rows:
+                if row.path_key not in wanted:  # of an earlier attempt, and no longer there
+                    self._target.delete_rows(connection, order.staging, row.file_id)
+                    ledger.forget(connection, [row.file_id])
+            kept = [row for row in rows if row.path_key in wanted]
+            if len(kept) != len(wanted) or any(row.state is not FileState.LOADED for row in kept):
+                raise Refused(Reason.COUNTS, f"not every file is in {order.staging.table}; {order.shape.table} stays.")
+            self._target.defer_foreign_keys(connection)
+            inserted = self._target.replace_rows(connection, order.shape, order.staging)
+            expected = sum(row.rows_loaded for row in kept)
+            if inserted != expected:
+                raise Refused(
+                    Reason.COUNTS,
+                    f"{order.staging.table} has {inserted} of {expected} rows; {order.shape.table} stays as it was.",
+                )
+            failpoint("before_replace")
+            self._target.assert_open(connection)
+            files = [(row, wanted[row.path_key]) for row in kept]
+            ledger.replace(connection, self._run_id, table_name=str(order.shape.table), files=files)
+            failpoint("before_replace_commit")
+        failpoint("after_replace")
+
+    def apply(self, order: Apply) -> tuple[Move, ...]:
+        """One transaction: rows, rejects and ledger. The moves as they were made, where the database had to tell."""
+        moves = order.moves
+        with self._target.transaction(order.batches) as connection:
+            self._begin_apply(connection, order)
+            if order.shape is not None and order.merge is not None:
+                moves = self._merge(connection, order, order.shape, order.merge)
+            elif order.shape is not None:
+                expected = order.rows - len(order.left_out or ())
+                inserted = self._insert(connection, order, order.shape)
+                if inserted != expected:
+                    raise Refused(
+                        Reason.COUNTS, f"the database took {inserted} of {expected} rows; nothing of them was kept."
+                    )
+            for file_id in order.stale:
+                ledger.drop_rejects(connection, file_id)
+            self._write_rejects(connection, order.moves[0].file_id, order.table_name, order.rejects, applied=True)
+            failpoint("before_advance")
+            self._target.assert_open(connection)
+            ledger.advance(connection, self._run_id, moves)
+            failpoint("before_commit")
+        failpoint("after_commit")
+        return moves if order.merge is not None else ()
+
+    def _begin_apply(self, connection: Connection, order: Apply) -> None:
+        """What comes before the rows."""
+        ledger.check_run(connection, self._run_id)
+        if order.shape is not None:
+            self._same_table(connection, order.shape)
+            if order.reset:
+                self._target.delete_rows(connection, order.shape, order.moves[0].file_id)
+
+    def _insert(self, connection: Connection, order: Apply, shape: TableShape) -> int:
+        """Insert the rows of an order, but for those to be left out; how many the database took."""
+        if order.left_out is None:
+            return self._target.insert(connection, shape, order.batches)
+        gathered = self._gather(connection, order, shape)
+        inserted = refusals.put(connection, self._target.sql_table(shape), gathered, 1, order.rows)
+        self._target.discard(connection, gathered)
+        return inserted
+
+    def _merge(self, connection: Connection, order: Apply, shape: TableShape, merge: Merge) -> tuple[Move, ...]:
+        """Merge the rows of each file, in their order, and count what became of them."""
+        table, gathered = self._target.sql_table(shape), self._gather(connection, order, shape)
+        rows = merging.Merging(connection, self._target, table, gathered, merge)
+        moves, last = [], 0
+        for move in order.moves:
+            first, last = last + 1, last + move.rows if len(order.moves) > 1 else order.rows
+            rows.supersede(first, last)
+            offered, written = rows.offered(first, last), rows.put(first, last)
+            failpoint("after_merge")
+            there = rows.present(first, last)
+            # Of insert-ignore, and with --newest-by, rows may be left out; but only where there is one with their key.
+            exact = merge.mode is Mode.UPSERT and merge.newest_by is None
+            if there != offered or written > offered or (exact and written != offered):
+                raise Refused(
+                    Reason.COUNTS,
+                    f"the database took {written} of {offered} rows and has {there} of their keys; nothing was kept.",
+                )
+            left = move.rows - written
+            ignored = left if merge.mode is Mode.INSERT_IGNORE else 0
+            moves.append(dataclasses.replace(move, rows=written, superseded=left - ignored, ignored=ignored))
+        self._target.discard(connection, gathered)
+        return tuple(moves)
+
+    def counted(self, order: Apply) -> tuple[Move, ...]:
+        """The moves of an order that landed; with a merge, a file is one move."""
+        with self._target.begin() as connection:
+            rows = [_row(connection, move.file_id) for move in order.moves]
+        return tuple(
+            dataclasses.replace(move, rows=row.rows_loaded, superseded=row.rows_superseded, ignored=row.rows_ignored)
+            for move, row in zip(order.moves, rows, strict=True)
+        )
+
+    def _gather(self, connection: Connection, order: Apply, shape: TableShape) -> sa.Table:
+        gathered = self._target.gather(connection, shape, order.batches)
+        if order.left_out:
+            number = gathered.c[POSITION] == sa.bindparam("number")
+            connection.execute(gathered.delete().where(number), [{"number": row} for row in order.left_out])
+        return gathered
+
+    def refused(self, order: Apply) -> Constrained | None:
+        """Which rows of an order the table refuses; None where that is not to be known, or no new ones are found.
+
+        A bundle is not searched: its files are done again one by one. Changes nothing in the database.
+        """
+        shape = order.shape
+        if shape is None or not self._target.savepoints or len(order.moves) > 1:
+            return None
+        if not order.batches or any(batch.place is None for batch in order.batches):
+            return None
+        found = refusals.Refused()
+        with contextlib.suppress(_Undone), self._target.transaction(order.batches) as connection:
+            self._begin_apply(connection, order)
+            gathered = self._gather(connection, order, shape)
+            table = self._target.sql_table(shape)
+            insert: Callable[[int, int], int] = functools.partial(refusals.put, connection, table, gathered)
+            if order.merge is not None:
+                rows = merging.Merging(connection, self._target, table, gathered, order.merge)
+                rows.supersede(1, order.rows)
+                insert = rows.put
+            found = refusals.find(
+                connection,
+                self._target,
+                table,
+                gathered,
+                insert=insert,
+                last=order.rows,
+                limit=order.reject_limit,
+            )
+            failpoint("after_search")
+            raise _Undone
+        if not found.rows:
+            # Rows that refer to later ones of their file can go in with one statement, if not one after the other.
+            again = order.left_out is None  # the second time it is something that only the end of the transaction tells
+            return Constrained(order=order.order, rows=(), rejects=None, complete=True) if again else None
+        from ingest import placing  # Arrow, which a writer seldom needs
+
+        path = f"{order.batches[0].staged.path}.{order.order}.rejects"
+        with open(path, "w", encoding="ascii") as file:
+            for reject in placing.rejects(found.rows, order.batches):
+                file.write(json.dumps(dataclasses.asdict(reject)) + "\n")
+        return Constrained(
+            order=order.order,
+            rows=tuple(found.rows),
+            rejects=RejectsRef(path=path, first_line=0, first_record=0),
+            complete=found.complete,
+        )
+
+    def _same_table(self, connection: Connection, shape: TableShape) -> None:
+        """`SELECT *` copies by position: the table must be the very one that the batch was staged for."""
+        try:
+            self._target.hold(connection, shape.table)
+            same = self._target.fingerprint(connection, shape.table) == shape.fingerprint
+        except TableError:
+            same = False
+        if not same:
+            raise Refused(Reason.TABLE_LOST, f"the table {shape.table} was changed while its files were read.")
+
+    def settle(self, order: Settle) -> None:
+        """Refuse a file; what is committed of it is taken back in a second transaction."""
+        with self._target.begin() as connection:
+            ledger.check_run(connection, self._run_id)
+            row = _row(connection, order.file_id)
+            if order.before is not None and row.state is FileState.STARTED and row.version == order.version:
+                ledger.withdraw(
+                    connection,
+                    self._run_id,
+                    before=order.before,
+                    version=row.version,
+                    epoch=row.epoch,
+                    code=order.code,
+                    error=order.error,
+                )
+                ledger.drop_rejects(connection, order.file_id, applied=False)
+                self._keep_rejects(connection, order)
+                return
+            undo = row.committed_bytes > 0 and row.state is FileState.STARTED
+            if row.state is not FileState.UNDOING:
+                ledger.settle(
+                    connection,
+                    self._run_id,
+                    file_id=row.file_id,
+                    version=row.version,
+                    epoch=row.epoch,
+                    state=FileState.UNDOING if undo else order.state,
+                    code=order.code,
+                    error=order.error,
+                    deaths=order.deaths,
+                )
+            else:
+                undo = True
+            if not undo:
+                ledger.drop_rejects(connection, order.file_id)
+                self._keep_rejects(connection, order)
+        if undo:
+            failpoint("before_undo")
+            with self._target.begin() as connection:
+                ledger.check_run(connection, self._run_id)
+                row = _row(connection, order.file_id)
+                if order.shape is not None:
+                    self._target.delete_rows(connection, order.shape, order.file_id)
+                ledger.finish_undo(
+                    connection,
+                    self._run_id,
+                    file_id=row.file_id,
+                    version=row.version,
+                    epoch=row.epoch,
+                    state=order.state,
+                )
+                # Those of steps that an earlier run committed are nowhere else.
+                ledger.drop_rejects(connection, order.file_id, run_id=self._run_id)
+                self._keep_rejects(connection, order)
+
+    def _keep_rejects(self, connection: Connection, order: Settle) -> None:
+        self._write_rejects(
+            connection, order.file_id, order.table_name, order.rejects, applied=False, limit=REJECTS_SHOWN
+        )
+
+    def _write_rejects(
+        self,
+        connection: Connection,
+        file_id: int,
+        table_name: str,
+        refs: Sequence[RejectsRef],
+        *,
+        applied: bool,
+        limit: int | None = None,
+    ) -> None:
+        if not refs:
+            return
+        rejects = _limited((reject for ref in refs for reject in _read_rejects(ref)), limit)
+        ledger.write_rejects(
+            connection, self._run_id, file_id=file_id, table_name=table_name, rejects=rejects, applied=applied
+        )
+
+
+class _Undone(Exception):
+    """Rolls a transaction back that was only to find something out."""
+
+
+class Refused(Exception):
+    """The order cannot be applied; its files are refused for this reason."""
+
+    def __init__(self, code: Reason, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def _row(connection: Connection, file_id: int) -> FileRow:
+    row = ledger.file(connection, file_id)
+    if row is None:
+        raise FenceError("a file was forgotten while it was loaded.", hint="Run the same command again.")
+    return row
+
+
+def _read_rejects(ref: RejectsRef) -> Iterator[Reject]:
+    with open(ref.path, encoding="ascii") as file:
+        for line in file:
+            fields = json.loads(line)
+            fields["code"] = Reason(fields["code"])
+            fields["line"] += ref.first_line
+            fields["record"] += ref.first_record
+            yield Reject(**fields)
+
+
+def _limited(rejects: Iterator[Reject], limit: int | None) -> Iterator[Reject]:
+    for number, reject in enumerate(rejects):
+        if limit is not None and number >= limit:
+            return
+        yield reject
