@@ -152,7 +152,8 @@ class Session:
     @contextlib.contextmanager
     def _new_crew(self, folder: Path) -> Iterator[Crew]:
         settings = self._settings
-        budget = settings.commit_bytes + (self._workers + 1) * int(WHOLE * settings.slice_bytes)
+        # A step for each that is being committed, and what the workers stage meanwhile.
+        budget = self._connections * settings.commit_bytes + (self._workers + 1) * int(WHOLE * settings.slice_bytes)
         crew = Crew(
             folder=folder,
             workers=self._workers,

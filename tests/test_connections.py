@@ -10,7 +10,7 @@ from pathlib import Path
 import killing
 import pytest
 import tools
-from oracle import KINDS, OnServer, oracle
+from oracle import KINDS, OnServer
 
 on_servers = pytest.mark.parametrize("db", KINDS, indirect=True)
 
@@ -145,6 +145,41 @@ def test_a_writer_that_dies_among_many_steps_and_refusals_loses_and_doubles_noth
 
 
 @pytest.mark.parametrize("db", ["postgresql"], indirect=True)
+def test_a_writer_that_dies_at_every_commit_is_replaced_and_not_given_up(tmp_path: Path, db: OnServer) -> None:
+    files = {name: tools.orders(tmp_path / "in" / f"{name}.csv", 20) for name in ("a", "b", "c", "d")}
+    run = tools.ingest(
+        *("load", "in", "--to", db, "--connections", 3, "--progress", "none"),
+        cwd=tmp_path,
+        INGEST_FAILPOINT="after_commit",
+    )
+    assert run.returncode == 0, run.stderr
+    for name, file in files.items():
+        tools.assert_loaded_once(db, name, [file])
+
+
+@pytest.mark.parametrize("db", ["mariadb"], indirect=True)
+def test_an_order_that_kills_its_writer_is_not_excused_by_those_beside_it(tmp_path: Path, db: OnServer) -> None:
+    folder = tmp_path / "in"
+    good = [tools.orders(folder / f"{name}.csv", 2_500) for name in ("b", "c", "d", "e", "f")]
+    bad = tools.orders(folder / "a.csv", 2_500)
+    with open(bad, "a") as file:
+        file.write("one field too few,,,\n")
+    run = tools.ingest(
+        *("load", "in", "--to", db, "--connections", 3, "--progress", "none", *STEPS),
+        cwd=tmp_path,
+        INGEST_FAILPOINT="before_undo",
+    )
+    assert (run.returncode, run.stderr.count("warning: the writer")) == (1, 3), run.stderr
+    assert "the writer died 3 times in a row" in run.stderr
+    report = tools.load(folder, db)
+    assert report.exit_code == 4
+    assert loaded(db) == {file.name for file in good}
+    for file in good:
+        tools.assert_loaded_once(db, file.stem, [file])
+    assert db.query("SELECT count(*) FROM a") == [(0,)]
+
+
+@pytest.mark.parametrize("db", ["postgresql"], indirect=True)
 def test_a_key_that_two_files_hold_is_there_once_and_rejected_once(tmp_path: Path, db: OnServer) -> None:
     files = [tools.orders(tmp_path / "in" / f"orders_{i}.csv", 1_200, first=i * 1_000) for i in range(4)]
     make_table(db, "orders", ", PRIMARY KEY (id)")
@@ -178,4 +213,4 @@ def test_with_a_key_and_one_table_more_connections_change_nothing_and_that_is_sa
     run = tools.ingest("load", "in", "--to", db, *options, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     assert "warning: --connections 4 changes nothing: with --mode upsert" in run.stderr
-    assert oracle(db).query("SELECT count(*) FROM orders") == [(20,)]
+    assert db.query("SELECT count(*) FROM orders") == [(20,)]
