@@ -103,6 +103,7 @@ class Options(TypedDict, total=False):
     exclude: str | Sequence[str]
     min_age: float
     workers: int
+    connections: int
     start_method: str
     slice_bytes: int | str
     commit_bytes: int | str

@@ -36,7 +36,7 @@ from ingest.orders import Failed, Replace
 from ingest.profiling import Profiling
 from ingest.rows import FileRow, Totals
 from ingest.schema import TableSchema
-from ingest.settings import Settings, database_url, workers_default
+from ingest.settings import CONNECTIONS, Settings, database_url, workers_default
 from ingest.targets import Database
 from ingest.targets.base import Target
 from ingest.units import WHOLE, reading_order, state_of
@@ -152,7 +152,8 @@ class Session:
     @contextlib.contextmanager
     def _new_crew(self, folder: Path) -> Iterator[Crew]:
         settings = self._settings
-        budget = settings.commit_bytes + (self._workers + 1) * int(WHOLE * settings.slice_bytes)
+        # A step for each that is being committed, and what the workers stage meanwhile.
+        budget = self._connections * settings.commit_bytes + (self._workers + 1) * int(WHOLE * settings.slice_bytes)
         crew = Crew(
             folder=folder,
             workers=self._workers,
@@ -176,9 +177,27 @@ class Session:
             on_event=self._on_event,
             check_stop=self._check_stop,
         ).tables()
+        self._tell_of_connections(tables)
         for sentence in schemas.idle_options(tables, self._settings, all_files=bool(tables) and not planned.decisions):
             self._tell("warning", sentence)
         return turns.hold_back(planned, tables, found)
+
+    @property
+    def _connections(self) -> int:
+        return (self._settings.connections or CONNECTIONS) if self._target.parallel else 1
+
+    def _tell_of_connections(self, tables: Sequence[TableSchema]) -> None:
+        """Say why files are put in one at a time, where more were asked for."""
+        asked = f"--connections {self._settings.connections} changes nothing"
+        if self._settings.connections > 1 and not self._target.parallel:
+            self._tell("warning", f"{asked}: {self._target.title} has one writer at a time")
+        elif self._settings.connections > 1 and self._settings.key and len(tables) == 1:
+            self._tell(
+                "warning", f"{asked}: with --mode {self._settings.mode} the files of a table go one after the other"
+            )
+        for table in tables:
+            if self._connections > 1 and table.state.shape is not None and table.state.shape.refers:
+                self._tell("info", f"{table.key} has foreign keys, so its files are put in one after the other")
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
         """The writer's lock, for what the main process writes while there is a writer."""
@@ -225,6 +244,7 @@ class Session:
             database=self._database,
             run_id=run_id,
             start_method=self._settings.start_method,
+            connections=self._connections,
             tell=self._tell,
         )
         self._writing.start()

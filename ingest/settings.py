@@ -26,6 +26,9 @@ COMMIT_BYTES = 256 * MIB
 FILE_TIMEOUT = 600.0
 """Seconds a worker may spend on one slice: a 16 MiB slice takes under a second, the slow exact reader under 30."""
 
+CONNECTIONS = 2
+"""Files that the writer puts into a server's database at once."""
+
 REJECTS_SHOWN = 1_000
 """Rejects kept of a file that is refused; reading goes on until there are so many."""
 
@@ -66,6 +69,7 @@ class Settings:
     exclude: tuple[str, ...] = ()
     min_age: float = 0.0
     workers: int = 0  #: 0: one a core
+    connections: int = 0  #: 0: the target's default
     start_method: str = "forkserver"
     slice_bytes: int = SLICE_BYTES
     commit_bytes: int = COMMIT_BYTES
@@ -108,7 +112,7 @@ class Settings:
         for name in ("slice_bytes", "commit_bytes", "file_timeout"):
             if getattr(self, name) <= 0:
                 raise UsageError(f"--{name.replace('_', '-')} must be greater than 0.")
-        for name in ("workers", "min_age", "wait"):
+        for name in ("workers", "connections", "min_age", "wait"):
             if getattr(self, name) < 0:
                 raise UsageError(f"--{name.replace('_', '-')} must not be negative.")
 

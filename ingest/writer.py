@@ -1,7 +1,8 @@
-"""The writer: the one process that writes rows. Does one order after the other, and words what went wrong.
+"""The writer: the one process that writes rows. Does orders, one at a time or some at once, and words what went wrong.
 
-It takes the lock for each transaction. The lock makes "one writer" true among our own processes; what makes the
-data right is the conditional update at the end of every transaction (`ledger.advance`), which a second writer,
+It takes the lock for each transaction, or, with several connections, for each that is not about rows alone. The lock
+makes "one writer" true among our own processes; which orders may go at once is main's to say (`claims.py`); what makes
+the data right is the conditional update at the end of every transaction (`ledger.advance`), which a second writer,
 a stale one, or a repeated order cannot pass.
 
 Messages to the writer: an order (`orders.py`), or `None` to end. It answers each but the last with `Done`,
@@ -14,11 +15,12 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import queue
 import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing import connection as mp_connection
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
@@ -39,23 +41,71 @@ LOCK_SECONDS = 120.0
 """How long the lock is waited for: longer than the database's own patience, so that its error is the one told."""
 
 
-def writer(pipe: Pipe, lock: Any, database: Database, run_id: int) -> None:
-    """The main function of the writer process."""
+def writer(pipe: Pipe, lock: Any, database: Database, run_id: int, connections: int) -> None:
+    """The main function of the writer process. With more than one connection each has a thread."""
     pool.ignore_stop_signals()
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    try:
+        if connections == 1:
+            _serve(pipe.recv, pipe.send, lambda _: _locked(lock), database, run_id)
+        else:
+            _share(pipe, lock, database, run_id, connections)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+
+
+def _serve(
+    receive: Callable[[], Order | Again | None],
+    send: Callable[[Answer], None],
+    guarded: Callable[[Order | Again], contextlib.AbstractContextManager[None]],
+    database: Database,
+    run_id: int,
+) -> None:
+    """Do orders, one after the other, on one connection, until there are no more."""
     target = database.target()
     hand = _Writer(target, run_id)
     try:
-        while (message := pipe.recv()) is not None:
-            with _locked(lock):
+        while (message := receive()) is not None:
+            with guarded(message):
                 answer = hand.do(message)
-            pipe.send(answer)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return
+            send(answer)
     finally:
         target.close()
+
+
+def _share(pipe: Pipe, lock: Any, database: Database, run_id: int, connections: int) -> None:
+    """Have orders done as they come, by a thread for each connection. Threads share nothing of a target."""
+    orders: queue.SimpleQueue[Order | Again | None] = queue.SimpleQueue()
+    sending = threading.Lock()
+
+    def send(answer: Answer) -> None:
+        with sending:
+            pipe.send(answer)
+
+    def guarded(message: Order | Again) -> contextlib.AbstractContextManager[None]:
+        order = message.message if isinstance(message, Again) else message
+        return contextlib.nullcontext() if isinstance(order, Apply) else _locked(lock)
+
+    def work() -> None:
+        try:
+            _serve(orders.get, send, guarded, database, run_id)
+        except (BrokenPipeError, ConnectionResetError):
+            os._exit(0)  # nobody is there to be answered
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)  # an order that is never answered would be waited for for ever
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(connections)]
+    for thread in threads:
+        thread.start()
+    while (message := pipe.recv()) is not None:
+        orders.put(message)
+    for _ in threads:
+        orders.put(None)
+    for thread in threads:
+        thread.join()
 
 
 def _end_with(sentinel: int) -> None:

@@ -1,4 +1,8 @@
-"""The main process's side of the writer: one order at a time, and another writer when one dies."""
+"""The main process's side of the writer: orders go out when nothing under way touches the same, and none is lost.
+
+A writer that dies is replaced. What it had under way may have been committed: it is asked for again, one order at a
+time, so that of one that kills its writer it is known which.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ingest import writer
+from ingest.claims import Claims
 from ingest.crew import exit_words, quiet_resource_tracker, start_process
 from ingest.errors import LedgerError
 from ingest.orders import Again, Answer, Done, Order
@@ -26,6 +31,12 @@ UNKNOWN_EXIT = 255
 DEATHS = 3
 """Writers that may die one after the other at the same order before the run gives up."""
 
+LOOK_AHEAD = 50
+"""Orders that wait which are looked at for one that can go: looking at more would cost time for each answer."""
+
+_IDLE = 0
+"""In the place of an order's number: writers that died with nothing to do."""
+
 
 @dataclass(slots=True, kw_only=True)
 class _Life:
@@ -35,7 +46,7 @@ class _Life:
 
 
 class Writing:
-    """Sends orders to the writer process in their order; survives its death."""
+    """Sends orders to the writer process, up to `connections` at once; survives its death."""
 
     def __init__(
         self,
@@ -43,15 +54,18 @@ class Writing:
         database: Database,
         run_id: int,
         start_method: str,
+        connections: int,
         tell: Callable[[str, str], None],
     ) -> None:
         self._database = database
         self._run_id = run_id
         self._start_method = start_method
+        self._connections = connections
         self._tell = tell
         self._waiting: collections.deque[Order] = collections.deque()
-        self._out: Order | None = None
-        self._deaths = 0
+        self._out: dict[int, Order] = {}  # by number, from the first that was sent
+        self._again: collections.deque[Order] = collections.deque()  # their writer died
+        self._deaths: collections.Counter[int] = collections.Counter()  # by number, since it was sent
         self._numbers = 0
         self._life: _Life | None = None
 
@@ -65,7 +79,7 @@ class Writing:
         lock = context.Lock()
         process = context.Process(
             target=writer.writer,
-            args=(theirs, lock, self._database, self._run_id),
+            args=(theirs, lock, self._database, self._run_id, self._connections),
             name="ingest-writer",
             daemon=True,
         )
@@ -93,11 +107,12 @@ class Writing:
     @property
     def busy(self) -> bool:
         """Whether an order waits or is under way."""
-        return self._out is not None or bool(self._waiting)
+        return self.under_way or bool(self._waiting)
 
     @property
     def under_way(self) -> bool:
-        return self._out is not None
+        """Whether an order was sent, so that it may have been committed, and has no answer yet."""
+        return bool(self._out or self._again)
 
     def number(self) -> int:
         """A number for a new order."""
@@ -110,7 +125,7 @@ class Writing:
             self._waiting.appendleft(order)
         else:
             self._waiting.append(order)
-        self._send_next()
+        self._send()
 
     def do(self, order: Order) -> Answer:
         """Have one order done while no other waits; its answer."""
@@ -129,8 +144,8 @@ class Writing:
     def answers(self) -> Iterator[tuple[Order, Answer]]:
         """What the writer has answered since; starts another one if it died.
 
-        After an order that was not done, the next one is sent only when the caller has looked at the answer: the
-        orders that wait may rest on it.
+        After an order that was not done, those that touch the same are sent only when the caller has looked at the
+        answer: they may rest on it.
         """
         life = self._life
         if life is None:
@@ -139,13 +154,16 @@ class Writing:
         try:
             while life.pipe.poll(0):
                 answer = life.pipe.recv()
-                order, self._out = self._out, None
-                assert order is not None
-                self._deaths = 0
+                order = self._out[answer.order]
+                del self._deaths[order.order], self._deaths[_IDLE]
                 if isinstance(answer, Done):
-                    self._send_next()
-                yield order, answer
-                self._send_next()
+                    del self._out[order.order]
+                    self._send()
+                try:
+                    yield order, answer
+                finally:
+                    self._out.pop(order.order, None)
+                self._send()
         except (EOFError, OSError):
             gone = True
         if gone or not life.process.is_alive():
@@ -168,16 +186,35 @@ class Writing:
         life.pipe.close()
         life.process.close()
 
-    def _send_next(self) -> None:
-        if self._out is None and self._waiting:
-            self.start()
-            assert self._life is not None
-            self._out = self._waiting.popleft()
-            with contextlib.suppress(OSError):  # one that is gone is found by its sentinel
-                self._life.pipe.send(self._out)
+    def _send(self) -> None:
+        """Send what can go now: of the orders that wait, those that touch nothing of what is before them."""
+        if self._again:
+            if not self._out:
+                order = self._again.popleft()
+                self._give(order, Again(message=order))
+            return
+        if len(self._out) >= self._connections:
+            return
+        before = Claims(self._out.values())
+        index = 0
+        while index < min(len(self._waiting), LOOK_AHEAD) and len(self._out) < self._connections:
+            order = self._waiting[index]
+            if before.allow(order):
+                del self._waiting[index]
+                self._give(order, order)
+            else:
+                index += 1
+            before.add(order)
+
+    def _give(self, order: Order, message: Order | Again) -> None:
+        self.start()
+        assert self._life is not None
+        self._out[order.order] = order
+        with contextlib.suppress(OSError):  # one that is gone is found by its sentinel
+            self._life.pipe.send(message)
 
     def _bury(self, life: _Life) -> None:
-        """The writer died: its transaction is gone or was committed; the next one asks the ledger which."""
+        """The writer died: each of its transactions is gone or was committed; the next one asks the ledger which."""
         life.process.join()
         if life.process.exitcode == UNKNOWN_EXIT:
             with contextlib.suppress(ProcessLookupError):
@@ -186,14 +223,13 @@ class Writing:
         life.pipe.close()
         life.process.close()
         self._life = None
-        self._deaths += 1
-        if self._deaths >= DEATHS:
+        self._deaths.update(list(self._out) or [_IDLE])
+        if max(self._deaths.values()) >= DEATHS:
             raise LedgerError(
-                f"the writer died {self._deaths} times in a row; what was committed stays.",
+                f"the writer died {DEATHS} times in a row; what was committed stays.",
                 hint="Run the same command again to go on.",
             )
+        self._again.extendleft(reversed(self._out.values()))
+        self._out.clear()
         self.start()
-        assert self._life is not None
-        if self._out is not None:
-            with contextlib.suppress(OSError):
-                self._life.pipe.send(Again(message=self._out))
+        self._send()

@@ -10,7 +10,7 @@ import contextlib
 import sqlite3
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -186,6 +186,22 @@ class OnServer(Oracle):
     def connect(self) -> Any:
         return self.server.connect(self.name)
 
+    @contextlib.contextmanager
+    def shut(self, *tables: str) -> Iterator[None]:
+        """Inside the block these tables can be read, and whoever writes to one of them waits."""
+        with contextlib.closing(self.connect()) as connection:
+            for statement in self._shutting(tables):
+                self.rows(connection, statement)
+            yield
+
+    @abstractmethod
+    def _shutting(self, tables: Sequence[str]) -> list[str]:
+        """What keeps others from writing to the tables, until the session ends."""
+
+    @abstractmethod
+    def waiting(self) -> set[int]:
+        """The sessions that wait for a table that is `shut`."""
+
     def leased(self) -> bool:
         try:
             return self.query("SELECT holder IS NOT NULL FROM ingest_lease") == [(True,)]
@@ -231,6 +247,14 @@ class PostgreSQL(OnServer):
         self.query(f'ALTER TABLE "{table}" RENAME TO "before"')
         self.query(f'CREATE TABLE "{table}" (LIKE "before")')
         self.query('DROP TABLE "before"')
+
+    def _shutting(self, tables: Sequence[str]) -> list[str]:
+        names = ", ".join(f'"{table}"' for table in tables)
+        return ["BEGIN", f"LOCK TABLE {names} IN SHARE MODE"]
+
+    def waiting(self) -> set[int]:
+        query = "SELECT l.pid FROM pg_locks l JOIN pg_class c ON c.oid = l.relation WHERE NOT l.granted"
+        return {pid for (pid,) in self.query(f"{query} AND c.relname NOT LIKE 'ingest%'")}
 
     def held(self, connection: Any) -> bool:
         import psycopg
@@ -289,6 +313,13 @@ class MariaDB(OnServer):
         self.query("ALTER TABLE \"after\" COMMENT = ''")
         self.query(f'DROP TABLE "{table}"')
         self.query(f'ALTER TABLE "after" RENAME TO "{table}"')
+
+    def _shutting(self, tables: Sequence[str]) -> list[str]:
+        return ["LOCK TABLES " + ", ".join(f'"{table}" READ' for table in tables)]
+
+    def waiting(self) -> set[int]:
+        query = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND state LIKE ?"
+        return {number for (number,) in self.query(query, "Waiting for table%lock")}
 
     def held(self, connection: Any) -> bool:
         import pymysql

@@ -80,6 +80,10 @@ class LoadOptions:
         float, typer.Option(metavar="SECONDS", help="Let files wait that were written to less than so long ago.")
     ] = 0.0
     workers: Annotated[int, typer.Option(metavar="N", help="Worker processes; 0 is one a core.")] = 0
+    connections: Annotated[
+        int,
+        typer.Option(metavar="N", help="Files that are put into a server's database at once; 0 is the default, two."),
+    ] = 0
     start_method: Annotated[Literal["forkserver", "spawn"], typer.Option(help="How processes are started.")] = (
         "forkserver"
     )
@@ -200,6 +204,7 @@ def settings_from(options: LoadOptions) -> Settings:
         exclude=tuple(options.exclude or ()),
         min_age=options.min_age,
         workers=options.workers,
+        connections=options.connections,
         start_method=options.start_method,
         slice_bytes=parse_size(options.slice_bytes),
         commit_bytes=parse_size(options.commit_bytes),

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
@@ -51,10 +51,12 @@ class BatchRef:
 class Target(ABC):
     """A database we load into. Holds a URL; opens a connection only when asked."""
 
+    title: ClassVar[str]  #: as people call it
     transactional_ddl = False  #: DDL can be rolled back together with rows
     savepoints = True  #: a part of a transaction can be rolled back
     temporary_schema: str | None = None  #: where a temporary table is, if a statement has to say so
     conflict_insert: Callable[[sa.Table], Any] | None = None  #: its dialect's insert(), if that knows ON CONFLICT
+    parallel = False  #: several transactions can write at once
     replaces = True  #: --mode replace can be had
     schemas = True  #: a table's name can be qualified with a schema
     max_columns: int | None = None

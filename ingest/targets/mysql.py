@@ -206,7 +206,17 @@ class MySQLTarget(ServerTarget):
             fingerprint=self.fingerprint(connection, spelled),
             bulk=not why,
             why_not_bulk=why,
+            refers=self._refers(connection, spelled),
         )
+
+    def _refers(self, connection: Connection, table: TableName) -> bool:
+        """Whether the table has foreign keys."""
+        query = sa.text(
+            "SELECT 1 FROM information_schema.table_constraints "
+            "WHERE table_schema = :schema AND table_name = :name AND constraint_type = 'FOREIGN KEY' LIMIT 1"
+        )
+        place = {"schema": table.schema or self._server(connection).database, "name": table.name}
+        return connection.execute(query, place).first() is not None
 
     def _row_of(self, connection: Connection, table: TableName) -> Any:
         """Name, kind, engine and comment of a table or view; None if there is none."""

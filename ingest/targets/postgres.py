@@ -199,6 +199,9 @@ class PostgresTarget(ServerTarget):
             fingerprint=self._fingerprint(connection, found.oid, rows),
             bulk=not why,
             why_not_bulk=why,
+            refers=any(
+                definition.startswith("FOREIGN KEY") for _, definition in self._constraints(connection, found.oid)
+            ),
         )
 
     def _find(self, connection: Connection, table: TableName) -> Any:
@@ -245,8 +248,12 @@ class PostgresTarget(ServerTarget):
             )
 
     def _fingerprint(self, connection: Connection, oid: int, rows: Sequence[Any]) -> str:
-        constraints = connection.execute(_CONSTRAINTS, {"oid": oid}).all()
-        return fingerprint_of([[list(row) for row in rows], [list(row) for row in constraints]])
+        return fingerprint_of([[list(row) for row in rows], [list(row) for row in self._constraints(connection, oid)]])
+
+    @staticmethod
+    def _constraints(connection: Connection, oid: int) -> Sequence[Any]:
+        """Names and definitions of a table's constraints."""
+        return connection.execute(_CONSTRAINTS, {"oid": oid}).all()
 
     def fingerprint(self, connection: Connection, table: TableName) -> str:
         found = self._find(connection, table)

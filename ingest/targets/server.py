@@ -28,12 +28,13 @@ BUSY_SECONDS = 60
 class ServerTarget(Target):
     """A database server."""
 
-    title: ClassVar[str]  #: as people call it
     dialect: ClassVar[str]  #: as SQLAlchemy calls it
     driver: ClassVar[str]  #: as SQLAlchemy calls it
     module: ClassVar[str]  #: as Python imports it
     extra: ClassVar[str]  #: of ours, that installs it
     reading: ClassVar[Mapping[str, Any]]  #: execution options of a connection that cannot write
+
+    parallel = True
 
     def __init__(self, url: URL, *, bulk: bool = True, ledger_schema: str | None = None) -> None:
         typed = url.drivername.partition("+")

@@ -40,6 +40,7 @@ _WORD = r""""(?:[^"]|"")*"|'(?:[^']|'')*'|`(?:[^`]|``)*`|\[[^\]]*\]|[^\s("'`\[]+
 class SQLiteTarget(Target):
     """An SQLite database file."""
 
+    title = "SQLite"
     transactional_ddl = True
     schemas = False
     max_columns = 2_000  # SQLITE_MAX_COLUMN of every common build
