@@ -24,7 +24,7 @@ import pyarrow as pa
 from ingest import columns as typing_
 from ingest import inference, naming, reader, sniff
 from ingest.errors import SourceError
-from ingest.jobs import PREVIEW, PROFILE, SQLITE, STAGE, Failure, Job, Layout, MemberCount, Result, Task
+from ingest.jobs import LOAD_DATA, PREVIEW, PROFILE, SQLITE, STAGE, Failure, Job, Layout, MemberCount, Result, Task
 from ingest.model import LINEAGE_COLUMN, Codec, Column, Origin, Reason, Reject
 from ingest.profiles import ColumnProfile, merge
 from ingest.targets import staging
@@ -246,8 +246,8 @@ def _preview(task: Task) -> tuple[Column, ...]:
 def _typed(text: pa.Table, layout: Layout) -> typing_.Typed:
     wanted = [i for i, column in enumerate(layout.columns) if column is not None]
     chosen = [column for column in layout.columns if column is not None]
-    # SQLite has no dates; a transform is to see some.
-    as_text = layout.stage_format == SQLITE and layout.transform is None
+    # SQLite has no dates, and LOAD DATA reads text; a transform is to see some.
+    as_text = layout.stage_format in (SQLITE, LOAD_DATA) and layout.transform is None
     return typing_.convert_table(text.select(wanted), chosen, dates_as_text=as_text)
 
 
