@@ -15,7 +15,7 @@ from typing import Any
 from ingest import writer
 from ingest.crew import exit_words, quiet_resource_tracker, start_process
 from ingest.errors import LedgerError
-from ingest.orders import Again, Answer, Done, Order
+from ingest.orders import Again, Answer, Delayed, Done, Order
 from ingest.targets import Database
 
 log = logging.getLogger("ingest")
@@ -25,6 +25,9 @@ UNKNOWN_EXIT = 255
 
 DEATHS = 3
 """Writers that may die one after the other at the same order before the run gives up."""
+
+LOOK = 0.2
+"""Seconds between two looks whether a stop was asked for."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,6 +55,7 @@ class Writing:
         self._waiting: collections.deque[Order] = collections.deque()
         self._out: Order | None = None
         self._deaths = 0
+        self._delayed: set[int] = set()  # orders that are tried again
         self._numbers = 0
         self._life: _Life | None = None
 
@@ -99,6 +103,11 @@ class Writing:
     def under_way(self) -> bool:
         return self._out is not None
 
+    @property
+    def delayed(self) -> bool:
+        """Whether an order under way waits for its server, or for somebody's lock."""
+        return bool(self._delayed)
+
     def number(self) -> int:
         """A number for a new order."""
         self._numbers += 1
@@ -112,13 +121,15 @@ class Writing:
             self._waiting.append(order)
         self._send_next()
 
-    def do(self, order: Order) -> Answer:
-        """Have one order done while no other waits; its answer."""
+    def do(self, order: Order, *, stopped: Callable[[], bool]) -> Answer | None:
+        """Have one order done while no other waits; its answer. None where it is delayed, and we were `stopped`."""
         self.order(order)
         while True:
-            multiprocessing.connection.wait(self.waitables)
+            multiprocessing.connection.wait(self.waitables, LOOK)
             for _, answer in self.answers():
                 return answer
+            if self._delayed and stopped():
+                return None
 
     def withdraw(self, wanted: Callable[[Order], bool]) -> list[Order]:
         """Take back the orders that were not sent yet and that are `wanted`."""
@@ -139,8 +150,13 @@ class Writing:
         try:
             while life.pipe.poll(0):
                 answer = life.pipe.recv()
+                if isinstance(answer, Delayed):
+                    self._delayed.add(answer.order)
+                    self._tell("warning", answer.text)
+                    continue
                 order, self._out = self._out, None
                 assert order is not None
+                self._delayed.discard(order.order)
                 self._deaths = 0
                 if isinstance(answer, Done):
                     self._send_next()
@@ -152,11 +168,11 @@ class Writing:
             self._bury(life)
 
     def close(self, *, kill: bool = False) -> None:
-        """End the writer: after what it is doing, or at once."""
+        """End the writer: after what it is doing, or at once, as one that waits for its server."""
         life, self._life = self._life, None
         if life is None:
             return
-        if kill:
+        if kill or self._delayed:
             life.process.kill()
         else:
             with contextlib.suppress(OSError):
@@ -186,6 +202,7 @@ class Writing:
         life.pipe.close()
         life.process.close()
         self._life = None
+        self._delayed.clear()
         self._deaths += 1
         if self._deaths >= DEATHS:
             raise LedgerError(
