@@ -42,8 +42,9 @@ class _Result(MySQLResult):  # type: ignore[misc]
         try:
             connection.send_offered()
         finally:
-            connection.write_packet(b"")
-            answer = connection._read_packet()
+            if connection.open:  # else what has ended it is the error to be told
+                connection.write_packet(b"")
+                answer = connection._read_packet()
         self._read_ok_packet(answer)
 
 
