@@ -173,8 +173,10 @@ class MySQLTarget(ServerTarget):
     def fault_of(self, error: Any) -> Fault | None:
         import pymysql
 
-        # Of a connection that it has closed already, the driver says so with the number 0.
+        if not isinstance(error, pymysql.Error):
+            return None
         code = _answer(error)[0]
+        # Of a connection that it has closed already, the driver says so with the number 0.
         closed = isinstance(error, pymysql.InterfaceError) and code == 0
         return Fault.LOST if closed else mysqlerrors.fault(code)
 

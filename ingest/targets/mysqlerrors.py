@@ -12,8 +12,13 @@ from ingest.targets.faults import Fault
 
 _LOST = frozenset((1053, 1077, 1080, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 2006, 2012, 2013, 2027, 2055, 4031))
 _NOT_REACHED = frozenset((1040, 1042, 1043, 1203, 2002, 2003))
+"""Too many connections, of all or of this user; no answer, or none that could be understood."""
+
 _BUSY = frozenset((1020, 1205, 1213))
+"""A row was changed since the snapshot; a lock was not given in time; a deadlock."""
+
 _FULL = frozenset((20, 1021, 1114))
+"""The disk, twice; a table, or the space it lies in."""
 
 NO_LOCAL_FILES = frozenset((1148, 3948, 4166))
 """LOAD DATA LOCAL is turned off, on the server or on its way."""

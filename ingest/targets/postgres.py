@@ -127,6 +127,7 @@ class PostgresTarget(ServerTarget):
             "keepalives_idle": 60,
             "keepalives_interval": 10,
             "keepalives_count": 6,
+            "tcp_user_timeout": 120_000,  # milliseconds; also while it owes us the receipt of what we sent
         }
 
     def _prepare(self, driver: Any) -> None:
