@@ -33,10 +33,12 @@ class Applying:
         self._run_id = run_id
 
     def landed(self, order: Order) -> bool:
-        """Whether the transaction of a writer that died was committed: the file rows tell."""
+        """Whether an earlier try at the order was committed: the file rows tell.
+
+        A server may still be at the COMMIT of a connection that is gone: what it has locked is waited for.
+        """
         with self._target.begin() as connection:
             if isinstance(order, Apply):
-                # A server may still be at the commit of the one that died: its rows are waited for.
                 rows = [ledger.file(connection, move.file_id, lock=True) for move in order.moves]
                 return all(
                     row is not None
@@ -50,9 +52,11 @@ class Applying:
                 # A first transaction that only says UNDOING is gone on with, not landed.
                 return row is not None and row.state not in (FileState.STARTED, FileState.UNDOING)
             if isinstance(order, Replace):
+                if ledger.files(connection, tables=[str(order.staging.table)], lock=True):
+                    return False
                 here = {row.path_key for row in ledger.files(connection, tables=[str(order.shape.table)])}
-                return all(key in here for _, key in order.keys) and not self._staged(connection, order)
-            run = ledger.run(connection, self._run_id)
+                return all(key in here for _, key in order.keys)
+            run = ledger.run(connection, self._run_id, lock=True)
             return run is not None and run.state == order.state
 
     def finish(self, order: Finish) -> None:
@@ -67,10 +71,6 @@ class Applying:
                 error=order.error,
             )
 
-    @staticmethod
-    def _staged(connection: Connection, order: Replace) -> list[FileRow]:
-        return ledger.files(connection, tables=[str(order.staging.table)])
-
     def replace(self, order: Replace) -> None:
         """Put a staging table's rows and files in the place of a table's."""
         wanted = dict(order.keys)
@@ -78,7 +78,7 @@ class Applying:
             ledger.check_run(connection, self._run_id)
             self._same_table(connection, order.shape)
             self._same_table(connection, order.staging)
-            rows = self._staged(connection, order)
+            rows = ledger.files(connection, tables=[str(order.staging.table)])
             for row in rows:
                 if row.path_key not in wanted:  # of an earlier attempt, and no longer there
                     self._target.delete_rows(connection, order.staging, row.file_id)

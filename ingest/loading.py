@@ -13,7 +13,6 @@ from dataclasses import replace
 from ingest import manifest, spool
 from ingest.bundles import BUNDLE_FILES, bundles
 from ingest.crew import Crew, Lost, discard, log_result, renumbered
-from ingest.errors import LedgerError
 from ingest.jobs import STAGE, Failure, Job, JobSliced, Layout, Member, Result
 from ingest.model import FileOutcome, Progress, Reason, StopRequest, TableShape
 from ingest.orders import Answer, Apply, Constrained, Done, Failed, Finish, Order, RejectsRef, Settle
@@ -140,7 +139,8 @@ class Loading:
     def run(self) -> None:
         """Load; returns when everything has ended, or as soon as a stop leaves no transaction open.
 
-        Raises LedgerError when the database or the ledger lets nothing more be written.
+        Raises LedgerError when the database or the ledger lets nothing more be written, and DatabaseUnreachable when
+        the server has gone and does not come back.
         """
         while self._unfinished or self._writing.busy:
             if self._stop.count:
@@ -161,10 +161,13 @@ class Loading:
         self._tally.tell(last=True)
 
     def _wind_up(self) -> None:
-        """A stop: no more reading; the open transaction is finished, unless the stop is asked for again."""
+        """A stop: no more reading; the open transaction is finished, unless the stop is asked for again.
+
+        One that waits for its server is not: nobody knows for how long. If it was committed, the next run finds that.
+        """
         self._crew.close()
         self._writing.withdraw(lambda order: not isinstance(order, Finish))
-        while self._writing.under_way and self._stop.count < 2:
+        while self._writing.under_way and not self._writing.delayed and self._stop.count < 2:
             self._crew.poll(self._writing.waitables, TICK)
             for order, answer in self._writing.answers():
                 self._answer(order, answer)
@@ -317,7 +320,7 @@ class Loading:
             return
         if isinstance(answer, Failed) and answer.fatal:
             log.debug("order %d failed\n%s", order.order, answer.failure.trace)
-            raise LedgerError(answer.failure.message, hint=answer.failure.hint)
+            raise answer.error
         if isinstance(order, Apply):
             self._free(step)
             if isinstance(answer, Done) and answer.moves:
@@ -379,7 +382,7 @@ class Loading:
     def _empty_done(self, order: Apply, answer: Done | Failed) -> None:
         works = self._empty.pop(order.order, [])
         if isinstance(answer, Failed):
-            raise LedgerError(answer.failure.message, hint=answer.failure.hint)
+            raise answer.error
         for work, move in zip(works, order.moves, strict=True):
             self._tally.add(files=1, bytes_=work.source.size)
             self._on_outcome(loaded(work, move.file_id))
@@ -469,7 +472,7 @@ class Loading:
     def _settled(self, load: Load, answer: Done | Failed) -> None:
         assert load.doom is not None
         if isinstance(answer, Failed):
-            raise LedgerError(answer.failure.message, hint=answer.failure.hint)
+            raise answer.error
         self._finished(load)
         self._tally.add(bytes_=load.works[0].source.size)
         self._on_outcome(load.refusal())

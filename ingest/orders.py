@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ingest.errors import DatabaseUnreachable, IngestError, LedgerError
 from ingest.jobs import Failure
 from ingest.model import FileState, Merge, Reason, RunState, TableShape
 from ingest.rows import FileRow, Move, Totals
@@ -101,6 +102,22 @@ class Failed:
     failure: Failure
     fatal: bool
     fenced: bool = False
+    unreachable: bool = False  #: the server has gone, and has not come back in time
+    busy: bool = False  #: others were in its way each time
+
+    @property
+    def error(self) -> IngestError:
+        """What a fatal failure ends the run with."""
+        kind = DatabaseUnreachable if self.unreachable else LedgerError
+        return kind(self.failure.message, hint=self.failure.hint)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delayed:
+    """No answer yet: the database was in the way of the order, which is tried again."""
+
+    order: int
+    text: str  #: why, for people
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

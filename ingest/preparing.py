@@ -216,6 +216,12 @@ def _make_table(target: Target, settings: Settings, run_id: int, table: TableSch
     return shape
 
 
+def check(target: Target, run_id: int) -> None:
+    """The database can be reached, and the run is still the one that loads."""
+    with target.begin() as connection:
+        ledger.check_run(connection, run_id)
+
+
 def register(target: Target, settings: Settings, run_id: int, planned: Planned) -> dict[str, FileRow]:
     """The attempt, written ahead of it; and what the plan found out about the other files."""
     with target.begin() as connection:

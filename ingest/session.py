@@ -8,13 +8,14 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from ingest import ledger, manifest, planning, preparing, spool, turns
 from ingest import schema as schemas
 from ingest.crew import Crew, Host
-from ingest.errors import IngestError, LedgerError, UsageError
+from ingest.errors import DatabaseUnreachable, IngestError, UsageError
 from ingest.jobs import Layout
 from ingest.loading import Loading
 from ingest.model import (
@@ -29,6 +30,7 @@ from ingest.model import (
     RunReport,
     RunState,
     StopRequest,
+    TableName,
     TablePlan,
     TableShape,
 )
@@ -39,13 +41,16 @@ from ingest.schema import TableSchema
 from ingest.settings import CONNECTIONS, Settings, database_url, workers_default
 from ingest.targets import Database
 from ingest.targets.base import Target
+from ingest.targets.faults import Fault, persist
 from ingest.units import WHOLE, reading_order, state_of
 from ingest.work import Planned, Work, decision_of
-from ingest.writing import Writing
+from ingest.writing import LOOK, Writing
 
 log = logging.getLogger("ingest")
 
-EXIT_OK, EXIT_REJECTS, EXIT_INCOMPLETE = 0, 3, 4
+T = TypeVar("T")
+
+EXIT_OK, EXIT_ERROR, EXIT_REJECTS, EXIT_INCOMPLETE, EXIT_UNREACHABLE = 0, 1, 3, 4, 10
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
 
@@ -203,6 +208,23 @@ class Session:
         """The writer's lock, for what the main process writes while there is a writer."""
         return self._writing.locked() if self._writing is not None else contextlib.nullcontext()
 
+    def _persist(self, work: Callable[[bool], T]) -> T:
+        """Do what this process itself writes; again, if the server was in the way, as long as nobody stops us."""
+        told: list[str] = []
+
+        def wait(fault: Fault, error: Exception, seconds: float) -> None:
+            self._check_stop()
+            if not told:
+                told.append(self._target.worded_fault(fault, error))
+                self._tell("warning", f"{told[0]}; trying again")
+            end = time.monotonic() + seconds
+            while not self._stop.count and (left := end - time.monotonic()) > 0:
+                time.sleep(min(left, LOOK))
+            self._check_stop()
+
+        with self._target.worded():
+            return persist(self._target, work, wait)
+
     def _check_stop(self) -> None:
         if self._stop.count:
             raise _Stopped
@@ -227,7 +249,8 @@ class Session:
                 return self._loaded(run_id, found, new, crew, folder)
         except BaseException as error:
             with contextlib.suppress(Exception):
-                self._finish(run_id, RunState.FINISHED, 1, _error_text(error))
+                code = EXIT_UNREACHABLE if isinstance(error, DatabaseUnreachable) else EXIT_ERROR
+                self._finish(run_id, RunState.FINISHED, code, _error_text(error))
             raise
         finally:
             if self._writing is not None:
@@ -264,10 +287,12 @@ class Session:
             )
             tables = self._tables(planned, crew, found)
             self._check_stop()
+            # Files may have been looked at for long, and the server been restarted meanwhile.
+            self._persist(lambda again: preparing.check(self._target, run_id))
             with self._alone():
                 shapes = preparing.make_tables(self._target, self._settings, run_id, planned, tables)
                 staged = preparing.make_staging(self._target, run_id, planned, tables, shapes)
-                rows = preparing.register(self._target, self._settings, run_id, planned)
+                rows = self._persist(lambda again: preparing.register(self._target, self._settings, run_id, planned))
             if planned.work and (advice := self._target.advice(list(shapes.values()))):
                 self._tell("warning", advice)
             self._target.close()
@@ -281,7 +306,8 @@ class Session:
                 self._replace(run_id, planned, found, shapes, staged)
         except _Stopped:
             stopped = True
-            unfinished = planned.work
+            ended = {outcome.path for outcome in self._outcomes}
+            unfinished = [work for work in planned.work if work.source.path not in ended]
         for work in unfinished:
             self._outcome(_unfinished(work))
         code = SIGNALS.get(self._stop.signal or "", 130) if stopped else self._exit_code()
@@ -355,15 +381,20 @@ class Session:
             self._start_writing(run_id)
             assert self._writing is not None
             order = Replace(order=self._writing.number(), shape=shapes[key], staging=staging, keys=keys)
-            answer = self._writing.do(order)
+            answer = self._writing.do(order, stopped=lambda: bool(self._stop.count))
+            if answer is None:
+                raise _Stopped
             if not isinstance(answer, Failed):
                 with self._alone():
-                    preparing.drop_staging(self._target, staging.table)
+                    self._drop_staging(staging.table)
             elif answer.fatal:
-                raise LedgerError(answer.failure.message, hint=answer.failure.hint)
+                raise answer.error
             else:
                 self._incomplete = True
                 self._tell("warning", f"the table {key} is as it was: {answer.failure.message}")
+
+    def _drop_staging(self, staging: TableName) -> None:
+        self._persist(lambda again: preparing.drop_staging(self._target, staging))
 
     def _check_space(self, crew: Crew, planned: Planned, shapes: dict[str, TableShape], folder: Path) -> None:
         """Say that the spool cannot hold what it must before anything is written."""
@@ -412,8 +443,22 @@ class Session:
             self._writing = None
         if self._stop.count > 1:
             return  # at once: no waiting for a lock on the database; the next run writes down that this one has gone
-        with self._target.begin() as connection:
-            ledger.finish_run(connection, run_id, state=state, exit_code=code, totals=totals, error=error)
+
+        def finish(again: bool) -> None:
+            with self._target.begin() as connection:
+                run = ledger.run(connection, run_id, lock=True) if again else None
+                if run is None or run.state is not state:
+                    ledger.finish_run(connection, run_id, state=state, exit_code=code, totals=totals, error=error)
+
+        if error is not None:
+            finish(False)
+            return
+        try:
+            self._persist(finish)
+        except (DatabaseUnreachable, _Stopped):
+            if not self._stop.count:
+                raise
+            self._tell("warning", "the server is away: that this run was stopped is left for the next one to note")
 
     def _report(
         self,

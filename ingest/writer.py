@@ -7,7 +7,8 @@ a stale one, or a repeated order cannot pass.
 
 Messages to the writer: an order (`orders.py`), or `None` to end. It answers each but the last with `Done`,
 `Failed` or, where a table refused rows, `Constrained`: nothing of that order was kept, and main, which keeps the
-budgets, may send it again without these rows.
+budgets, may send it again without these rows. A transaction that a lost connection or a deadlock has ended is tried
+again here, after a look at the ledger; `Delayed` tells of it, before the answer.
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ from ingest.applying import Applying, Refused
 from ingest.errors import FenceError, IngestError, SourceError
 from ingest.jobs import Failure
 from ingest.model import Reason
-from ingest.orders import Again, Answer, Apply, Constrained, Done, Failed, Order, Replace, Settle
+from ingest.orders import Again, Answer, Apply, Constrained, Delayed, Done, Failed, Order, Replace, Settle
 from ingest.rows import Move
 from ingest.targets import Database
 from ingest.targets.base import Target
+from ingest.targets.faults import Fault, persist
 
 LOCK_SECONDS = 120.0
 """How long the lock is waited for: longer than the database's own patience, so that its error is the one told."""
@@ -58,14 +60,14 @@ def writer(pipe: Pipe, lock: Any, database: Database, run_id: int, connections: 
 
 def _serve(
     receive: Callable[[], Order | Again | None],
-    send: Callable[[Answer], None],
+    send: Callable[[Answer | Delayed], None],
     guarded: Callable[[Order | Again], contextlib.AbstractContextManager[None]],
     database: Database,
     run_id: int,
 ) -> None:
     """Do orders, one after the other, on one connection, until there are no more."""
     target = database.target()
-    hand = _Writer(target, run_id)
+    hand = _Writer(target, run_id, tell=send)
     try:
         while (message := receive()) is not None:
             with guarded(message):
@@ -80,7 +82,7 @@ def _share(pipe: Pipe, lock: Any, database: Database, run_id: int, connections: 
     orders: queue.SimpleQueue[Order | Again | None] = queue.SimpleQueue()
     sending = threading.Lock()
 
-    def send(answer: Answer) -> None:
+    def send(answer: Answer | Delayed) -> None:
         with sending:
             pipe.send(answer)
 
@@ -129,22 +131,34 @@ def _locked(lock: Any) -> Iterator[None]:
 
 
 class _Writer:
-    def __init__(self, target: Target, run_id: int) -> None:
+    def __init__(self, target: Target, run_id: int, *, tell: Callable[[Delayed], None]) -> None:
         self._target = target
         self._applying = Applying(target, run_id)
+        self._tell = tell
 
     def do(self, message: Order | Again) -> Answer:
-        """Carry out one order. Every failure comes back as a value."""
-        began = time.perf_counter()
-        again = isinstance(message, Again)
-        order = message.message if isinstance(message, Again) else message
+        """Carry out one order. Every failure comes back as a value, after what another try could mend."""
+        order, repeated = (message.message, True) if isinstance(message, Again) else (message, False)
+        told: list[str] = []
+
+        def wait(fault: Fault, error: Exception, seconds: float) -> None:
+            if not told:
+                told.append(self._target.worded_fault(fault, error))
+                self._tell(Delayed(order=order.order, text=f"{told[0]}; the transaction is tried again"))
+            time.sleep(seconds)
+
         try:
-            if again and self._applying.landed(order):
-                moves = self._applying.counted(order) if isinstance(order, Apply) and order.merge is not None else ()
-                return Done(order=order.order, seconds=time.perf_counter() - began, landed=True, moves=moves)
-            outcome = self._once(order)
+            return persist(self._target, lambda again: self._try(order, again=again or repeated), wait)
         except Exception as error:
             return self._failed(order.order, error)
+
+    def _try(self, order: Order, *, again: bool) -> Answer:
+        """One try; `again` tells that an earlier one may have been committed."""
+        began = time.perf_counter()
+        if again and self._applying.landed(order):
+            moves = self._applying.counted(order) if isinstance(order, Apply) and order.merge is not None else ()
+            return Done(order=order.order, seconds=time.perf_counter() - began, landed=True, moves=moves)
+        outcome = self._once(order)
         if isinstance(outcome, Constrained):
             return outcome
         return Done(order=order.order, seconds=time.perf_counter() - began, moves=outcome)
@@ -182,20 +196,15 @@ class _Writer:
                 code=Reason.CONSTRAINT, message=f"the table refused a row: {self._target.said(error)}.", trace=trace
             )
             return Failed(order=order, failure=failure, fatal=False)
+        fault = self._target.fault(error)
         if isinstance(error, IngestError):
-            failure = Failure(code=Reason.DATABASE, message=error.message, hint=error.hint, trace=trace)
+            hint = self._target.hint(fault) if fault else error.hint
+            failure = Failure(code=Reason.DATABASE, message=error.message, hint=hint, trace=trace)
         elif isinstance(error, sa.exc.DBAPIError):
-            message = f"the database answered: {self._target.said(error)}."
-            failure = Failure(code=Reason.DATABASE, message=message, hint=_hint(error), trace=trace)
+            message, hint = f"{self._target.worded_fault(fault, error)}.", self._target.hint(fault)
+            failure = Failure(code=Reason.DATABASE, message=message, hint=hint, trace=trace)
         else:
             failure = Failure(code=Reason.INTERNAL, message=f"{type(error).__name__} in the writer.", trace=trace)
-        return Failed(order=order, failure=failure, fatal=True)
-
-
-def _hint(error: sa.exc.DBAPIError) -> str:
-    text = str(error.orig)
-    if "full" in text:
-        return "Free some space and run the same command again: it goes on where it was."
-    if "locked" in text:
-        return "Another program holds the database; run the same command again when it has ended."
-    return "Run the same command again when that is mended: it goes on where it was."
+        return Failed(
+            order=order, failure=failure, fatal=True, unreachable=fault is Fault.LOST, busy=fault is Fault.BUSY
+        )

@@ -1,7 +1,7 @@
 """The main process's side of the writer: orders go out when nothing under way touches the same, and none is lost.
 
 A writer that dies is replaced. What it had under way may have been committed: it is asked for again, one order at a
-time, so that of one that kills its writer it is known which.
+time, so that of one that kills its writer it is known which. So is an order that others were in the way of.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ingest import writer
 from ingest.claims import Claims
 from ingest.crew import exit_words, quiet_resource_tracker, start_process
 from ingest.errors import LedgerError
-from ingest.orders import Again, Answer, Done, Order
+from ingest.orders import Again, Answer, Delayed, Done, Failed, Order
 from ingest.targets import Database
 
 log = logging.getLogger("ingest")
@@ -33,6 +33,9 @@ DEATHS = 3
 
 LOOK_AHEAD = 50
 """Orders that wait which are looked at for one that can go: looking at more would cost time for each answer."""
+
+LOOK = 0.2
+"""Seconds between two looks whether a stop was asked for."""
 
 _IDLE = 0
 """In the place of an order's number: writers that died with nothing to do."""
@@ -64,8 +67,10 @@ class Writing:
         self._tell = tell
         self._waiting: collections.deque[Order] = collections.deque()
         self._out: dict[int, Order] = {}  # by number, from the first that was sent
-        self._again: collections.deque[Order] = collections.deque()  # their writer died
+        self._again: collections.deque[Order] = collections.deque()  # to be asked for again, each by itself
+        self._alone: int | None = None  # the one of them that is under way
         self._deaths: collections.Counter[int] = collections.Counter()  # by number, since it was sent
+        self._delayed: dict[int, str] = {}  # orders that are tried again, and why
         self._numbers = 0
         self._life: _Life | None = None
 
@@ -114,6 +119,11 @@ class Writing:
         """Whether an order was sent, so that it may have been committed, and has no answer yet."""
         return bool(self._out or self._again)
 
+    @property
+    def delayed(self) -> bool:
+        """Whether all that is under way waits for its server, or for somebody's lock."""
+        return bool(self._out) and self._out.keys() <= self._delayed.keys()
+
     def number(self) -> int:
         """A number for a new order."""
         self._numbers += 1
@@ -127,13 +137,15 @@ class Writing:
             self._waiting.append(order)
         self._send()
 
-    def do(self, order: Order) -> Answer:
-        """Have one order done while no other waits; its answer."""
+    def do(self, order: Order, *, stopped: Callable[[], bool]) -> Answer | None:
+        """Have one order done while no other waits; its answer. None where it is delayed, and we were `stopped`."""
         self.order(order)
         while True:
-            multiprocessing.connection.wait(self.waitables)
+            multiprocessing.connection.wait(self.waitables, LOOK)
             for _, answer in self.answers():
                 return answer
+            if self.delayed and stopped():
+                return None
 
     def withdraw(self, wanted: Callable[[Order], bool]) -> list[Order]:
         """Take back the orders that were not sent yet and that are `wanted`."""
@@ -154,8 +166,20 @@ class Writing:
         try:
             while life.pipe.poll(0):
                 answer = life.pipe.recv()
+                if isinstance(answer, Delayed):
+                    if answer.text not in self._delayed.values():
+                        self._tell("warning", answer.text)
+                    self._delayed[answer.order] = answer.text
+                    continue
                 order = self._out[answer.order]
+                self._delayed.pop(order.order, None)
                 del self._deaths[order.order], self._deaths[_IDLE]
+                alone, self._alone = self._alone == order.order or self._connections == 1, None
+                if isinstance(answer, Failed) and answer.busy and not alone:
+                    # Orders of ours can be in each other's way; by itself it will be done.
+                    self._again.append(self._out.pop(order.order))
+                    self._send()
+                    continue
                 if isinstance(answer, Done):
                     del self._out[order.order]
                     self._send()
@@ -170,11 +194,11 @@ class Writing:
             self._bury(life)
 
     def close(self, *, kill: bool = False) -> None:
-        """End the writer: after what it is doing, or at once."""
+        """End the writer: after what it is doing, or at once, as one that waits for its server."""
         life, self._life = self._life, None
         if life is None:
             return
-        if kill:
+        if kill or self._delayed:
             life.process.kill()
         else:
             with contextlib.suppress(OSError):
@@ -188,9 +212,10 @@ class Writing:
 
     def _send(self) -> None:
         """Send what can go now: of the orders that wait, those that touch nothing of what is before them."""
-        if self._again:
+        if self._again or self._alone is not None:
             if not self._out:
                 order = self._again.popleft()
+                self._alone = order.order
                 self._give(order, Again(message=order))
             return
         if len(self._out) >= self._connections:
@@ -223,6 +248,8 @@ class Writing:
         life.pipe.close()
         life.process.close()
         self._life = None
+        self._alone = None
+        self._delayed.clear()
         self._deaths.update(list(self._out) or [_IDLE])
         if max(self._deaths.values()) >= DEATHS:
             raise LedgerError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections import Counter
@@ -193,6 +194,53 @@ def test_a_key_that_two_files_hold_is_there_once_and_rejected_once(tmp_path: Pat
         (str(i),) for i in range(1_000, 4_000) if i % 1_000 < 200
     }
     tools.assert_counts_add_up(db)
+
+
+SLOW = {
+    # Of a row whose note is "wait", as of one after the other, until the test lets them go on.
+    "postgresql": (
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN PERFORM pg_advisory_lock_shared(7); PERFORM pg_advisory_unlock_shared(7); RETURN NEW; END'",
+        "CREATE TRIGGER slow BEFORE INSERT ON orders FOR EACH ROW WHEN (NEW.note = 'wait') EXECUTE FUNCTION slow()",
+    ),
+    "mariadb": (
+        "CREATE TRIGGER slow BEFORE INSERT ON orders FOR EACH ROW IF NEW.note = 'wait' THEN"
+        " DO GET_LOCK('slow', 60); DO RELEASE_LOCK('slow'); END IF",
+    ),
+}
+HOLD = {"postgresql": "SELECT pg_advisory_lock(7)", "mariadb": "SELECT GET_LOCK('slow', 60)"}
+HELD_BACK = {
+    "postgresql": "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted",
+    "mariadb": "SELECT count(*) FROM information_schema.processlist WHERE state = 'User lock'",
+}
+
+
+@on_servers
+def test_two_files_that_wait_for_each_other_are_tried_again_and_not_lost(tmp_path: Path, db: OnServer) -> None:
+    make_table(db, "orders", ", PRIMARY KEY (id)")
+    for statement in SLOW[db.kind]:
+        db.query(statement)
+    # Each has inserted one key when the other one comes to it. They are no bundle, for their columns differ.
+    files = [
+        tools.write_csv(tmp_path / "in" / "orders_1.csv", ["id", "note"], [(1, ""), (3, "wait"), (2, "")]),
+        tools.write_csv(tmp_path / "in" / "orders_2.csv", ["note", "id"], [("", 2), ("wait", 4), ("", 1)]),
+    ]
+    with contextlib.closing(db.connect()) as connection:
+        db.rows(connection, HOLD[db.kind])
+        run = load(tmp_path, db, 2, "--workers", "1", "--max-rejects", "2")
+        killing.wait_for(lambda: db.query(HELD_BACK[db.kind]) == [(2,)], "both files")
+    code, _, err = killing.finish(run, 60)
+    assert err.count("warning: ") == 1, err
+    assert "deadlock" in err.lower()
+    if db.kind == "postgresql":
+        assert code == 3, err
+        assert loaded(db) == {file.name for file in files}
+        assert db.query("SELECT count(*) FROM ingest_reject WHERE applied") == [(2,)]
+        assert db.query("SELECT id FROM orders ORDER BY id") == [(1,), (2,), (3,), (4,)]
+    else:
+        assert code == 4, err
+        [kept] = [file for file in files if file.name in loaded(db)]
+        tools.assert_loaded_once(db, "orders", [kept], ("id",))
 
 
 @pytest.mark.parametrize("options", [(), ("--mode", "upsert", "--key", "id")], ids=["append", "upsert"])

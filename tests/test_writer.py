@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +13,7 @@ from ledger_tools import move, read, register
 
 from ingest import ledger
 from ingest.model import LINEAGE_COLUMN, Column, ColumnType, FileState, Reason, TableName, TableShape
-from ingest.orders import Again, Apply, Done, Failed, Settle
+from ingest.orders import Again, Apply, Delayed, Done, Failed, Settle
 from ingest.rows import FileRow
 from ingest.targets import target_for
 from ingest.targets.base import BatchRef, Target
@@ -33,10 +33,11 @@ class Bench:
     run_id: int
     folder: Path
     steps: int = 0
+    delayed: list[Delayed] = field(default_factory=list)
 
     @property
     def writer(self) -> _Writer:
-        return _Writer(self.target, self.run_id)
+        return _Writer(self.target, self.run_id, tell=self.delayed.append)
 
     def apply(self, row: FileRow, to: int, **changes: object) -> Apply:
         """An order to put one staged batch into the table, and the file forward."""

@@ -17,9 +17,10 @@ PORTION = 500
 T = TypeVar("T")
 
 
-def files(connection: Connection, *, tables: Sequence[str] | None = None) -> list[FileRow]:
-    """All files, or those of these tables, in the order in which they were first seen."""
+def files(connection: Connection, *, tables: Sequence[str] | None = None, lock: bool = False) -> list[FileRow]:
+    """All files, or those of these tables, in the order in which they were first seen; `lock` as for `file`."""
     query = select(ingest_file).order_by(ingest_file.c.file_id)
+    query = query.with_for_update() if lock else query
     if tables is None:
         return [FileRow.from_row(row) for row in connection.execute(query)]
     found: list[FileRow] = []
@@ -41,9 +42,10 @@ def runs(connection: Connection, limit: int | None = None) -> list[RunRow]:
     return [RunRow.from_row(row) for row in connection.execute(query)]
 
 
-def run(connection: Connection, run_id: int) -> RunRow | None:
-    """One run, by its number."""
-    row = connection.execute(select(ingest_run).where(ingest_run.c.run_id == run_id)).first()
+def run(connection: Connection, run_id: int, *, lock: bool = False) -> RunRow | None:
+    """One run, by its number; `lock` as for `file`."""
+    query = select(ingest_run).where(ingest_run.c.run_id == run_id)
+    row = connection.execute(query.with_for_update() if lock else query).first()
     return RunRow.from_row(row) if row is not None else None
 
 

@@ -21,9 +21,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable, CreateTableAs
 
-from ingest.errors import DatabaseUnreachable, LedgerError, TableError
+from ingest.errors import DatabaseUnreachable, IngestError, LedgerError, TableError
 from ingest.jobs import ARROW, Place, Staged
 from ingest.model import LINEAGE_COLUMN, Column, ColumnType, Merge, Mode, Origin, Reason, TableName, TableShape
+from ingest.targets.faults import Fault
 
 POSITION = "_ingest_row"
 """The column of gathered rows that counts them from 1, in the order of their batches."""
@@ -58,6 +59,7 @@ class Target(ABC):
     conflict_insert: Callable[[sa.Table], Any] | None = None  #: its dialect's insert(), if that knows ON CONFLICT
     parallel = False  #: several transactions can write at once
     replaces = True  #: --mode replace can be had
+    persists = False  #: a transaction that a fault ended is worth another try
     schemas = True  #: a table's name can be qualified with a schema
     max_columns: int | None = None
     max_name: int | None = None  #: the longest name of a table or column, as `name_length` counts
@@ -107,6 +109,11 @@ class Target(ABC):
             self._engine.dispose()
             self._engine = None
 
+    def disconnect(self) -> None:
+        """Close the connections that nobody uses: the next transaction begins on a new one."""
+        if self._engine is not None:
+            self._engine.dispose()
+
     @contextlib.contextmanager
     def begin(self) -> Iterator[Connection]:
         """One writing transaction: committed at the end of the block, rolled back by an exception."""
@@ -133,6 +140,39 @@ class Target(ABC):
         """What the database said, without a value of a row: it is shown, logged and kept in the ledger."""
         return str(error.orig)
 
+    def fault(self, error: Exception) -> Fault | None:
+        """What of the database, not of the work, made this error; None: nothing that is known."""
+        while isinstance(error, IngestError) and isinstance(error.__cause__, Exception):
+            error = error.__cause__
+        found = self.fault_of(getattr(error, "orig", None) or error)
+        gone = isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
+        return found or (Fault.LOST if gone else None)
+
+    def fault_of(self, error: Any) -> Fault | None:
+        """The same of an error of the driver, by its number."""
+        del error
+        return None
+
+    def hint(self, fault: Fault | None) -> str:
+        """What helps when a fault has ended a run."""
+        match fault:
+            case Fault.LOST:
+                return "Run the same command again when the server is back: it goes on where it was."
+            case Fault.BUSY:
+                return "Another program holds the database; run the same command again when it has ended."
+            case Fault.FULL:
+                return "Free some space and run the same command again: it goes on where it was."
+        return "Run the same command again when that is mended: it goes on where it was."
+
+    def worded_fault(self, fault: Fault | None, error: Exception) -> str:
+        """What happened, for people, without the end of a sentence."""
+        if isinstance(error, IngestError):  # it cannot be reached
+            return error.message.removesuffix(".")
+        said = self.said(error) if isinstance(error, sa.exc.DBAPIError) else type(error).__name__
+        if fault is Fault.LOST:
+            return f"the connection to {self.label} was lost ({said})"
+        return f"{self.label} answered: {said}"
+
     def refuses_rows(self, error: sa.exc.DBAPIError) -> bool:
         """Whether the error is about the rows of these files, so that others may fare better."""
         return isinstance(error, sa.exc.IntegrityError | sa.exc.DataError)
@@ -148,16 +188,15 @@ class Target(ABC):
         try:
             yield
         except sa.exc.DBAPIError as error:
-            if table is not None and not error.connection_invalidated:
+            if table is not None and self.fault(error) is not Fault.LOST:
                 raise TableError(
                     f"the database refused the table {table}: {self.said(error)}.",
                     code=Reason.DATABASE,
                     hint="Run the same command again when that is mended.",
                 ) from error
-            raise LedgerError(
-                f"{self.label} answered: {self.said(error)}.",
-                hint="Run the same command again when that is mended: it goes on where it was.",
-            ) from error
+            fault = self.fault(error)
+            kind = DatabaseUnreachable if fault is Fault.LOST else LedgerError
+            raise kind(f"{self.worded_fault(fault, error)}.", hint=self.hint(fault)) from error
 
     def assert_open(self, connection: Connection) -> None:
         """Raise if the transaction has ended behind our back (an error may roll it back by itself)."""

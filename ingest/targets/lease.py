@@ -73,8 +73,10 @@ def _beat(engine: Engine, now: sa.ColumnElement[Any], holder: str, ended: thread
                 if not ledger.beat(connection, holder, now):
                     log.warning("another run has taken the lease: what this one still commits is refused")
                     return
-        except sa.exc.DBAPIError as error:
-            log.info("no heartbeat: %s", type(error.orig).__name__)  # the next one tries again, on a new connection
+        except Exception as error:  # whatever it was: a run that still holds its lease goes on
+            log.info(
+                "no heartbeat: %s", type(getattr(error, "orig", error)).__name__
+            )  # the next one tries again, on a new connection
 
 
 def _gone(held_: ledger.Held, me: ledger.Holder) -> bool:

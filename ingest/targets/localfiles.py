@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,6 +19,9 @@ from pymysql.err import DataError, OperationalError
 
 CHUNK = 256 * 1024
 """Bytes of one packet: PyMySQL's own 16 KiB cost a third more of our time, 1 MiB is no faster."""
+
+_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6, "TCP_USER_TIMEOUT": 120_000}
+"""By these our side notices within two minutes that the server's machine is gone; some systems lack one of them."""
 
 GUARDED = all(
     callable(getattr(of, name, None))
@@ -42,8 +46,9 @@ class _Result(MySQLResult):  # type: ignore[misc]
         try:
             connection.send_offered()
         finally:
-            connection.write_packet(b"")
-            answer = connection._read_packet()
+            if connection.open:  # else what has ended it is the error to be told
+                connection.write_packet(b"")
+                answer = connection._read_packet()
         self._read_ok_packet(answer)
 
 
@@ -66,6 +71,12 @@ class LocalFilesConnection(Connection):  # type: ignore[misc]
             if "cryptography" not in str(error):
                 raise
             raise OperationalError(CR.CR_AUTH_PLUGIN_ERR, "the package cryptography is missing") from None
+
+    def connect(self, sock: Any = None) -> None:
+        super().connect(sock)
+        for name, value in _KEEPALIVE.items():
+            with contextlib.suppress(AttributeError, OSError):  # a socket of the file system has no such thing
+                self._sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
     @contextlib.contextmanager
     def offering(self, paths: Sequence[str]) -> Iterator[str]:

@@ -23,6 +23,7 @@ from ingest.jobs import LOAD_DATA
 from ingest.model import Column, ColumnType, Origin, Reason, TableName, TableShape
 from ingest.targets import mysqlerrors
 from ingest.targets.base import BatchRef, fingerprint_of
+from ingest.targets.faults import Fault
 from ingest.targets.loaddata import FORMAT
 from ingest.targets.server import BUSY_SECONDS, ServerTarget
 
@@ -98,8 +99,7 @@ class MySQLTarget(ServerTarget):
     def _make_engine(self, **options: Any) -> Engine:
         from ingest.targets.localfiles import LocalFilesConnection
 
-        # A connection may have waited longer for its next order than the server lets it.
-        engine = super()._make_engine(pool_pre_ping=True, **options)
+        engine = super()._make_engine(**options)
 
         @sa.event.listens_for(engine, "do_connect")
         def _connect(dialect: Any, record: Any, arguments: Any, keywords: Any) -> Any:
@@ -157,13 +157,28 @@ class MySQLTarget(ServerTarget):
 
     def assert_open(self, connection: Connection) -> None:
         # DDL of a trigger or of a server's own commits, a deadlock rolls back; each answer to a ping says how it is.
+        import pymysql
+
         driver: Any = connection.connection.driver_connection
-        driver.ping()
+        try:
+            driver.ping()
+        except pymysql.Error as error:
+            raise self.told(error, gone=not driver.open) from error
         if not driver.server_status & _IN_TRANSACTION:
             raise RuntimeError("the server has ended the transaction by itself")
 
     def said(self, error: sa.exc.DBAPIError) -> str:
         return mysqlerrors.words(*_answer(error))
+
+    def fault_of(self, error: Any) -> Fault | None:
+        import pymysql
+
+        if not isinstance(error, pymysql.Error):
+            return None
+        code = _answer(error)[0]
+        # Of a connection that it has closed already, the driver says so with the number 0.
+        closed = isinstance(error, pymysql.InterfaceError) and code == 0
+        return Fault.LOST if closed else mysqlerrors.fault(code)
 
     def refuses_rows(self, error: sa.exc.DBAPIError) -> bool:
         return _answer(error)[0] in mysqlerrors.OF_A_ROW

@@ -8,8 +8,17 @@ from __future__ import annotations
 
 import re
 
-LOST = frozenset((1053, 1077, 1080, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 2006, 2013, 2055, 4031))
-"""The connection has gone, or the server with it."""
+from ingest.targets.faults import Fault
+
+_LOST = frozenset((1053, 1077, 1080, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 2006, 2012, 2013, 2027, 2055, 4031))
+_NOT_REACHED = frozenset((1040, 1042, 1043, 1203, 2002, 2003))
+"""Too many connections, of all or of this user; no answer, or none that could be understood."""
+
+_BUSY = frozenset((1020, 1205, 1213))
+"""A row was changed since the snapshot; a lock was not given in time; a deadlock."""
+
+_FULL = frozenset((20, 1021, 1114))
+"""The disk, twice; a table, or the space it lies in."""
 
 NO_LOCAL_FILES = frozenset((1148, 3948, 4166))
 """LOAD DATA LOCAL is turned off, on the server or on its way."""
@@ -26,6 +35,15 @@ _WORDS = {
     1644: "a trigger or procedure refused the row",
     3140: "a value is no valid JSON",
 }
+
+
+def fault(code: int) -> Fault | None:
+    """What of the server made it answer so."""
+    if code in _LOST or code in _NOT_REACHED:
+        return Fault.LOST
+    if code in _BUSY:
+        return Fault.BUSY
+    return Fault.FULL if code in _FULL else None
 
 
 def words(code: int, text: str) -> str:

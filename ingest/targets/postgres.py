@@ -15,6 +15,7 @@ from ingest.errors import TableError
 from ingest.jobs import POSTGRES, POSTGRES_BINARY, POSTGRES_TEXT
 from ingest.model import LINEAGE_COLUMN, Column, ColumnType, Merge, Mode, Origin, Reason, TableName, TableShape
 from ingest.targets.base import LINEAGE, POSITION, BatchRef, counted, fingerprint_of
+from ingest.targets.faults import Fault
 from ingest.targets.pgtypes import TEXTS, bare, why_text
 from ingest.targets.server import BUSY_SECONDS, ServerTarget
 
@@ -88,6 +89,13 @@ _CONSTRAINED = {
     "23P01": "EXCLUDE constraint",
 }
 
+_BUSY = frozenset(("40001", "40P01", "55P03"))
+"""A serialization failure, a deadlock, a lock that was not given in time."""
+
+_LOST = frozenset(("53300", "57P01", "57P02", "57P03", "57P05", "25P03"))
+"""Besides class 08: no connection left; the server is told to stop, has crashed, does not take connections yet; it has
+ended an idle session."""
+
 _VALUES_NAMED = {"22", "P0", "38", "39"}
 """Classes of SQLSTATE whose sentence can hold a value of a row: what does not fit its type, and people's own words."""
 
@@ -119,6 +127,7 @@ class PostgresTarget(ServerTarget):
             "keepalives_idle": 60,
             "keepalives_interval": 10,
             "keepalives_count": 6,
+            "tcp_user_timeout": 120_000,  # milliseconds; also while it owes us the receipt of what we sent
         }
 
     def _prepare(self, driver: Any) -> None:
@@ -133,7 +142,7 @@ class PostgresTarget(ServerTarget):
                 with contextlib.suppress(psycopg.errors.UndefinedObject, psycopg.errors.InvalidParameterValue):
                     cursor.execute("SET client_connection_check_interval = '5s'")
         except psycopg.Error as error:
-            raise self._told(error) from error
+            raise self.told(error, gone=True) from error
         driver.autocommit = before
 
     def now(self) -> sa.ColumnElement[Any]:
@@ -171,6 +180,18 @@ class PostgresTarget(ServerTarget):
         if diag.constraint_name:
             return f"{_CONSTRAINED.get(diag.sqlstate, 'constraint')} {diag.constraint_name}"
         return f"NOT NULL of the column {diag.column_name}" if diag.column_name else ""
+
+    def fault_of(self, error: Any) -> Fault | None:
+        import psycopg
+
+        state = getattr(error, "sqlstate", None)
+        if state is None:  # of the driver: what it says of connections that fail, or are no more, has no number
+            return Fault.LOST if isinstance(error, psycopg.OperationalError) else None
+        if state in _BUSY:
+            return Fault.BUSY
+        if state == "53100":
+            return Fault.FULL
+        return Fault.LOST if state in _LOST or state.startswith("08") else None
 
     def refuses_rows(self, error: sa.exc.DBAPIError) -> bool:
         # 22: it does not fit its type; 23: a constraint; 44: a view's check; 54: the row is too long for a page;
@@ -374,21 +395,7 @@ class PostgresTarget(ServerTarget):
             # Past SQLAlchemy, so it is told as SQLAlchemy tells it; a connection that is gone is not used again.
             if driver.closed:
                 connection.invalidate(error)
-            raise self._told(error, gone=driver.closed) from error
-
-    def _told(self, error: Exception, *, gone: bool = True) -> BaseException:
-        """An error of the driver, as SQLAlchemy would tell it; `gone` says that the connection is."""
-        import psycopg
-
-        return sa.exc.DBAPIError.instance(
-            None,
-            None,
-            error,
-            psycopg.Error,
-            hide_parameters=True,
-            connection_invalidated=gone,
-            dialect=self.engine.dialect,
-        )
+            raise self.told(error, gone=driver.closed) from error
 
     def insert_statement(self, table: sa.Table, names: Sequence[str]) -> Any:
         # A value of the file for a column that is GENERATED ALWAYS AS IDENTITY is stored, as COPY does. SQLAlchemy has

@@ -6,7 +6,9 @@ A server target names its driver, what each connection is told first, and its cl
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
+import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
@@ -20,6 +22,9 @@ from ingest.errors import LedgerError, TableError, UsageError
 from ingest.model import Reason, TableName
 from ingest.targets import lease
 from ingest.targets.base import Target
+
+# A connection that has gone when it is given back is no news, and would be told on stderr with a traceback.
+logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
 
 BUSY_SECONDS = 60
 """How long a statement waits for another session's lock."""
@@ -35,6 +40,7 @@ class ServerTarget(Target):
     reading: ClassVar[Mapping[str, Any]]  #: execution options of a connection that cannot write
 
     parallel = True
+    persists = True
 
     def __init__(self, url: URL, *, bulk: bool = True, ledger_schema: str | None = None) -> None:
         typed = url.drivername.partition("+")
@@ -94,6 +100,7 @@ class ServerTarget(Target):
                 connect_args=given,
                 isolation_level="READ COMMITTED",  # a server may be set to another; ours is what the fences count on
                 hide_parameters=True,  # values of rows must not reach an error text
+                pool_pre_ping=True,  # one that was idle for long may have been ended by the server, or on the way
                 **options,
             )
         except ImportError as error:
@@ -114,6 +121,18 @@ class ServerTarget(Target):
             raise self.unreachable(error) from error
         with connection:
             yield connection
+
+    def told(self, error: Exception, *, gone: bool) -> BaseException:
+        """An error of the driver that went past SQLAlchemy, as it would tell it; `gone`: the connection is."""
+        return sa.exc.DBAPIError.instance(
+            None,
+            None,
+            error,
+            importlib.import_module(self.module).Error,
+            hide_parameters=True,
+            connection_invalidated=gone,
+            dialect=self.engine.dialect,
+        )
 
     @contextlib.contextmanager
     def connect(self) -> Iterator[Connection]:

@@ -25,6 +25,7 @@ from ingest.errors import DatabaseUnreachable, LeaseHeld, TableError, UsageError
 from ingest.jobs import SQLITE
 from ingest.model import LINEAGE_COLUMN, Column, ColumnType, Origin, Reason, TableName, TableShape
 from ingest.targets.base import POSITION, BatchRef, Target, fingerprint_of
+from ingest.targets.faults import Fault
 
 BUSY_SECONDS = 60
 """How long a statement waits for another program's lock on the file."""
@@ -171,6 +172,13 @@ class SQLiteTarget(Target):
         driver: Any = connection.connection.driver_connection
         if not driver.in_transaction:
             raise RuntimeError("SQLite has ended the transaction by itself")
+
+    def fault_of(self, error: Any) -> Fault | None:
+        # Its own wait for another program's lock was the other try.
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # what is above says more of the same
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return Fault.BUSY
+        return Fault.FULL if code == sqlite3.SQLITE_FULL else None
 
     def spool_base(self) -> Path:
         return Path(os.path.dirname(self.path))
