@@ -98,6 +98,11 @@ class Session:
         self._outcomes.append(outcome)
         self._on_event(outcome)
 
+    def _opened(self, new: bool) -> None:
+        self._on_event(Opened(database=self._target.label, new=new))
+        if self._target.caution:
+            self._tell("warning", self._target.caution)
+
     # plan --------------------------------------------------------------------------------------------------
 
     def plan(self) -> Plan:
@@ -115,7 +120,7 @@ class Session:
     def _plan(self) -> Plan:
         found = self._scan()
         new = not self._target.exists()
-        self._on_event(Opened(database=self._target.label, new=new))
+        self._opened(new)
         reading = self._target.connect() if not new else contextlib.nullcontext(None)
         with tempfile.TemporaryDirectory(prefix="ingest-plan-") as folder, self._new_crew(Path(folder)) as crew:
             planned = planning.decide(
@@ -235,7 +240,7 @@ class Session:
         """Do it."""
         found = self._scan()
         new = not self._target.exists()
-        self._on_event(Opened(database=self._target.label, new=new))
+        self._opened(new)
         if not found.sources:
             return self._report(None, new, found, [], EXIT_OK)
         with self._closing(), self._target.worded(), self._target.lease(self._settings.wait):

@@ -15,7 +15,10 @@ import pytest
 import servers
 
 SHARE = 4
-"""Of the tests that run on every target, one in so many runs on a server each time; `--whole` runs them all."""
+"""Of the tests that run on every target, one in so many runs on a server each time; `--whole` runs them all.
+
+On databases that the tool does not know, those marked `core` run each time.
+"""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,15 +30,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out, of what runs on servers, all but a share: always the same one."""
     if config.getoption("--whole") or len(items) < 200:
         return
-    left_out = [item for item in items if _on_server(item) and zlib.crc32(item.nodeid.encode()) % SHARE]
+    left_out = [item for item in items if _is_left_out(item)]
     config.hook.pytest_deselected(items=left_out)
     gone = set(left_out)
     items[:] = [item for item in items if item not in gone]
 
 
-def _on_server(item: pytest.Item) -> bool:
-    marked = item.get_closest_marker("every_target") is not None
-    return marked and isinstance(item, pytest.Function) and item.callspec.params.get("db") in oracle.KINDS
+def _is_left_out(item: pytest.Item) -> bool:
+    if item.get_closest_marker("every_target") is None or not isinstance(item, pytest.Function):
+        return False
+    kind = item.callspec.params.get("db")
+    if kind in oracle.PLAIN:  # which know of no bulk path
+        return item.get_closest_marker("core") is None or item.callspec.params.get("bulk") == "auto"
+    return kind in oracle.KINDS and zlib.crc32(item.nodeid.encode()) % SHARE > 0
 
 
 def pytest_report_header() -> str:
@@ -65,6 +72,13 @@ def postgresql(postgresql_server: servers.Server) -> Iterator[str]:
 
 
 @pytest.fixture
+def plainpg(postgresql_server: servers.Server) -> Iterator[oracle.OnServer]:
+    """An empty PostgreSQL database, as one that the tool does not know."""
+    with oracle.on_server(postgresql_server, oracle.PlainPostgreSQL) as database:
+        yield database
+
+
+@pytest.fixture
 def query(postgresql_server: servers.Server, postgresql: str) -> Any:
     """Run SQL in the test's PostgreSQL database; the rows of it."""
     name = urlsplit(postgresql).path[1:]
@@ -88,19 +102,21 @@ def bulk(request: pytest.FixtureRequest) -> str:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test marked `every_target` runs once for each kind of database."""
     if "db" in metafunc.fixturenames and metafunc.definition.get_closest_marker("every_target"):
-        metafunc.parametrize("db", ["sqlite", *oracle.KINDS], indirect=True)
+        metafunc.parametrize("db", ["sqlite", *oracle.KINDS, *oracle.PLAIN], indirect=True)
 
 
 @pytest.fixture
 def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[oracle.Database]:
     """A test's database: where its SQLite file is to be, or an empty database on a server."""
     kind = getattr(request, "param", "sqlite")
-    if kind == "sqlite":
+    if "sqlite" in kind:
         folder = tmp_path / "db"
         folder.mkdir()
-        yield folder / "test.db"
+        path = folder / "test.db"
+        yield path if kind == "sqlite" else oracle.PlainSQLite(path)
         return
-    with oracle.on_server(request.getfixturevalue(f"{kind}_server")) as database:
+    of = oracle.PlainPostgreSQL if kind == "plainpg" else None
+    with oracle.on_server(request.getfixturevalue(f"{'postgresql' if of else kind}_server"), of) as database:
         yield database
 
 

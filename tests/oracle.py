@@ -7,6 +7,7 @@ functions here and in `tools` take either. SQL is written once, with `?` for par
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 import tempfile
 from abc import ABC, abstractmethod
@@ -16,6 +17,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
+import plain  # noqa: F401 - installs the dialects that URLs name below
 import servers
 
 Row = tuple[Any, ...]
@@ -164,6 +166,28 @@ class SQLite(Oracle):
         return self.path.with_name(f"{self.path.name}-ingest-lock").exists()
 
 
+class PlainSQLite(SQLite):
+    """An SQLite file, as a database that the tool does not know."""
+
+    kind = "plainsqlite"
+
+    def __str__(self) -> str:
+        return f"plainsqlite:///{self.path}?timeout=60"
+
+    def token(self, table: str) -> str | None:
+        ((sql,),) = self.query("SELECT sql FROM sqlite_master WHERE name = ?", table)
+        match = re.search(r"\bCONSTRAINT ingest_([0-9a-f]{32}) CHECK \(1 = 1\)", sql)
+        return match[1] if match else None
+
+    def make_again(self, table: str) -> None:
+        ((sql,),) = self.query("SELECT sql FROM sqlite_master WHERE name = ?", table)
+        self.query(f'DROP TABLE "{table}"')
+        self.query(re.sub(r"CONSTRAINT ingest_\w+ ", "", sql))
+
+    def leased(self) -> bool:
+        return _has_holder(self)
+
+
 class OnServer(Oracle):
     """A database on a server."""
 
@@ -203,10 +227,7 @@ class OnServer(Oracle):
         """The sessions that wait for a table that is `shut`."""
 
     def leased(self) -> bool:
-        try:
-            return self.query("SELECT holder IS NOT NULL FROM ingest_lease") == [(True,)]
-        except self.missing:
-            return False
+        return _has_holder(self)
 
 
 class PostgreSQL(OnServer):
@@ -266,6 +287,15 @@ class PostgreSQL(OnServer):
             connection.execute("ROLLBACK")
             return False
         return True
+
+
+class PlainPostgreSQL(PostgreSQL):
+    """A database on a PostgreSQL server, as one that the tool does not know."""
+
+    kind = "plainpg"
+
+    def __str__(self) -> str:
+        return self.url.replace("postgresql", "plainpg", 1)
 
 
 class MariaDB(OnServer):
@@ -333,11 +363,21 @@ class MariaDB(OnServer):
         return True
 
 
+def _has_holder(db: Oracle) -> bool:
+    try:
+        return db.query("SELECT holder IS NOT NULL FROM ingest_lease") == [(True,)]
+    except db.missing:
+        return False
+
+
 Database = Path | Oracle
 """What a test's `db` is."""
 
 KINDS: dict[str, type[OnServer]] = {"postgresql": PostgreSQL, "mariadb": MariaDB}
 """The servers that tests marked `every_target` run on, beside SQLite."""
+
+PLAIN: dict[str, type[Oracle]] = {"plainsqlite": PlainSQLite, "plainpg": PlainPostgreSQL}
+"""The same databases under names that the tool does not know."""
 
 
 def oracle(db: Database) -> Oracle:
@@ -346,10 +386,10 @@ def oracle(db: Database) -> Oracle:
 
 
 @contextlib.contextmanager
-def on_server(server: servers.Server) -> Iterator[OnServer]:
+def on_server(server: servers.Server, kind: type[OnServer] | None = None) -> Iterator[OnServer]:
     """A new database on a server."""
     with server.database() as url:
-        found = KINDS[server.kind](server, url)
+        found = (kind or KINDS[server.kind])(server, url)
         try:
             yield found
         finally:

@@ -148,6 +148,7 @@ def test_a_touched_file_is_skipped_and_remembered_with_its_new_time(data: Path, 
 # changed
 
 
+@pytest.mark.core
 def test_a_changed_file_is_refused_until_the_user_chooses(data: Path, db: Database, tmp_path: Path) -> None:
     path, other = orders(data / "orders_1.csv", 10), orders(data / "orders_2.csv", 5, first=100)
     load(data, db)

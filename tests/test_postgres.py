@@ -41,7 +41,7 @@ def test_urls_as_people_type_them(tmp_path: Path, postgresql: str, query: Any, t
         ("postgresql+psycopg2://u:secret@h/d", "psycopg2"),
         ("postgresql://u:sec@ret@h/d", "more than one @"),
         ("postgresql://u:secret@h", "names no database"),
-        ("oracle://u:secret@h/d", "'oracle' are not supported"),
+        ("oracle://u:secret@h/d", "'oracle' need a driver that is not installed"),
     ],
 )
 def test_urls_that_cannot_be_used_are_refused_without_their_secret(tmp_path: Path, url: str, said: str) -> None:

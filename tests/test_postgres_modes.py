@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import servers
 import tools
 from tools import write_csv
 
@@ -133,6 +135,109 @@ def test_replace_keeps_what_hangs_on_the_table(
     assert query("SELECT note FROM notes ORDER BY 1") == [("c",)]
     assert query("SELECT has_table_privilege('public', '\"T%\"', 'SELECT')") == [(True,)]
     assert query("SELECT count(*) FROM pg_class WHERE relname LIKE '%ingest_new%'") == [(0,)]
+
+
+NUMBERED = """
+    CREATE TABLE t (id INTEGER GENERATED ALWAYS AS IDENTITY PRIMARY KEY, serial SERIAL, "a %b" TEXT NOT NULL UNIQUE,
+        twice TEXT GENERATED ALWAYS AS ("a %b" || "a %b") STORED, moment TIMESTAMPTZ NOT NULL DEFAULT now());
+    CREATE TABLE line (t INTEGER NOT NULL REFERENCES t, id INTEGER);
+    CREATE TABLE tree (t INTEGER REFERENCES t DEFERRABLE);
+    CREATE VIEW doubled AS SELECT id, twice FROM t;
+    CREATE TABLE seen (id INTEGER, what TEXT);
+    CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN INSERT INTO seen VALUES (coalesce(new.id, old.id), tg_op); RETURN NULL; END';
+    CREATE TRIGGER noted AFTER INSERT OR DELETE ON t FOR EACH ROW EXECUTE FUNCTION note();
+    GRANT SELECT ON t TO PUBLIC;
+    INSERT INTO t ("a %b") VALUES ('old'), ('older');
+    INSERT INTO line VALUES (1, 1)
+"""
+
+
+@pytest.fixture
+def numbered(query: Any) -> None:
+    """A table that numbers its rows, with all that can hang on one; a line of another table refers to its row 1."""
+    query(NUMBERED)
+
+
+@pytest.mark.usefixtures("numbered")
+def test_replace_gives_the_next_numbers_where_the_files_have_none(
+    tmp_path: Path, postgresql: str, query: Any, bulk: str
+) -> None:
+    query("DELETE FROM line")
+    path = write_csv(tmp_path / "t.csv", ["a %b"], [["x"], ["y"]])
+    report = load(path, postgresql, mode=Mode.REPLACE, bulk=bulk)
+    assert (report.exit_code, report.rows) == (0, 2), (report.files, report.warnings)
+    assert query('SELECT id, serial, "a %b" FROM t ORDER BY id') == [(3, 3, "x"), (4, 4, "y")]
+    assert query("SELECT * FROM doubled ORDER BY id") == [(3, "xx"), (4, "yy")]
+    # What others insert later collides with nothing.
+    assert query("INSERT INTO t (\"a %b\") VALUES ('z') RETURNING id, serial") == [(5, 5)]
+    assert query("SELECT id FROM seen WHERE what = 'DELETE' ORDER BY id") == [(1,), (2,)]
+    assert query("SELECT id FROM seen WHERE what = 'INSERT' ORDER BY id") == [(1,), (2,), (3,), (4,), (5,)]
+    assert query("SELECT has_table_privilege('public', 't', 'SELECT')") == [(True,)]
+
+
+@pytest.mark.usefixtures("numbered")
+def test_replace_keeps_the_numbers_of_the_files_and_rows_that_others_refer_to(
+    tmp_path: Path, postgresql: str, query: Any, bulk: str
+) -> None:
+    path = write_csv(tmp_path / "t.csv", ["id", "a %b"], [[1, "new"], [7, "old"]])
+    report = load(path, postgresql, mode=Mode.REPLACE, bulk=bulk)
+    assert (report.exit_code, report.rows) == (0, 2), (report.files, report.warnings)
+    assert query('SELECT id, "a %b", twice FROM t ORDER BY id') == [(1, "new", "newnew"), (7, "old", "oldold")]
+    # Without row 1 the line would refer to nothing.
+    write_csv(path, ["id", "a %b"], [[7, "old"], [8, "eight"]])
+    report = load(path, postgresql, mode=Mode.REPLACE, bulk=bulk)
+    assert (report.exit_code, len(report.warnings)) == (4, 1)
+    assert "line_t_fkey" in report.warnings[0]
+    assert query("SELECT id FROM t ORDER BY id") == [(1,), (7,)]
+    query("DELETE FROM line")
+    assert load(path, postgresql, mode=Mode.REPLACE, bulk=bulk).exit_code == 0
+    assert query("SELECT id FROM t ORDER BY id") == [(7,), (8,)]
+
+
+@pytest.mark.usefixtures("numbered")
+@pytest.mark.parametrize("mode", [Mode.APPEND, Mode.REPLACE, Mode.UPSERT])
+def test_records_that_a_numbered_table_refuses_are_found(
+    tmp_path: Path, postgresql: str, query: Any, mode: Mode
+) -> None:
+    path = write_csv(tmp_path / "t.csv", ["id", "a %b"], [[11, "x"], [12, "x"], [13, "y"], [1, "new"]])
+    rows = 3 if mode is not Mode.APPEND else 2  # there the row 1 is in the way of the last one
+    options: dict[str, Any] = {"mode": mode, "max_rejects": Budget(count=2)}
+    options |= {"key": ("id",)} if mode is Mode.UPSERT else {}
+    report = load(path, postgresql, **options)
+    assert (report.exit_code, report.rows, report.rejected) == (3, rows, 4 - rows), (report.files, report.warnings)
+    messages = [("the table refuses it: UNIQUE constraint t_a %b_key",)]
+    messages += [("the table refuses it: UNIQUE constraint t_pkey",)] if mode is Mode.APPEND else []
+    # Of a table that is replaced, it is its staging table that refuses them.
+    staged = "replace(message, '_ingest_new', '')"
+    assert query(f"SELECT {staged} FROM ingest_reject WHERE applied ORDER BY line") == messages
+    assert query("SELECT id FROM t WHERE id > 2 ORDER BY id") == [(11,), (13,)]
+
+
+@pytest.mark.usefixtures("numbered")
+def test_replace_says_whose_numbers_it_may_not_take(
+    tmp_path: Path, postgresql: str, postgresql_server: servers.Server, query: Any
+) -> None:
+    name, role = urlsplit(postgresql).path[1:], f"clerk_{urlsplit(postgresql).path[1:]}"
+    query(f"CREATE ROLE {role} LOGIN PASSWORD 'clerk'")
+    try:
+        query("DELETE FROM line")
+        query(f"GRANT CREATE ON SCHEMA public TO {role}")
+        query(f"GRANT SELECT, INSERT, DELETE ON t TO {role}")
+        query(f"GRANT USAGE ON t_serial_seq TO {role}")
+        query(f"GRANT INSERT ON seen TO {role}")
+        url = f"postgresql://{role}:clerk@127.0.0.1:{postgresql_server.port}/{name}"
+        path = write_csv(tmp_path / "t.csv", ["a %b"], [["x"]])
+        report = load(path, url, mode=Mode.REPLACE)
+        assert report.exit_code == 4
+        assert report.files[0].hint.endswith(f"GRANT USAGE ON SEQUENCE public.t_id_seq TO {role}"), report.files
+        query(f"GRANT USAGE ON SEQUENCE public.t_id_seq TO {role}")
+        report = load(path, url, mode=Mode.REPLACE)
+        assert report.exit_code == 0, (report.files, report.warnings)
+        assert query("SELECT id FROM t") == [(3,)]
+    finally:
+        query(f"DROP OWNED BY {role} CASCADE")
+        query(f"DROP ROLE {role}")
 
 
 def test_upsert_does_not_write_a_row_again_that_is_there_already(

@@ -129,6 +129,7 @@ def test_rejects_after_a_resume_are_placed_in_the_file(
 # the budget
 
 
+@pytest.mark.core
 def test_by_default_one_bad_record_refuses_its_file_and_no_other(table: Path, db: Database) -> None:
     path = table / "t_1.csv"
     path.write_bytes(HEADER + several(5) + b"x,1,bad\n")

@@ -50,6 +50,7 @@ def test_a_second_run_that_waits_finds_everything_loaded(tmp_path: Path, db: Dat
     assert runs == [("finished", 45_000, 0), ("finished", 0, 5)]
 
 
+@pytest.mark.core
 def test_a_killed_run_leaves_no_lease_behind(tmp_path: Path, db: Database) -> None:
     files = make(tmp_path)
     first = tools.start("load", "in", "--to", db, *STEPS, cwd=tmp_path)

@@ -21,6 +21,9 @@ from ingest.settings import Settings
 
 Row = tuple[str | None, ...]
 
+CAUTION = "untested with ingest"
+"""What every load into a database of an unknown kind says."""
+
 
 def load(
     paths: Sequence[Path] | Path, db: Database | str, *, events: list[Event] | None = None, **settings: Any

@@ -1,7 +1,7 @@
 """The moves of the lease: take it, say that its holder is alive, give it back.
 
 Only servers need it: on SQLite a lock on a file tells the same, and the row stays as it was made. `now` is the
-database's own clock, UTC without a zone, so that no two machines have to agree on the time.
+database's own clock, without a zone, so that no two machines have to agree on the time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, select, update
+from sqlalchemy import ColumnElement, Connection, Row, select, update
 
 from ingest.errors import LedgerError
 from ingest.tables import ingest_lease
@@ -42,22 +42,20 @@ def take_lease(
 ) -> Held | None:
     """Take the lease, and raise its epoch, unless somebody has it who is not `gone`: then whoever that is.
 
-    Locks the row until the transaction ends. Raises `LedgerError` where there is none.
+    Locks the row until the transaction ends, where that can be. Raises `LedgerError` where there is none.
     """
     c = ingest_lease.c
-    row = connection.execute(select(ingest_lease, now.label("now")).with_for_update()).first()
+    looking = select(ingest_lease, now.label("now")).with_for_update()
+    row = connection.execute(looking).first()
     if row is None:
         raise LedgerError("the ledger has lost the row of its lease.", hint="INSERT INTO ingest_lease VALUES (1, 0)")
-    if row.holder is not None:
-        held = Held(
-            by=Holder(holder=row.holder, host=row.host, boot_id=row.boot_id, pid=row.pid, pid_started=row.pid_started),
-            taken_at=row.taken_at,
-            silent=(row.now - row.heartbeat_at).total_seconds(),
-        )
-        if not gone(held):
-            return held
-    connection.execute(
-        update(ingest_lease).values(
+    if row.holder is not None and not gone(held := _held(row)):
+        return held
+    taken = connection.execute(
+        # Some databases know of no FOR UPDATE: there another may have taken it since.
+        update(ingest_lease)
+        .where(c.epoch == row.epoch)
+        .values(
             epoch=c.epoch + 1,
             holder=me.holder,
             host=me.host,
@@ -68,7 +66,15 @@ def take_lease(
             heartbeat_at=now,
         )
     )
-    return None
+    return None if taken.rowcount == 1 else _held(connection.execute(looking).one())
+
+
+def _held(row: Row[Any]) -> Held:
+    return Held(
+        by=Holder(holder=row.holder, host=row.host, boot_id=row.boot_id, pid=row.pid, pid_started=row.pid_started),
+        taken_at=row.taken_at,
+        silent=(row.now - row.heartbeat_at).total_seconds(),
+    )
 
 
 def beat(connection: Connection, holder: str, now: ColumnElement[Any]) -> bool:

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 __all__ = ["Database", "target_for"]
 
 
-SUPPORTED = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL", "mariadb": "MariaDB"}
-"""What URLs can begin with, as SQLAlchemy spells it."""
-
 ALIASES = {"postgres": "postgresql"}
 """How people spell it."""
 
@@ -35,7 +32,7 @@ class Database:
 def target_for(url: str, *, bulk: bool = True, ledger_schema: str | None = None) -> Target:
     """The target for an SQLAlchemy URL. Opens nothing.
 
-    Raises UsageError for a URL that cannot be read, or a database that is not supported.
+    Raises UsageError for a URL that cannot be read, or a database whose dialect or driver is not installed.
     """
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
@@ -57,8 +54,5 @@ def target_for(url: str, *, bulk: bool = True, ledger_schema: str | None = None)
         case "mysql" | "mariadb":
             from ingest.targets.mysql import MySQLTarget as kind
         case _:
-            raise UsageError(
-                f"databases of the kind {dialect!r} are not supported by this version.",
-                hint=f"Supported: {', '.join(SUPPORTED.values())}.",
-            )
+            from ingest.targets.other import OtherTarget as kind
     return kind(parsed, bulk=bulk, ledger_schema=ledger_schema)

@@ -61,6 +61,8 @@ class Target(ABC):
     replaces = True  #: --mode replace can be had
     persists = False  #: a transaction that a fault ended is worth another try
     schemas = True  #: a table's name can be qualified with a schema
+    quote: bool | None = True  #: names are quoted; None: where SQLAlchemy finds that they have to be
+    add_column = "ADD COLUMN"  #: what its ALTER TABLE calls that
     max_columns: int | None = None
     max_name: int | None = None  #: the longest name of a table or column, as `name_length` counts
     stage_slots: int | None = None  #: stage files one transaction can take; None: any number
@@ -76,6 +78,11 @@ class Target(ABC):
         """The URL as it may be shown: without its password, and without the values of its query part."""
         shown = self.url.set(query=dict.fromkeys(self.url.query, "***"))
         return shown.render_as_string(hide_password=True)
+
+    @property
+    def caution(self) -> str:
+        """What the user is told of this kind of database before anything is done in it; "" if nothing."""
+        return ""
 
     # connections -------------------------------------------------------------------------------------------
 
@@ -269,8 +276,8 @@ class Target(ABC):
             table.name,
             sa.MetaData(),
             schema=self.schema_of(table),
-            quote=True,
-            quote_schema=True,
+            quote=self.quote,
+            quote_schema=self.quote,
             comment=f"ingest {token}",
         )
         connection.execute(sa.schema.SetTableComment(commented))
@@ -300,7 +307,7 @@ class Target(ABC):
         made = self.sql_table(shape)
         for column in made.columns:
             text = CreateColumn(column).compile(dialect=connection.dialect)
-            connection.exec_driver_sql(f"ALTER TABLE {preparer.format_table(made)} ADD COLUMN {text}")
+            connection.exec_driver_sql(f"ALTER TABLE {preparer.format_table(made)} {self.add_column} {text}")
 
     def sql_type(self, column: Column) -> Any:
         """The SQLAlchemy type a new column gets, and values are bound with."""
@@ -325,11 +332,11 @@ class Target(ABC):
         return sa.Table(
             shape.table.name,
             sa.MetaData(),
-            *(sa.Column(c.name, self.sql_type(c), nullable=c.nullable, quote=True) for c in shape.columns),
+            *(sa.Column(c.name, self.sql_type(c), nullable=c.nullable, quote=self.quote) for c in shape.columns),
             *([sa.UniqueConstraint(*shape.key)] if shape.key else []),
             schema=self.schema_of(shape.table),
-            quote=True,
-            quote_schema=True,
+            quote=self.quote,
+            quote_schema=self.quote,
         )
 
     # rows --------------------------------------------------------------------------------------------------
@@ -361,6 +368,10 @@ class Target(ABC):
                     inserted += result.rowcount if result.rowcount >= 0 else len(rows)
         return inserted
 
+    def rows_of(self, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
+        """A SELECT whose rows are inserted with all their values: identity columns take them as well."""
+        return sa.select(*columns)
+
     def insert_statement(self, table: sa.Table, names: Sequence[str]) -> Any:
         """What inserts one row into these columns of the table; its values are bound as `v0`, `v1` and so on."""
         return table.insert().values({name: sa.bindparam(f"v{i}") for i, name in enumerate(names)})
@@ -375,18 +386,7 @@ class Target(ABC):
         """
         everything = [c.name for c in shape.columns]
         names = list(dict.fromkeys(n for batch in batches for n in batch.staged.columns or everything))
-        source = self.sql_table(shape)
-        rows = sa.select(
-            *(source.c[name] for name in names), sa.cast(sa.literal_column("0"), sa.BigInteger).label(POSITION)
-        ).where(sa.false())
-        connection.execute(CreateTableAs(rows, GATHERED, temporary=True, schema=self.temporary_schema))
-        gathered = sa.Table(
-            GATHERED,
-            sa.MetaData(),
-            *(sa.Column(name, source.c[name].type, quote=True) for name in names),
-            sa.Column(POSITION, sa.BigInteger()),
-            schema=self.temporary_schema,
-        )
+        gathered = self.make_gathered(connection, shape, names)
         first = 1
         for batch in batches:
             self.fill(connection, gathered, batch, first)
@@ -395,8 +395,23 @@ class Target(ABC):
             sa.Index(f"ix{POSITION}", gathered.c[POSITION]).create(connection)
         return gathered
 
+    def make_gathered(self, connection: Connection, shape: TableShape, names: Sequence[str]) -> sa.Table:
+        """The temporary table of `gather`, empty, for these columns."""
+        source = self.sql_table(shape)
+        rows = sa.select(
+            *(source.c[name] for name in names), sa.cast(sa.literal_column("0"), sa.BigInteger).label(POSITION)
+        ).where(sa.false())
+        connection.execute(CreateTableAs(rows, GATHERED, temporary=True, schema=self.temporary_schema))
+        return sa.Table(
+            GATHERED,
+            sa.MetaData(),
+            *(sa.Column(name, source.c[name].type, quote=True) for name in names),
+            sa.Column(POSITION, sa.BigInteger()),
+            schema=self.temporary_schema,
+        )
+
     def fill(self, connection: Connection, gathered: sa.Table, batch: BatchRef, first: int) -> None:
-        """Put one batch into the table made by `gather`, its rows numbered from `first`."""
+        """Put one batch into the table made by `make_gathered`, its rows numbered from `first`."""
         from ingest.targets.staging import read_arrow
 
         for rows in read_arrow(batch.staged.path, INSERT_ROWS):
@@ -472,16 +487,16 @@ class Target(ABC):
 
     def drop_table(self, connection: Connection, table: TableName) -> None:
         """Drop a table of ours, if it is there."""
-        sa.Table(table.name, sa.MetaData(), schema=self.schema_of(table), quote=True, quote_schema=True).drop(
-            connection, checkfirst=True
-        )
+        schema = self.schema_of(table)
+        named = sa.Table(table.name, sa.MetaData(), schema=schema, quote=self.quote, quote_schema=self.quote)
+        named.drop(connection, checkfirst=True)
 
     def replace_rows(self, connection: Connection, shape: TableShape, staging: TableShape) -> int:
         """Put the rows of a staging table in the place of all those of the table; how many that were."""
         table, source = self.sql_table(shape), self.sql_table(staging)
         names = [c.name for c in shape.columns]
         connection.execute(table.delete())
-        rows = sa.select(*(source.c[name] for name in names))
+        rows = self.rows_of(*(source.c[name] for name in names))
         return counted(connection, table.insert().from_select(names, rows))
 
     def cascades(self, connection: Connection, table: TableName) -> list[str]:

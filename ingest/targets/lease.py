@@ -37,8 +37,11 @@ LOOK = 0.2
 
 
 @contextlib.contextmanager
-def held(engine: Engine, now: sa.ColumnElement[Any], label: str, wait: float) -> Iterator[None]:
-    """Hold the lease inside the block. Raises `LeaseHeld` if somebody has it for longer than `wait` seconds."""
+def held(engine: Engine, now: sa.ColumnElement[Any], clock: str, label: str, wait: float) -> Iterator[None]:
+    """Hold the lease inside the block. Raises `LeaseHeld` if somebody has it for longer than `wait` seconds.
+
+    `clock` is what people call the time of `now`.
+    """
     me = this_process()
     deadline = time.monotonic() + wait
     while True:
@@ -49,7 +52,7 @@ def held(engine: Engine, now: sa.ColumnElement[Any], label: str, wait: float) ->
         if time.monotonic() >= deadline:
             raise LeaseHeld(
                 f"another run is loading into {label}: process {found.by.pid} on {found.by.host}, since "
-                f"{found.taken_at:%Y-%m-%d %H:%M:%S} UTC.",
+                f"{found.taken_at:%Y-%m-%d %H:%M:%S} {clock}.",
                 hint="Wait for it, or give --wait SECONDS to wait here.",
             )
         time.sleep(LOOK)

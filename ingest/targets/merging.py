@@ -40,7 +40,8 @@ class Merging:
         """Insert or update; how many rows were written."""
         names = [c.name for c in self.gathered.columns if c.name != POSITION]
         position = self.gathered.c[POSITION]
-        rows = sa.select(*(self.gathered.c[name] for name in names)).where(position.between(first, last))
+        columns = (self.gathered.c[name] for name in names)
+        rows = self.target.rows_of(*columns).where(position.between(first, last))
         return self.target.merge_rows(
             self.connection, self.table, merge=self.merge, names=names, rows=rows.order_by(position)
         )

@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.engine import Connection
+from sqlalchemy.ext.compiler import compiles
 
 from ingest.errors import TableError
 from ingest.jobs import POSTGRES, POSTGRES_BINARY, POSTGRES_TEXT
 from ingest.model import LINEAGE_COLUMN, Column, ColumnType, Merge, Mode, Origin, Reason, TableName, TableShape
-from ingest.targets.base import LINEAGE, POSITION, BatchRef, counted, fingerprint_of
+from ingest.targets.base import GATHERED, LINEAGE, POSITION, BatchRef, counted, fingerprint_of
 from ingest.targets.faults import Fault
 from ingest.targets.pgtypes import TEXTS, bare, why_text
 from ingest.targets.server import BUSY_SECONDS, ServerTarget
@@ -79,6 +80,15 @@ _CONSTRAINTS = sa.text(
     """
     SELECT conname, pg_catalog.pg_get_constraintdef(oid) FROM pg_catalog.pg_constraint
     WHERE conrelid = CAST(:oid AS oid) ORDER BY conname
+    """
+)
+
+_IDENTITIES = sa.text(
+    """
+    SELECT a.attname, s.name, has_sequence_privilege(s.name, 'USAGE')
+    FROM pg_catalog.pg_attribute AS a,
+        LATERAL (SELECT pg_catalog.pg_get_serial_sequence(:name, a.attname) AS name) AS s
+    WHERE a.attrelid = CAST(:name AS regclass) AND a.attidentity <> '' AND NOT a.attisdropped ORDER BY a.attnum
     """
 )
 
@@ -329,13 +339,41 @@ class PostgresTarget(ServerTarget):
         # With its NOT NULLs, checks, defaults and indexes; foreign keys are not copied, and are checked in the end.
         like = _place(self.schema_of(shape.table), shape.table.name)
         made = _place(self.schema_of(staging), staging.name)
-        connection.exec_driver_sql(f"CREATE TABLE {made} (LIKE {like} INCLUDING ALL)".replace("%", "%%"))
+        _ddl(connection, f"CREATE TABLE {made} (LIKE {like} INCLUDING ALL EXCLUDING IDENTITY)")
+        # Where a file has no value for an identity column, the table's own numbers go on, as those of a serial do.
+        for column, sequence, usable in connection.execute(_IDENTITIES, {"name": like}):
+            if not usable:
+                raise TableError(
+                    f"this user may not take numbers from {sequence}, for the column {column!r} of {shape.table}.",
+                    code=Reason.DATABASE,
+                    hint=f"Its owner can type: GRANT USAGE ON SEQUENCE {sequence} TO {self.url.username}",
+                )
+            literal = str(sequence).replace("'", "''")
+            _ddl(connection, f"ALTER TABLE {made} ALTER {_quoted(column)} SET DEFAULT nextval('{literal}')")
         if not shape.lineage:
             self.add_columns(connection, staging, [LINEAGE])
         self.set_token(connection, staging, token)
 
+    def replace_rows(self, connection: Connection, shape: TableShape, staging: TableShape) -> int:
+        # One statement, for a foreign key that cannot be deferred looks at the end of each: what other tables refer to
+        # is there again. The INSERT needs the number of deleted rows, so it waits for all of them.
+        table, source = self.sql_table(shape), self.sql_table(staging)
+        names = [c.name for c in shape.columns]
+        gone = table.delete().returning(sa.literal_column("1")).cte(f"{GATHERED}_gone")
+        deleted = sa.select(sa.func.count()).select_from(gone).scalar_subquery()
+        rows = self.rows_of(*(source.c[name] for name in names)).where(deleted.is_not(None))
+        return counted(connection, table.insert().from_select(names, rows))
+
     def defer_foreign_keys(self, connection: Connection) -> None:
         connection.exec_driver_sql("SET CONSTRAINTS ALL DEFERRED")
+
+    def make_gathered(self, connection: Connection, shape: TableShape, names: Sequence[str]) -> sa.Table:
+        # COPY gives each row in its turn what the column has by default: here its number.
+        gathered = super().make_gathered(connection, shape, names)
+        place, numbers = _place(gathered.schema, gathered.name), _numbers(gathered)
+        _ddl(connection, f"CREATE TEMPORARY SEQUENCE {numbers} OWNED BY {place}.{POSITION}")
+        _ddl(connection, f"ALTER TABLE {place} ALTER {POSITION} SET DEFAULT nextval('{numbers}')")
+        return gathered
 
     def merge_rows(
         self, connection: Connection, table: sa.Table, *, merge: Merge, names: Sequence[str], rows: sa.Select[Any]
@@ -369,13 +407,8 @@ class PostgresTarget(ServerTarget):
         if batch.staged.format not in (POSTGRES_BINARY, POSTGRES_TEXT):
             super().fill(connection, gathered, batch, first)
             return
-        # COPY gives each row in its turn what the column has by default: here its number.
-        place, numbers = _place(gathered.schema, gathered.name), _place(gathered.schema, f"{gathered.name}_numbers")
-        connection.exec_driver_sql(f"CREATE TEMPORARY SEQUENCE {numbers} START {first}")
-        connection.exec_driver_sql(f"ALTER TABLE {place} ALTER {POSITION} SET DEFAULT nextval('{numbers}')")
-        self._copy(connection, place, batch)
-        connection.exec_driver_sql(f"ALTER TABLE {place} ALTER {POSITION} DROP DEFAULT")
-        connection.exec_driver_sql(f"DROP SEQUENCE {numbers}")
+        connection.execute(sa.select(sa.func.setval(_numbers(gathered), first, False)))
+        self._copy(connection, _place(gathered.schema, gathered.name), batch)
 
     def _copy(self, connection: Connection, place: str, batch: BatchRef) -> int:
         """One batch by COPY, on SQLAlchemy's own connection and in its transaction; the rows as the server counts."""
@@ -397,6 +430,9 @@ class PostgresTarget(ServerTarget):
                 connection.invalidate(error)
             raise self.told(error, gone=driver.closed) from error
 
+    def rows_of(self, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
+        return _Overriding(*columns)
+
     def insert_statement(self, table: sa.Table, names: Sequence[str]) -> Any:
         # A value of the file for a column that is GENERATED ALWAYS AS IDENTITY is stored, as COPY does. SQLAlchemy has
         # no words for that; a colon in a name would be taken for a parameter.
@@ -407,6 +443,18 @@ class PostgresTarget(ServerTarget):
         return sa.text(head.replace(":", r"\:") + f" VALUES ({values})").bindparams(
             *(sa.bindparam(f"v{i}", type_=table.c[name].type) for i, name in enumerate(names))
         )
+
+
+class _Overriding(sa.Select[Any]):
+    """Rows for a table whose identity columns are GENERATED ALWAYS, too: their values are stored, as COPY does."""
+
+    inherit_cache = True
+
+
+@compiles(_Overriding)
+def _compile_overriding(rows: _Overriding, compiler: Any, **options: Any) -> str:
+    # What comes between the columns of an INSERT and its SELECT, for which SQLAlchemy has no words.
+    return f"OVERRIDING SYSTEM VALUE {compiler.visit_select(rows, **options)}"
 
 
 class _AsText(sa.types.UserDefinedType[str]):
@@ -454,6 +502,16 @@ def _quoted(name: str) -> str:
     # Not SQLAlchemy's: it doubles a percent sign, for statements that are given parameters.
     doubled = name.replace('"', '""')
     return f'"{doubled}"'
+
+
+def _ddl(connection: Connection, statement: str) -> None:
+    """Execute a statement without parameters, in whose names a % is a %."""
+    connection.exec_driver_sql(statement.replace("%", "%%"))
+
+
+def _numbers(gathered: sa.Table) -> str:
+    """The sequence that numbers the rows of a gathered table."""
+    return _place(gathered.schema, f"{gathered.name}_numbers")
 
 
 def _same_values(table: sa.Table, offered: Any, names: Sequence[str]) -> sa.ColumnElement[bool]:

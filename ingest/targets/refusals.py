@@ -24,11 +24,12 @@ class Refused:
     complete: bool = True  #: False: the search ended at its limit
 
 
-def put(connection: Connection, table: sa.Table, gathered: sa.Table, first: int, last: int) -> int:
+def put(connection: Connection, target: Target, table: sa.Table, gathered: sa.Table, *, first: int, last: int) -> int:
     """Insert the rows with these numbers into the table, in their order; how many it took."""
     names = [c.name for c in gathered.columns if c.name != POSITION]
     position = gathered.c[POSITION]
-    rows = sa.select(*(gathered.c[name] for name in names)).where(position.between(first, last)).order_by(position)
+    columns = (gathered.c[name] for name in names)
+    rows = target.rows_of(*columns).where(position.between(first, last)).order_by(position)
     return counted(connection, table.insert().from_select(names, rows))
 
 

@@ -38,14 +38,21 @@ class ServerTarget(Target):
     module: ClassVar[str]  #: as Python imports it
     extra: ClassVar[str]  #: of ours, that installs it
     reading: ClassVar[Mapping[str, Any]]  #: execution options of a connection that cannot write
+    clock: ClassVar[str] = "UTC"  #: what people call the time of `now`
+    #: what to do where the ledger cannot be made
+    ledger_hint: ClassVar[str] = "Ask for the right to create tables there, or name a schema with --ledger-schema."
 
     parallel = True
     persists = True
 
     def __init__(self, url: URL, *, bulk: bool = True, ledger_schema: str | None = None) -> None:
+        super().__init__(url, bulk=bulk, ledger_schema=ledger_schema)
+        self._typed = url.drivername.partition("+")[0]
+        self.url = self._checked(url)
+
+    def _checked(self, url: URL) -> URL:
+        """The URL that the engine is made with. Raises UsageError where it cannot be used, or its driver is missing."""
         typed = url.drivername.partition("+")
-        super().__init__(url.set(drivername=f"{self.dialect}+{self.driver}"), bulk=bulk, ledger_schema=ledger_schema)
-        self._typed = typed[0]
         if typed[2] not in ("", self.driver):
             raise UsageError(
                 f"{self.title} is used through the driver {self.driver}, not {typed[2]!r}.",
@@ -63,6 +70,7 @@ class ServerTarget(Target):
                 f"{self.title} needs the driver {self.driver}, which is not installed.",
                 hint=f"Type: pip install 'ingest[{self.extra}]'",
             )
+        return url.set(drivername=f"{self.dialect}+{self.driver}")
 
     @property
     def label(self) -> str:
@@ -81,7 +89,7 @@ class ServerTarget(Target):
 
     @abstractmethod
     def now(self) -> sa.ColumnElement[Any]:
-        """The server's clock at this very moment, in UTC without a zone."""
+        """The server's clock at this very moment, without a zone."""
 
     @contextlib.contextmanager
     def _one_at_a_time(self, connection: Connection) -> Iterator[None]:
@@ -151,7 +159,7 @@ class ServerTarget(Target):
             self._make_ledger()
             engine = self._make_engine(poolclass=NullPool)
         try:
-            with lease.held(engine, self.now(), self.label, wait):
+            with lease.held(engine, self.now(), self.clock, self.label, wait):
                 yield
         finally:
             engine.dispose()
@@ -170,7 +178,7 @@ class ServerTarget(Target):
             except sa.exc.DBAPIError as error:
                 raise LedgerError(
                     f"the ledger cannot be made in {self.label}: {self.said(error)}.",
-                    hint="Ask for the right to create tables there, or name a schema with --ledger-schema.",
+                    hint=self.ledger_hint,
                 ) from error
 
     def check_place(self, connection: Connection) -> None:
