@@ -138,7 +138,7 @@ class Applying:
         if order.left_out is None:
             return self._target.insert(connection, shape, order.batches)
         gathered = self._gather(connection, order, shape)
-        inserted = refusals.put(connection, self._target.sql_table(shape), gathered, 1, order.rows)
+        inserted = self._target.insert_gathered(connection, self._target.sql_table(shape), gathered, 1, order.rows)
         self._target.discard(connection, gathered)
         return inserted
 
@@ -197,7 +197,9 @@ class Applying:
             self._begin_apply(connection, order)
             gathered = self._gather(connection, order, shape)
             table = self._target.sql_table(shape)
-            insert: Callable[[int, int], int] = functools.partial(refusals.put, connection, table, gathered)
+            insert: Callable[[int, int], int] = functools.partial(
+                self._target.insert_gathered, connection, table, gathered
+            )
             if order.merge is not None:
                 rows = merging.Merging(connection, self._target, table, gathered, order.merge)
                 rows.supersede(1, order.rows)

@@ -219,6 +219,9 @@ REFUSED = {
 }
 
 
+OF_A_CONSTRAINT = ("duplicate", "duplicate word", "check", "no json", "foreign key", "trigger")
+
+
 @pytest.mark.parametrize("kind", REFUSED)
 def test_a_file_with_a_row_that_the_server_would_alter_or_drop_is_refused_and_the_others_are_loaded(
     tmp_path: Path, mariadb: str, bulk: str, kind: str
@@ -239,7 +242,9 @@ def test_a_file_with_a_row_that_the_server_would_alter_or_drop_is_refused_and_th
     events: list[Event] = []
     report = load(bad.parent, mariadb, bulk=bulk, events=events)
     ended = tools.told(report)
-    assert ended.pop("orders_1.csv") == ("refused", "constraint"), report.files
+    # The record that breaks a constraint is known; what else is wrong with a value, the server says of a file.
+    code = "over_budget" if kind in OF_A_CONSTRAINT else "constraint"
+    assert ended.pop("orders_1.csv") == ("refused", code), report.files
     assert set(ended.values()) <= {("loaded", "new")}, report.files
     assert query(mariadb, "SELECT count(*) FROM orders") == [(len(ended),)]
     told = repr(events) + repr(query(mariadb, "SELECT * FROM ingest_file")) + repr(report)

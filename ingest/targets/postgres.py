@@ -164,7 +164,7 @@ class PostgresTarget(ServerTarget):
             return f"{words}{column} (SQLSTATE {state})"
         return f"{diag.message_primary} (SQLSTATE {state})"
 
-    def constraint(self, error: sa.exc.IntegrityError) -> str:
+    def constraint(self, error: sa.exc.DBAPIError) -> str:
         diag: Any = getattr(error.orig, "diag", None)
         if diag is None:
             return ""
