@@ -558,23 +558,6 @@ def test_a_value_that_no_statement_can_hold_goes_in_by_load_data_and_is_refused_
     assert query(mariadb, "SELECT word FROM large") == [(large,)]
 
 
-def test_numbers_of_the_servers_errors_are_told_without_values() -> None:
-    from ingest.targets.mysqlerrors import words
-
-    for code, text, said in (
-        (1062, "Duplicate entry 'a secret' for key 'b' for key 'PRIMARY'", "duplicate entry for key 'PRIMARY'"),
-        (
-            1366,
-            "Incorrect integer value: 'a secret' for column `d`.`t`.`a` at row 7",
-            "incorrect value for column `d`.`t`.`a`",
-        ),
-        (1292, "Truncated incorrect DOUBLE value: 'a secret'", "error 1292"),
-        (1526, "Table has no partition for value a secret", "no partition of the table takes a value"),
-        (1406, "Data too long for column 'a' at row 3", "Data too long for column 'a'"),
-    ):
-        assert words(code, text) == said
-
-
 def test_mysql_is_not_asked_before_the_url_is_read() -> None:
     assert "://u:***@h/d" in target_for("mysql://u:p@h/d").label
     with pytest.raises(UsageError, match="names no database"):

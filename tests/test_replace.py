@@ -271,14 +271,14 @@ OF_MAIN = ("after_staging_intent", "after_staging", "after_register", "before_dr
 @pytest.mark.every_target
 @pytest.mark.parametrize("place", PLACES)
 def test_killed_anywhere_readers_see_the_old_rows_or_the_new(
-    tmp_path: Path, data: Path, db: Database, place: str, bulk: str
+    tmp_path: Path, data: Path, db: Database, place: str
 ) -> None:
     make(data, "old", 10, 10, 10)
     load(data, db)
     before = stored(db, "t", COLUMNS)
     new = make(data, "new", 900, 8, 8)
     after = expected(new, COLUMNS)
-    steps = ("--slice-bytes", "2000", "--commit-bytes", "6000", "--bulk", bulk)
+    steps = ("--slice-bytes", "2000", "--commit-bytes", "6000")
     for environment in (
         {"INGEST_FAILPOINT": f"{place}@{tmp_path / 'fired'}"},
         {"INGEST_FAILPOINT": f"{place}@{tmp_path / 'again'}"},

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ingest.model import Merge, Mode
-from ingest.targets.base import POSITION, Target
+from ingest.targets.base import POSITION, Target, gathered_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,8 @@ class Merging:
 
     def put(self, first: int, last: int) -> int:
         """Insert or update; how many rows were written."""
-        return self.target.merge_rows(
-            self.connection, self.table, self.gathered, merge=self.merge, first=first, last=last
-        )
+        names, rows = gathered_rows(self.gathered, first, last)
+        return self.target.merge_rows(self.connection, self.table, merge=self.merge, names=names, rows=rows)
 
     def offered(self, first: int, last: int) -> int:
         """How many rows with these numbers are left."""

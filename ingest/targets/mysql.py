@@ -489,9 +489,12 @@ class MySQLTarget(ServerTarget):
         return True
 
     def merge_rows(
-        self, connection: Connection, table: sa.Table, gathered: sa.Table, *, merge: Merge, first: int, last: int
+        self, connection: Connection, table: sa.Table, *, merge: Merge, names: Sequence[str], rows: sa.Select[Any]
     ) -> int:
-        those, updated = gathered.c[POSITION].between(first, last), 0
+        (gathered,) = rows.get_final_froms()
+        those, updated = rows.whereclause, 0
+        assert isinstance(gathered, sa.Table)
+        assert those is not None
         if merge.mode is Mode.UPSERT:
             updated = self.counted(connection, updating.update(table, gathered, merge, those))
         return updated + self.counted(connection, updating.insert(table, gathered, merge, those))
