@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Iterator, Sequence
 
@@ -137,9 +138,7 @@ class Applying:
         if order.left_out is None:
             return self._target.insert(connection, shape, order.batches)
         gathered = self._gather(connection, order, shape, parts=False)
-        inserted = refusals.put(
-            connection, self._target, self._target.sql_table(shape), gathered, first=1, last=order.rows
-        )
+        inserted = self._target.insert_gathered(connection, self._target.sql_table(shape), gathered, 1, order.rows)
         self._target.discard(connection, gathered)
         return inserted
 
@@ -200,11 +199,9 @@ class Applying:
             self._begin_apply(connection, order)
             gathered = self._gather(connection, order, shape, parts=True)
             table = self._target.sql_table(shape)
-
-            def put(first: int, last: int) -> int:
-                return refusals.put(connection, self._target, table, gathered, first=first, last=last)
-
-            insert: Callable[[int, int], int] = put
+            insert: Callable[[int, int], int] = functools.partial(
+                self._target.insert_gathered, connection, table, gathered
+            )
             if order.merge is not None:
                 rows = merging.Merging(connection, self._target, table, gathered, order.merge)
                 rows.supersede(1, order.rows)

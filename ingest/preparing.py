@@ -92,6 +92,7 @@ def drop_staging(target: Target, staging: TableName) -> None:
         row = ledger.tables(connection).get(str(staging))
         if row is not None and target.shape(connection, staging) and target.token(connection, staging) == row.token:
             target.drop_table(connection, staging)
+            failpoint("before_drop_commit")
         ledger.forget(connection, [file.file_id for file in ledger.files(connection, tables=[str(staging)])])
         ledger.forget_table(connection, str(staging))
 
@@ -143,7 +144,7 @@ def _make_staging(target: Target, run_id: int, state: TableState, staging: Table
                 replaces=str(shape.table),
             )
         failpoint("after_staging_intent")
-        with target.begin() as connection:
+        with target.worded(staging), target.begin() as connection:
             target.create_like(connection, shape, staging, token)
         failpoint("after_staging")
     with target.begin() as connection:

@@ -168,8 +168,9 @@ class _Writer:
         if isinstance(order, Apply):
             try:
                 return self._applying.apply(order)
-            except sa.exc.IntegrityError:
-                if (refused := self._applying.refused(order)) is not None:
+            except sa.exc.DBAPIError as error:
+                broken = self._target.breaks_constraint(error)
+                if broken and (refused := self._applying.refused(order)) is not None:
                     return refused
                 raise
         if isinstance(order, Settle):

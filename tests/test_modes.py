@@ -11,6 +11,7 @@ from typing import Any
 
 import killing
 import pytest
+from oracle import Database
 from tools import assert_counts_add_up, ingest, known, load, query, rejects, start, told, write_csv
 
 from ingest.errors import UsageError
@@ -58,7 +59,7 @@ def merged(files: Iterable[Path], mode: str, there: dict[int, str] | None = None
     return table
 
 
-def table(db: Path) -> dict[int, str]:
+def table(db: Database) -> dict[int, str]:
     rows = query(db, "SELECT id, note FROM t")
     assert len(rows) == len({row[0] for row in rows})
     return dict(rows)
@@ -67,9 +68,10 @@ def table(db: Path) -> dict[int, str]:
 # which record stays
 
 
+@pytest.mark.every_target
 @pytest.mark.parametrize("mode", KEYED)
 def test_the_order_of_files_and_records_decides_whatever_is_parallel(
-    data: Path, db: Path, mode: str, bulk: str
+    data: Path, db: Database, mode: str, bulk: str
 ) -> None:
     files = make(data)
     report = load(data, db, mode=mode, key=("id",), bulk=bulk, **SMALL)
@@ -82,8 +84,9 @@ def test_the_order_of_files_and_records_decides_whatever_is_parallel(
     assert (again.rows, again.count("skipped")) == (0, len(files))
 
 
+@pytest.mark.every_target
 @pytest.mark.parametrize("mode", KEYED)
-def test_a_later_run_meets_the_rows_that_are_there(data: Path, db: Path, mode: str, bulk: str) -> None:
+def test_a_later_run_meets_the_rows_that_are_there(data: Path, db: Database, mode: str, bulk: str) -> None:
     files = make(data)
     query(db, "CREATE TABLE t (id INTEGER PRIMARY KEY, note TEXT, own TEXT DEFAULT 'mine')")
     query(db, "INSERT INTO t VALUES (3, 'old', 'kept'), (1000, 'other', 'kept')")
@@ -98,7 +101,8 @@ def test_a_later_run_meets_the_rows_that_are_there(data: Path, db: Path, mode: s
     assert_counts_add_up(db)
 
 
-def test_every_row_says_which_file_wrote_it_last(data: Path, db: Path, bulk: str) -> None:
+@pytest.mark.every_target
+def test_every_row_says_which_file_wrote_it_last(data: Path, db: Database, bulk: str) -> None:
     first = write_csv(data / "t_1.csv", ["id", "note"], [[1, "a"], [2, "a"]])
     second = write_csv(data / "t_2.csv", ["id", "note"], [[2, "b"]])
     load(data, db, bulk=bulk, **UPSERT)
@@ -115,7 +119,8 @@ def test_a_key_may_be_of_several_columns_in_another_spelling(data: Path, db: Pat
     assert query(db, 'SELECT "Land", note FROM t ORDER BY 1') == [("d", "z"), ("f", "y")]
 
 
-def test_a_table_of_keys_alone_is_filled_once(data: Path, db: Path, bulk: str) -> None:
+@pytest.mark.every_target
+def test_a_table_of_keys_alone_is_filled_once(data: Path, db: Database, bulk: str) -> None:
     write_csv(data / "t_1.csv", ["id"], [[1], [2], [2]])
     write_csv(data / "t_2.csv", ["id"], [[2], [3]])
     report = load(data, db, lineage="none", bulk=bulk, **UPSERT)
@@ -123,7 +128,8 @@ def test_a_table_of_keys_alone_is_filled_once(data: Path, db: Path, bulk: str) -
     assert query(db, "SELECT id FROM t ORDER BY id") == [(1,), (2,), (3,)]
 
 
-def test_the_newest_stays_whatever_the_order(data: Path, db: Path, bulk: str) -> None:
+@pytest.mark.every_target
+def test_the_newest_stays_whatever_the_order(data: Path, db: Database, bulk: str) -> None:
     header = ["id", "day", "note"]
     write_csv(data / "t_1.csv", header, [[1, "2024-01-03", "new"], [2, "", "none"], [3, "2024-01-01", "a"]])
     write_csv(
@@ -157,7 +163,8 @@ def test_no_value_in_the_key_is_a_reject(data: Path, db: Path, mode: str, bulk: 
     assert_counts_add_up(db)
 
 
-def test_a_record_that_breaks_another_constraint_supersedes_nothing(data: Path, db: Path, bulk: str) -> None:
+@pytest.mark.every_target
+def test_a_record_that_breaks_another_constraint_supersedes_nothing(data: Path, db: Database, bulk: str) -> None:
     query(db, "CREATE TABLE t (id INTEGER PRIMARY KEY, note TEXT CHECK (note <> 'bad'), other INTEGER UNIQUE)")
     write_csv(
         data / "t_1.csv",
@@ -301,10 +308,11 @@ def test_the_newest_wins_without_waiting_for_a_failed_file(data: Path, db: Path,
 # killed
 
 
+@pytest.mark.every_target
 @pytest.mark.parametrize("mode", KEYED)
 @pytest.mark.parametrize("place", ["after_merge", "before_advance", "before_commit", "after_commit"])
 def test_a_writer_killed_while_it_merges_merges_once(
-    tmp_path: Path, data: Path, db: Path, mode: str, place: str, bulk: str
+    tmp_path: Path, data: Path, db: Database, mode: str, place: str, bulk: str
 ) -> None:
     files = make(data)
     options = ("--mode", mode, "--key", "id", "--bulk", bulk, "--slice-bytes", "2000")

@@ -5,14 +5,22 @@ What holds on every database, MariaDB among them, is in `test_failpoints.py`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import killing
 import oracle
 import pytest
 import servers
+import sqlalchemy as sa
 import tools
+from alembic import command
+from alembic.config import Config
+
+from ingest import ledger
+from ingest.targets import target_for
 
 
 @pytest.fixture
@@ -65,3 +73,54 @@ def test_several_columns_are_added_all_or_none(
     assert there == ({"size", "colour"} if place == "after_add" else set())
     assert tools.load(files[0].parent, db).rows == 1
     assert_all_loaded(db, files, columns)
+
+
+class Stopped(Exception):
+    """Ends an upgrade between two of its statements."""
+
+
+@contextlib.contextmanager
+def stopped_before_the_second(engine: sa.Engine) -> Iterator[None]:
+    """The first statement that changes something is executed inside the block, and committed if it is DDL."""
+    changes: list[str] = []
+
+    def look(*arguments: Any) -> None:
+        statement: str = arguments[2]
+        if statement.startswith(("ALTER", "UPDATE")):
+            if changes:
+                raise Stopped
+            changes.append(statement)
+
+    sa.event.listen(engine, "before_cursor_execute", look)
+    try:
+        yield
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", look)
+
+
+def columns(db: oracle.OnServer) -> int:
+    """How many columns the ledger has."""
+    query = "SELECT count(*) FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name LIKE ?"
+    [(count,)] = tools.query(db, query, "ingest%")
+    return int(count)
+
+
+def test_an_upgrade_that_ends_between_any_two_of_its_statements_is_completed(
+    db: oracle.OnServer, files: list[Path]
+) -> None:
+    target = target_for(db.url)
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent.parent / "migrations"))
+    with target.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+    counts = [columns(db)]
+    while tools.query(db, "SELECT version_num FROM ingest_version") != [(ledger.HEAD,)]:
+        with contextlib.suppress(Stopped), stopped_before_the_second(target.engine):
+            ledger.upgrade(target.engine)
+        counts.append(columns(db))
+    target.close()
+    # Six columns, one after the other, and the version at last.
+    assert [count - counts[0] for count in counts] == [0, 1, 2, 3, 4, 5, 6, 6]
+    assert tools.load(files[0].parent, db).rows == 200
+    assert_all_loaded(db, files)

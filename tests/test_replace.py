@@ -7,6 +7,7 @@ from pathlib import Path
 
 import killing
 import pytest
+from oracle import Database, oracle
 from tools import (
     assert_counts_add_up,
     assert_loaded_once,
@@ -45,21 +46,22 @@ def make(data: Path, word: str, *sizes: int) -> list[Path]:
     return files
 
 
-def assert_is(db: Path, files: list[Path]) -> None:
+def assert_is(db: Database, files: list[Path]) -> None:
     """The table holds the files and nothing else, the ledger says so, and nothing is left of the way there."""
     assert_loaded_once(db, "t", files, COLUMNS)
-    tables = {name for (name,) in query(db, "SELECT name FROM sqlite_master WHERE type = 'table'")}
-    assert "t_ingest_new" not in tables
+    assert "t_ingest_new" not in oracle(db).tables()
     assert query(db, "SELECT table_name FROM ingest_table") == [("t",)]
     rows = query(db, "SELECT path, table_name, state FROM ingest_file ORDER BY path")
     assert rows == sorted((str(path.resolve()), "t", "loaded") for path in files)
     assert_counts_add_up(db)
 
 
+@pytest.mark.every_target
 @pytest.mark.parametrize("made_by", ["us", "the user"])
-def test_the_table_becomes_what_the_files_hold(data: Path, db: Path, bulk: str, made_by: str) -> None:
+def test_the_table_becomes_what_the_files_hold(data: Path, db: Database, bulk: str, made_by: str) -> None:
     if made_by == "the user":
-        script(db, "CREATE TABLE t (id INTEGER, note TEXT); INSERT INTO t VALUES (1, 'before')")
+        query(db, "CREATE TABLE t (id INTEGER, note TEXT)")
+        query(db, "INSERT INTO t VALUES (1, 'before')")
     old = make(data, "old", 1_500, 20, 5)
     assert load(data, db, bulk=bulk).rows == 1_525
     old[2].unlink()
@@ -169,7 +171,10 @@ def test_a_record_that_breaks_a_constraint_is_a_reject_with_its_place(data: Path
 # not all files
 
 
-def test_only_if_every_file_is_loaded_and_the_loaded_ones_are_not_read_again(data: Path, db: Path, bulk: str) -> None:
+@pytest.mark.every_target
+def test_only_if_every_file_is_loaded_and_the_loaded_ones_are_not_read_again(
+    data: Path, db: Database, bulk: str
+) -> None:
     old = make(data, "old", 10, 10, 10)
     load(data, db)
     before = stored(db, "t", COLUMNS)
@@ -196,11 +201,12 @@ def test_only_if_every_file_is_loaded_and_the_loaded_ones_are_not_read_again(dat
     assert old[2] == new[2]
 
 
-def known_states(db: Path, table: str) -> list[str]:
+def known_states(db: Database, table: str) -> list[str]:
     return [state for (state,) in query(db, "SELECT state FROM ingest_file WHERE table_name = ?", table)]
 
 
-def test_the_staging_table_is_made_anew_where_the_table_has_changed(data: Path, db: Path, bulk: str) -> None:
+@pytest.mark.every_target
+def test_the_staging_table_is_made_anew_where_the_table_has_changed(data: Path, db: Database, bulk: str) -> None:
     query(db, "CREATE TABLE t (id INTEGER, note TEXT)")
     files = make(data, "new", 4, 4)
     good = files[1].read_bytes()
@@ -214,7 +220,8 @@ def test_the_staging_table_is_made_anew_where_the_table_has_changed(data: Path, 
     assert_is(db, files)
 
 
-def test_a_column_more_is_added_to_both(data: Path, db: Path, bulk: str) -> None:
+@pytest.mark.every_target
+def test_a_column_more_is_added_to_both(data: Path, db: Database, bulk: str) -> None:
     make(data, "old", 4)
     load(data, db)
     first = write_csv(data / "t_1.csv", COLUMNS, [[1, "new"]])
@@ -254,20 +261,24 @@ def test_a_plan_says_what_is_replaced_and_writes_nothing(data: Path, db: Path) -
 
 PLACES = [
     *("after_staging_intent", "after_staging", "after_register", "before_commit", "after_commit"),
-    *("before_replace", "before_replace_commit", "after_replace"),
+    *("before_replace", "before_replace_commit", "after_replace", "before_drop_commit"),
 ]
 
 
+OF_MAIN = ("after_staging_intent", "after_staging", "after_register", "before_drop_commit")
+
+
+@pytest.mark.every_target
 @pytest.mark.parametrize("place", PLACES)
 def test_killed_anywhere_readers_see_the_old_rows_or_the_new(
-    tmp_path: Path, data: Path, db: Path, place: str, bulk: str
+    tmp_path: Path, data: Path, db: Database, place: str
 ) -> None:
     make(data, "old", 10, 10, 10)
     load(data, db)
     before = stored(db, "t", COLUMNS)
     new = make(data, "new", 900, 8, 8)
     after = expected(new, COLUMNS)
-    steps = ("--slice-bytes", "2000", "--commit-bytes", "6000", "--bulk", bulk)
+    steps = ("--slice-bytes", "2000", "--commit-bytes", "6000")
     for environment in (
         {"INGEST_FAILPOINT": f"{place}@{tmp_path / 'fired'}"},
         {"INGEST_FAILPOINT": f"{place}@{tmp_path / 'again'}"},
@@ -275,13 +286,14 @@ def test_killed_anywhere_readers_see_the_old_rows_or_the_new(
     ):
         done = ingest("load", data, "--to", db, "--mode", "replace", *steps, cwd=tmp_path, **environment)
         assert stored(db, "t", COLUMNS) in (before, after)
-        if place in ("after_staging_intent", "after_staging", "after_register") and "again" not in str(environment):
+        if place in OF_MAIN and "again" not in str(environment):
             assert done.returncode == (-9 if environment else 0)
     assert (tmp_path / "fired").exists()
     assert_is(db, new)
 
 
-def test_killed_midway_it_goes_on_with_the_same_staging_table(tmp_path: Path, data: Path, db: Path) -> None:
+@pytest.mark.every_target
+def test_killed_midway_it_goes_on_with_the_same_staging_table(tmp_path: Path, data: Path, db: Database) -> None:
     make(data, "old", 10)
     load(data, db)
     new = make(data, "new", 20_000)

@@ -184,6 +184,10 @@ class Target(ABC):
         """Whether the error is about the rows of these files, so that others may fare better."""
         return isinstance(error, sa.exc.IntegrityError | sa.exc.DataError)
 
+    def breaks_constraint(self, error: sa.exc.DBAPIError) -> bool:
+        """Whether the error is that a row breaks a constraint of its table, so that other rows can be inserted."""
+        return isinstance(error, sa.exc.IntegrityError)
+
     def advice(self, shapes: Sequence[TableShape]) -> str:
         """What the user could change for these tables to be loaded faster; "" if nothing."""
         del shapes
@@ -386,32 +390,36 @@ class Target(ABC):
         """
         everything = [c.name for c in shape.columns]
         names = list(dict.fromkeys(n for batch in batches for n in batch.staged.columns or everything))
-        gathered = self.make_gathered(connection, shape, names)
-        first = 1
-        for batch in batches:
-            self.fill(connection, gathered, batch, first)
-            first += batch.rows
-        if indexed:
-            sa.Index(f"ix{POSITION}", gathered.c[POSITION]).create(connection)
-        return gathered
-
-    def make_gathered(self, connection: Connection, shape: TableShape, names: Sequence[str]) -> sa.Table:
-        """The temporary table of `gather`, empty, for these columns."""
         source = self.sql_table(shape)
-        rows = sa.select(
-            *(source.c[name] for name in names), sa.cast(sa.literal_column("0"), sa.BigInteger).label(POSITION)
-        ).where(sa.false())
-        connection.execute(CreateTableAs(rows, GATHERED, temporary=True, schema=self.temporary_schema))
-        return sa.Table(
+        gathered = sa.Table(
             GATHERED,
             sa.MetaData(),
             *(sa.Column(name, source.c[name].type, quote=True) for name in names),
             sa.Column(POSITION, sa.BigInteger()),
             schema=self.temporary_schema,
         )
+        self.create_gathered(connection, gathered, source)
+        first = 1
+        for batch in batches:
+            self.fill(connection, gathered, batch, first)
+            first += batch.rows
+        if indexed:
+            self.index_gathered(connection, gathered)
+        return gathered
+
+    def create_gathered(self, connection: Connection, gathered: sa.Table, source: sa.Table) -> None:
+        """Create the temporary table of `gather`, its columns as those of the same names in the source."""
+        number = sa.cast(sa.literal_column("0"), sa.BigInteger).label(POSITION)
+        columns = (number if column.name == POSITION else source.c[column.name] for column in gathered.columns)
+        nothing = sa.select(*columns).where(sa.false())
+        connection.execute(CreateTableAs(nothing, gathered.name, temporary=True, schema=gathered.schema))
+
+    def index_gathered(self, connection: Connection, gathered: sa.Table) -> None:
+        """Make the rows of a filled table of `gather` quick to find by their numbers."""
+        sa.Index(f"ix{POSITION}", gathered.c[POSITION]).create(connection)
 
     def fill(self, connection: Connection, gathered: sa.Table, batch: BatchRef, first: int) -> None:
-        """Put one batch into the table made by `make_gathered`, its rows numbered from `first`."""
+        """Put one batch into the table made by `gather`, its rows numbered from `first`."""
         from ingest.targets.staging import read_arrow
 
         for rows in read_arrow(batch.staged.path, INSERT_ROWS):
@@ -426,6 +434,23 @@ class Target(ABC):
         """Drop what `gather` made."""
         gathered.drop(connection)
 
+    def gathered_rows(self, gathered: sa.Table, first: int, last: int) -> tuple[list[str], sa.Select[Any]]:
+        """The columns of gathered rows but for the numbers; the rows from one number to another, in their order."""
+        names = [c.name for c in gathered.columns if c.name != POSITION]
+        position = gathered.c[POSITION]
+        rows = self.rows_of(*(gathered.c[name] for name in names)).where(position.between(first, last))
+        return names, rows.order_by(position)
+
+    def insert_gathered(
+        self, connection: Connection, table: sa.Table, gathered: sa.Table, first: int, last: int
+    ) -> int:
+        """Insert the gathered rows with these numbers into the table, in their order; how many it took."""
+        return self.counted(connection, table.insert().from_select(*self.gathered_rows(gathered, first, last)))
+
+    def delete_gathered(self, connection: Connection, gathered: sa.Table, numbers: sa.Select[Any]) -> None:
+        """Delete the gathered rows whose numbers a query over the same table finds."""
+        connection.execute(gathered.delete().where(gathered.c[POSITION].in_(numbers)))
+
     @property
     def merges(self) -> bool:
         """Whether upsert and insert-ignore can be had."""
@@ -434,12 +459,12 @@ class Target(ABC):
     def merge_rows(
         self, connection: Connection, table: sa.Table, *, merge: Merge, names: Sequence[str], rows: sa.Select[Any]
     ) -> int:
-        """Put rows, with values for `names`, into the table in their order; returns how many were written.
+        """Put gathered rows, with values for `names`, into the table in their order; returns how many were written.
 
         Of upsert, no two of them have the same key; rows that the table has already, value for value, may be counted
         instead of written.
         """
-        return counted(connection, self.merge_statement(table, merge=merge, names=names, rows=rows))
+        return self.counted(connection, self.merge_statement(table, merge=merge, names=names, rows=rows))
 
     def merge_statement(
         self,
@@ -464,7 +489,12 @@ class Target(ABC):
         values = {name: statement.excluded[name] for name in changed}
         return statement.on_conflict_do_update(index_elements=merge.key, set_=values, where=wanted)
 
-    def constraint(self, error: sa.exc.IntegrityError) -> str:
+    def counted(self, connection: Connection, statement: Any) -> int:
+        """Execute an INSERT … SELECT or an UPDATE; how many rows the database says it wrote."""
+        # Of an INSERT … SELECT, SQLAlchemy keeps no count unless it is told to.
+        return int(connection.execute(statement, execution_options={"preserve_rowcount": True}).rowcount)
+
+    def constraint(self, error: sa.exc.DBAPIError) -> str:
         """The constraint that a row broke, by the name or the columns that the database tells, and without a value.
 
         "" where it does not say. The driver's own text may quote the row.
@@ -497,7 +527,7 @@ class Target(ABC):
         names = [c.name for c in shape.columns]
         connection.execute(table.delete())
         rows = self.rows_of(*(source.c[name] for name in names))
-        return counted(connection, table.insert().from_select(names, rows))
+        return self.counted(connection, table.insert().from_select(names, rows))
 
     def cascades(self, connection: Connection, table: TableName) -> list[str]:
         """The other tables whose rows would be changed or deleted with those of this one."""
@@ -521,11 +551,6 @@ class Target(ABC):
         """Delete the rows of one file, by lineage; returns how many there were."""
         table = sa.table(shape.table.name, sa.column(LINEAGE_COLUMN), schema=self.schema_of(shape.table))
         return connection.execute(table.delete().where(table.c[LINEAGE_COLUMN] == file_id)).rowcount
-
-
-def counted(connection: Connection, statement: Any) -> int:
-    """Execute an INSERT ... SELECT; how many rows it wrote, of which SQLAlchemy keeps no count unless it is told to."""
-    return int(connection.execute(statement, execution_options={"preserve_rowcount": True}).rowcount)
 
 
 def fingerprint_of(parts: object) -> str:

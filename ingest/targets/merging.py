@@ -34,17 +34,12 @@ class Merging:
         rank = sa.func.row_number().over(partition_by=[columns[name] for name in self.merge.key], order_by=newest)
         ranked = sa.select(position.label("number"), rank.label("rank")).where(position.between(first, last)).subquery()
         old = sa.select(ranked.c.number).where(ranked.c.rank > 1)
-        self.connection.execute(self.gathered.delete().where(position.in_(old)))
+        self.target.delete_gathered(self.connection, self.gathered, old)
 
     def put(self, first: int, last: int) -> int:
         """Insert or update; how many rows were written."""
-        names = [c.name for c in self.gathered.columns if c.name != POSITION]
-        position = self.gathered.c[POSITION]
-        columns = (self.gathered.c[name] for name in names)
-        rows = self.target.rows_of(*columns).where(position.between(first, last))
-        return self.target.merge_rows(
-            self.connection, self.table, merge=self.merge, names=names, rows=rows.order_by(position)
-        )
+        names, rows = self.target.gathered_rows(self.gathered, first, last)
+        return self.target.merge_rows(self.connection, self.table, merge=self.merge, names=names, rows=rows)
 
     def offered(self, first: int, last: int) -> int:
         """How many rows with these numbers are left."""

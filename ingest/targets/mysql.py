@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
@@ -20,9 +20,9 @@ from sqlalchemy.schema import CreateColumn, CreateTable
 
 from ingest.errors import DatabaseUnreachable, LedgerError, SourceError, TableError
 from ingest.jobs import LOAD_DATA
-from ingest.model import Column, ColumnType, Origin, Reason, TableName, TableShape
-from ingest.targets import mysqlerrors
-from ingest.targets.base import BatchRef, fingerprint_of
+from ingest.model import LINEAGE_COLUMN, Column, ColumnType, Merge, Mode, Reason, TableName, TableShape
+from ingest.targets import mysqldefinitions, mysqlerrors, mysqltypes, updating
+from ingest.targets.base import POSITION, BatchRef, fingerprint_of
 from ingest.targets.faults import Fault
 from ingest.targets.loaddata import FORMAT
 from ingest.targets.server import BUSY_SECONDS, ServerTarget
@@ -54,6 +54,10 @@ INNODB_COLUMNS = 1_017
 NAME_LENGTH = 64
 """Characters of the name of a table or column (the manual's "Identifier Length Limits")."""
 
+KEY_LENGTH = 255
+"""Characters of a text in the key of a table that we make: three of them fit into the 3,072 bytes that InnoDB has for
+an index. A LONGTEXT has no index by which it could be found: MariaDB keeps hashes of it, MySQL nothing."""
+
 LOCAL_INFILE_OFF = "the server's local_infile is off"
 
 _OURS = ("charset", "sql_mode", "local_infile", "autocommit", "use_unicode", "conv", "cursorclass")
@@ -82,14 +86,13 @@ class MySQLTarget(ServerTarget):
     reading: ClassVar[Mapping[str, Any]] = {"isolation_level": "REPEATABLE READ"}
 
     transactional_ddl = False
-    savepoints = False  # the search for refused rows, and what follows, was not tried here: files are refused whole
-    replaces = False
     max_columns = INNODB_COLUMNS
     max_name = NAME_LENGTH
 
     def __init__(self, url: URL, *, bulk: bool = True, ledger_schema: str | None = None) -> None:
         super().__init__(url.difference_update_query(_OURS), bulk=bulk, ledger_schema=ledger_schema)
         self._known: _Server | None = None
+        self.temporary_schema = self.url.database  # without it, it would be made where the ledger is
 
     # connections -------------------------------------------------------------------------------------------
 
@@ -183,6 +186,13 @@ class MySQLTarget(ServerTarget):
     def refuses_rows(self, error: sa.exc.DBAPIError) -> bool:
         return _answer(error)[0] in mysqlerrors.OF_A_ROW
 
+    def breaks_constraint(self, error: sa.exc.DBAPIError) -> bool:
+        # By its number: to the driver, some of them are operational errors.
+        return _answer(error)[0] in mysqlerrors.OF_A_CONSTRAINT
+
+    def constraint(self, error: sa.exc.DBAPIError) -> str:
+        return mysqlerrors.constraint(*_answer(error))
+
     # tables ------------------------------------------------------------------------------------------------
 
     def shape(self, connection: Connection, table: TableName) -> TableShape | None:
@@ -213,11 +223,11 @@ class MySQLTarget(ServerTarget):
             ),
             {"schema": table.schema or self._server(connection).database, "name": name},
         ).all()
-        infos = [info for info in infos if not _is_generated(info)]
+        infos = [info for info in infos if not mysqltypes.is_generated(info)]
         why = self._why_not_bulk(connection, infos)
         return TableShape(
             table=spelled,
-            columns=tuple(map(_column, infos)),
+            columns=tuple(map(mysqltypes.column, infos)),
             fingerprint=self.fingerprint(connection, spelled),
             bulk=not why,
             why_not_bulk=why,
@@ -306,8 +316,8 @@ class MySQLTarget(ServerTarget):
         return fingerprint_of(re.sub(r" AUTO_INCREMENT=\d+", "", text))
 
     def create_table(self, connection: Connection, shape: TableShape, token: str) -> None:
-        self._check_letters(shape.table, [shape.table.name, *(column.name for column in shape.columns)])
-        table = self.sql_table(shape)
+        mysqldefinitions.check_letters(shape.table, [shape.table.name, *(column.name for column in shape.columns)])
+        table = self.sql_table(replace(shape, columns=tuple(_for_a_key(c, shape.key) for c in shape.columns)))
         table.comment = f"ingest {token}"
         collation = connection.execute(
             sa.text("SELECT default_collation_name FROM information_schema.schemata WHERE schema_name = :schema"),
@@ -320,8 +330,22 @@ class MySQLTarget(ServerTarget):
         table.dialect_kwargs.update(options)
         connection.execute(CreateTable(table))
 
+    def create_like(self, connection: Connection, shape: TableShape, staging: TableName, token: str) -> None:
+        # Its NOT NULLs, checks, defaults and indexes, in one statement; foreign keys are checked in the end.
+        text = _execute(connection, f"SHOW CREATE TABLE {self._format(shape.table)}").one()[1]
+        made = mysqldefinitions.like(
+            text,
+            self._format(staging),
+            comment=f"ingest {token}",
+            added=None if shape.lineage else LINEAGE_COLUMN,
+            names=bool(getattr(connection.dialect, "is_mariadb", False)),
+        )
+        if made is None:
+            raise TableError(f"the definition of {shape.table} cannot be copied.", code=Reason.COLUMNS)
+        _execute(connection, made)
+
     def add_columns(self, connection: Connection, table: TableName, columns: Sequence[Column]) -> None:
-        self._check_letters(table, [column.name for column in columns])
+        mysqldefinitions.check_letters(table, [column.name for column in columns])
         made = self.sql_table(TableShape(table=table, columns=tuple(columns)))
         texts = (str(CreateColumn(column).compile(dialect=connection.dialect)) for column in made.columns)
         added = ", ".join(f"ADD COLUMN {text}" for text in texts)
@@ -329,19 +353,10 @@ class MySQLTarget(ServerTarget):
         name = connection.dialect.identifier_preparer.format_table(made)
         connection.exec_driver_sql(f"ALTER TABLE {name} {added}")
 
-    @staticmethod
-    def _check_letters(table: TableName, names: Sequence[str]) -> None:
-        """The servers keep names in three bytes a letter, and say so in a sentence that nobody understands."""
-        odd = next((name for name in names if any(ord(letter) > 0xFFFF for letter in name)), None)
-        if odd is not None:
-            raise TableError(
-                f"the table {table} cannot have the name {odd!r} in it, which holds a letter beyond U+FFFF (an emoji).",
-                code=Reason.COLUMNS,
-                hint="Give it another, with --rename or --table.",
-            )
-
     def sql_type(self, column: Column) -> Any:
         match column.type:
+            case ColumnType.TEXT if column.length is not None:
+                return mysql.VARCHAR(column.length)
             case ColumnType.TEXT:
                 return mysql.LONGTEXT()  # TEXT ends at 65,535 bytes
             case ColumnType.TIMESTAMP:
@@ -362,26 +377,174 @@ class MySQLTarget(ServerTarget):
         return "by LOAD DATA" if shape.bulk else f"by INSERT: {shape.why_not_bulk}"
 
     def insert(self, connection: Connection, shape: TableShape, batches: Sequence[BatchRef]) -> int:
-        driver: Any = connection.connection.driver_connection
-        driver.warnings = 0
-        inserted = super().insert(connection, shape, [b for b in batches if b.staged.format != LOAD_DATA])
+        with self._unaltered(connection, shape.table):
+            inserted = super().insert(connection, shape, [b for b in batches if b.staged.format != LOAD_DATA])
         files: dict[tuple[str, ...], list[str]] = {}
         for batch in batches:
             if batch.staged.format == LOAD_DATA:
                 files.setdefault(batch.staged.columns, []).append(batch.staged.path)
         for columns, paths in files.items():
-            names = ", ".join(map(self._quoted, columns))
-            with driver.offering(paths) as word:
-                statement = f"LOAD DATA LOCAL INFILE '{word}' INTO TABLE {self._format(shape.table)} {FORMAT} ({names})"
-                inserted += _execute(connection, statement).rowcount
-        if driver.warnings:
-            # Even in strict mode LOAD DATA LOCAL alters or drops what does not fit, and INSERT rounds decimals.
-            first = connection.exec_driver_sql("SHOW WARNINGS LIMIT 1").first()
-            what = mysqlerrors.words(first[1], first[2]) if first else "it gave a warning"
-            raise SourceError(
-                f"the table {shape.table} would not take every value as it is: {what}.", code=Reason.CONSTRAINT
-            )
+            inserted += self._load(connection, shape.table, columns, paths)
         return inserted
+
+    def _load(self, connection: Connection, table: TableName, columns: Sequence[str], paths: Sequence[str]) -> int:
+        """Staged files by one LOAD DATA; the rows as the server counts."""
+        names = ", ".join(map(self._quoted, columns))
+        driver: Any = connection.connection.driver_connection
+        with self._unaltered(connection, table), driver.offering(paths) as word:
+            statement = f"LOAD DATA LOCAL INFILE '{word}' INTO TABLE {self._format(table)} {FORMAT} ({names})"
+            return int(_execute(connection, statement).rowcount)
+
+    @contextlib.contextmanager
+    def _unaltered(self, connection: Connection, table: object) -> Iterator[None]:
+        """Raise if the server has anything to warn of, of what is executed inside the block.
+
+        Even in strict mode LOAD DATA LOCAL alters or drops what does not fit, and INSERT rounds decimals. A constraint
+        that LOAD DATA only warns of is raised as the error that INSERT makes of it: in the search that follows, the
+        same values go into a table without constraints first, and what alters them there is told.
+        """
+        driver: Any = connection.connection.driver_connection
+        driver.warnings = 0
+        yield
+        if not driver.warnings:
+            return
+        found = [(int(row[1]), str(row[2])) for row in connection.exec_driver_sql("SHOW WARNINGS")]
+        broken = [one for one in found if one[0] in mysqlerrors.OF_A_CONSTRAINT]
+        if broken:
+            raise _integrity_error(*broken[0])
+        what = mysqlerrors.words(*found[0]) if found else "it gave a warning"
+        raise SourceError(f"the table {table} would not take every value as it is: {what}.", code=Reason.CONSTRAINT)
+
+    def counted(self, connection: Connection, statement: Any) -> int:
+        with self._unaltered(connection, statement.table.name):
+            return super().counted(connection, statement)
+
+    def create_gathered(self, connection: Connection, gathered: sa.Table, source: sa.Table) -> None:
+        # Said in one statement: making an index, or dropping a table that is not called temporary, would commit.
+        self.discard(connection, gathered)
+        number = f"{self._quoted(POSITION)} BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY"
+        names = ", ".join(self._quoted(column.name) for column in gathered.columns if column.name != POSITION)
+        rows = f"SELECT {names} FROM {self._place(source)} WHERE FALSE"  # noqa: S608
+        try:
+            _execute(connection, f"CREATE TEMPORARY TABLE {self._place(gathered)} ({number}) ENGINE=InnoDB {rows}")
+        except sa.exc.DBAPIError as error:
+            if _answer(error)[0] not in (1044, 1142):
+                raise
+            database = self._quoted(gathered.schema or "")
+            raise SourceError(
+                f"rows of {source.name} have to be sorted out, for which this user may not make a temporary table.",
+                code=Reason.DATABASE,
+                hint=f"An administrator types: GRANT CREATE TEMPORARY TABLES ON {database}.* TO {self.url.username};",
+            ) from error
+
+    def index_gathered(self, connection: Connection, gathered: sa.Table) -> None:
+        pass  # its numbers are its primary key
+
+    def fill(self, connection: Connection, gathered: sa.Table, batch: BatchRef, first: int) -> None:
+        if batch.staged.format != LOAD_DATA:
+            with self._unaltered(connection, gathered.name):
+                super().fill(connection, gathered, batch, first)
+            return
+        if not batch.rows:
+            return  # the next statement would take the number for its own
+        # The server is told the number to begin with, and to count by ones, as it may not do in a cluster.
+        connection.exec_driver_sql(
+            f"SET SESSION insert_id = {first}, auto_increment_increment = 1, auto_increment_offset = 1"
+        )
+        try:
+            table = TableName(name=gathered.name, schema=gathered.schema)
+            self._load(connection, table, batch.staged.columns, [batch.staged.path])
+        finally:
+            if not connection.invalidated:
+                connection.exec_driver_sql(
+                    "SET SESSION auto_increment_increment = DEFAULT, auto_increment_offset = DEFAULT"
+                )
+
+    def discard(self, connection: Connection, gathered: sa.Table) -> None:
+        _execute(connection, f"DROP TEMPORARY TABLE IF EXISTS {self._place(gathered)}")
+
+    def insert_gathered(
+        self, connection: Connection, table: sa.Table, gathered: sa.Table, first: int, last: int
+    ) -> int:
+        try:
+            return super().insert_gathered(connection, table, gathered, first, last)
+        except sa.exc.DBAPIError as error:
+            keys = sa.inspect(connection).get_foreign_keys(table.name, schema=table.schema)
+            own = {name for key in keys for name in key["constrained_columns"]}
+            itself = any((key["referred_schema"], key["referred_table"]) == (table.schema, table.name) for key in keys)
+            if _answer(error)[0] not in mysqlerrors.NO_PARENT or not itself or not own <= set(gathered.c.keys()):
+                raise
+        # Each row is checked as it comes, and the one it refers to may come later: so all are looked at when all are
+        # in, by a query that waits for whoever is about to delete a parent.
+        connection.exec_driver_sql("SET SESSION foreign_key_checks = 0")
+        try:
+            inserted = super().insert_gathered(connection, table, gathered, first, last)
+        finally:
+            if not connection.invalidated:
+                connection.exec_driver_sql("SET SESSION foreign_key_checks = 1")
+        those = gathered.c[POSITION].between(first, last)
+        for key in keys:
+            if connection.execute(updating.orphan(gathered, key, those)).first() is not None:
+                raise _integrity_error(1452, f" CONSTRAINT {self._quoted(key['name'] or '')} FOREIGN KEY")
+        return inserted
+
+    def delete_gathered(self, connection: Connection, gathered: sa.Table, numbers: sa.Select[Any]) -> None:
+        # By way of a second one: MySQL cannot read a temporary table twice in one statement.
+        chosen = sa.Table(f"{gathered.name}_chosen", sa.MetaData(), sa.Column("number"), schema=gathered.schema)
+        self.discard(connection, chosen)
+        number = "number BIGINT NOT NULL PRIMARY KEY"
+        _execute(connection, f"CREATE TEMPORARY TABLE {self._place(chosen)} ({number}) ENGINE=InnoDB")
+        connection.execute(chosen.insert().from_select(["number"], numbers))
+        connection.execute(gathered.delete().where(gathered.c[POSITION] == chosen.c.number))
+        self.discard(connection, chosen)
+
+    @property
+    def merges(self) -> bool:
+        return True
+
+    def merge_rows(
+        self, connection: Connection, table: sa.Table, *, merge: Merge, names: Sequence[str], rows: sa.Select[Any]
+    ) -> int:
+        (gathered,) = rows.get_final_froms()
+        those, updated = rows.whereclause, 0
+        assert isinstance(gathered, sa.Table)
+        assert those is not None
+        if merge.mode is Mode.UPSERT:
+            updated = self.counted(connection, updating.update(table, gathered, merge, those))
+        return updated + self.counted(connection, updating.insert(table, gathered, merge, those))
+
+    def replace_rows(self, connection: Connection, shape: TableShape, staging: TableShape) -> int:
+        try:
+            return super().replace_rows(connection, shape, staging)
+        except sa.exc.DBAPIError as error:
+            key = self._lasting_key(connection, shape)
+            if _answer(error)[0] not in mysqlerrors.NEEDED_BY_OTHERS or key is None:
+                raise
+        # Rows that others refer to cannot go, not even until the end of the transaction: those that stay are changed.
+        gone, kept, new = updating.become(self.sql_table(shape), self.sql_table(staging), key)
+        connection.execute(gone)
+        return self.counted(connection, kept) + self.counted(connection, new)
+
+    def _lasting_key(self, connection: Connection, shape: TableShape) -> tuple[str, ...] | None:
+        """A key that tells every row from the others, and in which is all that rows of others refer to."""
+        query = (
+            "SELECT DISTINCT referenced_column_name FROM information_schema.key_column_usage"
+            " WHERE referenced_table_schema = :schema AND referenced_table_name = :name"
+        )
+        place = {"schema": self.schema_of(shape.table), "name": shape.table.name}
+        referred = set(connection.execute(sa.text(query), place).scalars())
+        sure = {column.name for column in shape.columns if not column.nullable}
+        keys = self.unique_keys(connection, shape.table)
+        return next((tuple(sorted(key)) for key in keys if referred <= key <= sure), None)
+
+    def cascades(self, connection: Connection, table: TableName) -> list[str]:
+        query = (
+            "SELECT DISTINCT table_name FROM information_schema.referential_constraints"
+            " WHERE unique_constraint_schema = :schema AND referenced_table_name = :name AND table_name <> :name"
+            " AND delete_rule NOT IN ('NO ACTION', 'RESTRICT') ORDER BY 1"
+        )
+        place = {"schema": self.schema_of(table), "name": table.name}
+        return list(connection.execute(sa.text(query), place).scalars())
 
     @staticmethod
     def _quoted(name: str) -> str:
@@ -391,6 +554,15 @@ class MySQLTarget(ServerTarget):
     def _format(self, table: TableName) -> str:
         name = self._quoted(table.name)
         return f"{self._quoted(table.schema)}.{name}" if table.schema else name
+
+    def _place(self, table: sa.Table) -> str:
+        return self._format(TableName(name=table.name, schema=table.schema))
+
+
+def _for_a_key(column: Column, key: Sequence[str]) -> Column:
+    """The column of a new table, which an index may be made of."""
+    fits = column.name not in key or column.type is not ColumnType.TEXT
+    return column if fits else replace(column, length=column.length or KEY_LENGTH)
 
 
 def _read_only(driver: Any, record: Any) -> None:
@@ -404,6 +576,13 @@ def _execute(connection: Connection, statement: str) -> Any:
     return connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 
+def _integrity_error(code: int, text: str) -> sa.exc.IntegrityError:
+    """An error as the driver and SQLAlchemy raise it."""
+    from pymysql.err import IntegrityError
+
+    return sa.exc.IntegrityError(None, None, IntegrityError(code, text), hide_parameters=True)
+
+
 def _answer(error: Exception) -> tuple[int, str]:
     """Number and text of a driver's error, or of SQLAlchemy's around it."""
     arguments = getattr(error, "orig", error)
@@ -411,48 +590,3 @@ def _answer(error: Exception) -> tuple[int, str]:
     if len(values) >= 2 and isinstance(values[0], int):
         return values[0], str(values[1])
     return 0, str(values[0]) if values else type(arguments).__name__
-
-
-def _is_generated(info: Any) -> bool:
-    # DEFAULT_GENERATED is how MySQL marks an expression as default.
-    return bool(re.search(r"\b(VIRTUAL|STORED|PERSISTENT) GENERATED\b|\bGENERATED ALWAYS\b", (info[8] or "").upper()))
-
-
-_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
-_TYPES = {
-    **dict.fromkeys((*_BITS, "bit", "year"), ColumnType.BIGINT),
-    **dict.fromkeys(("float", "double"), ColumnType.DOUBLE),
-    **dict.fromkeys(("datetime", "timestamp"), ColumnType.TIMESTAMP),
-    "decimal": ColumnType.DECIMAL,
-    "date": ColumnType.DATE,
-}
-
-
-def _column(info: Any) -> Column:
-    """A column of information_schema.
-
-    Name, type, full type, nullable, digits, decimals, digits of a second, characters, extra.
-    """
-    name, word, full, nullable, digits, decimals, fraction, characters, _ = info
-    word, full = word.lower(), full.lower()
-    kind = _TYPES.get(word, ColumnType.TEXT)
-    if full.startswith("tinyint(1)"):
-        kind = ColumnType.BOOLEAN  # what BOOLEAN is short for, in both
-    precision, scale, bits = None, None, None
-    if kind is ColumnType.DECIMAL:
-        precision, scale = int(digits), int(decimals)
-    elif kind is ColumnType.TIMESTAMP:
-        scale = int(fraction or 0)
-    elif word in _BITS and word != "bigint":
-        bits = _BITS[word] + ("unsigned" in full)  # that a number is negative, the server tells
-    return Column(
-        name=name,
-        type=kind,
-        origin=Origin.EXISTING,
-        nullable=nullable == "YES",
-        precision=precision,
-        scale=scale,
-        bits=bits if kind is ColumnType.BIGINT else None,
-        length=int(characters) if word in ("char", "varchar") else None,
-        native=full,
-    )

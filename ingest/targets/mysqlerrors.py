@@ -24,8 +24,16 @@ NO_LOCAL_FILES = frozenset((1148, 3948, 4166))
 """LOAD DATA LOCAL is turned off, on the server or on its way."""
 
 _OF_A_VALUE = frozenset((1264, 1265, 1292, 1365, 1366, 1406, 1411, 1416, 1525, 1690, 3140))
-_OF_A_CONSTRAINT = frozenset((1048, 1062, 1216, 1217, 1364, 1451, 1452, 1526, 1586, 1748, 3819, 4025))
-OF_A_ROW = _OF_A_VALUE | _OF_A_CONSTRAINT | {1118, 1153, 1644}
+OF_A_CONSTRAINT = frozenset((1048, 1062, 1216, 1217, 1451, 1452, 1526, 1586, 1644, 1748, 3819, 4025))
+"""A row breaks a constraint of its table, and another one need not. A trigger's own error is taken for one."""
+
+NO_PARENT = frozenset((1216, 1452))
+"""The row refers to one that is not there."""
+
+NEEDED_BY_OTHERS = frozenset((1217, 1451))
+"""Rows of another table refer to the row, or others of its own."""
+
+OF_A_ROW = _OF_A_VALUE | OF_A_CONSTRAINT | {1118, 1153, 1364}
 """Something is wrong with a value or a row: another file may fare better."""
 
 _QUOTES_A_VALUE = frozenset((1062, 1292, 1300, 1366, 1367, 1411, 1525, 1526, 1586, 1644, 1690, 3140))
@@ -44,6 +52,32 @@ def fault(code: int) -> Fault | None:
     if code in _BUSY:
         return Fault.BUSY
     return Fault.FULL if code in _FULL else None
+
+
+_CONSTRAINTS = {
+    **dict.fromkeys((1216, 1452), (re.compile(r" CONSTRAINT `((?:[^`]|``)*)` FOREIGN KEY"), "FOREIGN KEY {}")),
+    **dict.fromkeys((1217, 1451), (re.compile(r" CONSTRAINT `((?:[^`]|``)*)` FOREIGN KEY"), "FOREIGN KEY {} to it")),
+    1048: (re.compile(r"^Column '(.*)' cannot be null$"), "NOT NULL of the column {}"),
+    3819: (re.compile(r"^Check constraint '(.*)' is violated"), "CHECK constraint {}"),
+    4025: (re.compile(r"^CONSTRAINT `(.*)` failed for "), "CHECK constraint {}"),
+}
+
+
+def constraint(code: int, text: str) -> str:
+    """The constraint that a row broke, by its name; "" where the server does not tell."""
+    match code:
+        case 1062 | 1586:
+            # The sentence quotes the values first, and they may hold any words.
+            _, _, key = text.rpartition(" for key ")
+            name = key.strip().strip("'")
+            return f"UNIQUE constraint {name}"
+        case 1526 | 1748:
+            return "no partition takes it"
+        case 1644:
+            return "a trigger of the table"
+    pattern, said = _CONSTRAINTS.get(code, (None, ""))
+    found = pattern.search(text) if pattern else None
+    return said.format(found[1].replace("``", "`")) if found else ""
 
 
 def words(code: int, text: str) -> str:

@@ -75,6 +75,7 @@ class OtherTarget(ServerTarget):
     savepoints = False
     replaces = False
     schemas = False
+    parallel = False  # how its locks meet is not known
     add_column = "ADD"  # the standard's COLUMN is not known everywhere
     quote = None  # a name that the dialect takes for its own may be one that its database spells otherwise
 

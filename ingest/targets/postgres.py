@@ -15,7 +15,7 @@ from sqlalchemy.ext.compiler import compiles
 from ingest.errors import TableError
 from ingest.jobs import POSTGRES, POSTGRES_BINARY, POSTGRES_TEXT
 from ingest.model import LINEAGE_COLUMN, Column, ColumnType, Merge, Mode, Origin, Reason, TableName, TableShape
-from ingest.targets.base import GATHERED, LINEAGE, POSITION, BatchRef, counted, fingerprint_of
+from ingest.targets.base import GATHERED, LINEAGE, POSITION, BatchRef, fingerprint_of
 from ingest.targets.faults import Fault
 from ingest.targets.pgtypes import TEXTS, bare, why_text
 from ingest.targets.server import BUSY_SECONDS, ServerTarget
@@ -183,7 +183,7 @@ class PostgresTarget(ServerTarget):
             return f"{words}{column} (SQLSTATE {state})"
         return f"{diag.message_primary} (SQLSTATE {state})"
 
-    def constraint(self, error: sa.exc.IntegrityError) -> str:
+    def constraint(self, error: sa.exc.DBAPIError) -> str:
         diag: Any = getattr(error.orig, "diag", None)
         if diag is None:
             return ""
@@ -362,18 +362,17 @@ class PostgresTarget(ServerTarget):
         gone = table.delete().returning(sa.literal_column("1")).cte(f"{GATHERED}_gone")
         deleted = sa.select(sa.func.count()).select_from(gone).scalar_subquery()
         rows = self.rows_of(*(source.c[name] for name in names)).where(deleted.is_not(None))
-        return counted(connection, table.insert().from_select(names, rows))
+        return self.counted(connection, table.insert().from_select(names, rows))
 
     def defer_foreign_keys(self, connection: Connection) -> None:
         connection.exec_driver_sql("SET CONSTRAINTS ALL DEFERRED")
 
-    def make_gathered(self, connection: Connection, shape: TableShape, names: Sequence[str]) -> sa.Table:
+    def create_gathered(self, connection: Connection, gathered: sa.Table, source: sa.Table) -> None:
         # COPY gives each row in its turn what the column has by default: here its number.
-        gathered = super().make_gathered(connection, shape, names)
+        super().create_gathered(connection, gathered, source)
         place, numbers = _place(gathered.schema, gathered.name), _numbers(gathered)
         _ddl(connection, f"CREATE TEMPORARY SEQUENCE {numbers} OWNED BY {place}.{POSITION}")
         _ddl(connection, f"ALTER TABLE {place} ALTER {POSITION} SET DEFAULT nextval('{numbers}')")
-        return gathered
 
     def merge_rows(
         self, connection: Connection, table: sa.Table, *, merge: Merge, names: Sequence[str], rows: sa.Select[Any]
@@ -398,7 +397,7 @@ class PostgresTarget(ServerTarget):
             statement = self.merge_statement(
                 table, merge=merge, names=names, rows=rows, unless=lambda row: _same_values(table, row, names)
             )
-            if counted(connection, statement) + there == offered:
+            if self.counted(connection, statement) + there == offered:
                 return int(offered)
             # Another program has written to the table in between.
         return super().merge_rows(connection, table, merge=merge, names=names, rows=rows)

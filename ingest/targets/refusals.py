@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import ReflectedForeignKeyConstraint
 
-from ingest.targets.base import POSITION, Target, counted
+from ingest.targets.base import POSITION, Target
 
 
 @dataclass(slots=True)
@@ -22,15 +22,6 @@ class Refused:
 
     rows: dict[int, str] = field(default_factory=dict)  #: the constraint of each, by its number
     complete: bool = True  #: False: the search ended at its limit
-
-
-def put(connection: Connection, target: Target, table: sa.Table, gathered: sa.Table, *, first: int, last: int) -> int:
-    """Insert the rows with these numbers into the table, in their order; how many it took."""
-    names = [c.name for c in gathered.columns if c.name != POSITION]
-    position = gathered.c[POSITION]
-    columns = (gathered.c[name] for name in names)
-    rows = target.rows_of(*columns).where(position.between(first, last)).order_by(position)
-    return counted(connection, table.insert().from_select(names, rows))
 
 
 def find(
@@ -45,8 +36,8 @@ def find(
 ) -> Refused:
     """Insert rows 1 to `last` but for those that break a constraint; at most `limit` of them are looked for.
 
-    Of two rows that cannot both be there the first one stays. `insert(a, b)` inserts the rows a to b, or raises
-    IntegrityError.
+    Of two rows that cannot both be there the first one stays. `insert(a, b)` inserts the rows a to b, or raises what
+    the target knows for a broken constraint.
     """
     found = Refused()
     keys = sa.inspect(connection).get_foreign_keys(table.name, schema=table.schema)
@@ -77,11 +68,15 @@ def _attempt(
     connection: Connection, target: Target, insert: Callable[[int, int], object], low: int, high: int
 ) -> str | None:
     """Insert some rows, or none of them: the constraint that one of them breaks."""
+    savepoint = connection.begin_nested()
     try:
-        with connection.begin_nested():
-            insert(low, high)
-    except sa.exc.IntegrityError as error:
+        insert(low, high)
+    except sa.exc.DBAPIError as error:
+        if not target.breaks_constraint(error):
+            raise  # not back to the savepoint: a deadlock has ended the transaction, and that would hide it
+        savepoint.rollback()
         return target.constraint(error)
+    savepoint.commit()
     return None
 
 
@@ -91,9 +86,12 @@ def _again(connection: Connection, target: Target, insert: Callable[[int, int], 
     while healed:
         healed = False
         for row in list(found.rows):
-            if _attempt(connection, target, insert, row, row) is None:
-                del found.rows[row]
-                healed = True
+            why = _attempt(connection, target, insert, row, row)
+            if why is not None:
+                found.rows[row] = why
+                continue
+            del found.rows[row]
+            healed = True
 
 
 def _refers_to(key: ReflectedForeignKeyConstraint, table: sa.Table) -> bool:

@@ -331,7 +331,7 @@ class SQLiteTarget(Target):
             return self.constraint(error) or "it breaks a constraint"
         return super().said(error)
 
-    def constraint(self, error: sa.exc.IntegrityError) -> str:
+    def constraint(self, error: sa.exc.DBAPIError) -> str:
         # Its sentences name the columns or the CHECK, and no value. Of a foreign key there is no name, and a trigger
         # says what it likes.
         if getattr(error.orig, "sqlite_errorname", "") == "SQLITE_CONSTRAINT_TRIGGER":

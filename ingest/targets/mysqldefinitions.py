@@ -1,0 +1,45 @@
+"""A table's definition, in the words of SHOW CREATE TABLE, for another table. Knows no connection and no driver."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ingest.errors import TableError
+from ingest.model import Reason, TableName
+
+_FOREIGN_KEY = re.compile(r"  CONSTRAINT `(?:[^`]|``)*` FOREIGN KEY ")
+_NAMED_CHECK = re.compile(r"  CONSTRAINT `(?:[^`]|``)*` CHECK ")
+_LETTERS = re.compile(r" DEFAULT CHARSET=\w+(?: COLLATE=\w+)?")
+
+
+def like(definition: str, place: str, *, comment: str, added: str | None, names: bool) -> str | None:
+    """The statement that creates a table like this one under another name; None where that is not sure to be right.
+
+    Without its foreign keys, its partitions and its comment, for which it gets another, and with the column `added`
+    for a BIGINT. `names` says whether two tables may have a CHECK of the same name: MySQL's are unique in a database.
+    """
+    _, *lines = definition.split("\n")
+    end = next((number for number, line in enumerate(lines) if line.startswith(")")), 0)
+    parts, letters = lines[:end], _LETTERS.search(lines[end])
+    # One part a line: a line break inside a value would be written with a backslash.
+    if not parts or letters is None or any(line.endswith(",") != (line is not parts[-1]) for line in parts):
+        return None
+    kept = [line.removesuffix(",") for line in parts if not _FOREIGN_KEY.match(line)]
+    if not names:
+        kept = [_NAMED_CHECK.sub("  CHECK ", line) for line in kept]
+    if added is not None:
+        kept.append(f"  `{added}` bigint")
+    body = ",\n".join(kept)
+    return f"CREATE TABLE {place} (\n{body}\n) ENGINE=InnoDB{letters[0]} ROW_FORMAT=DYNAMIC COMMENT='{comment}'"
+
+
+def check_letters(table: TableName, names: Sequence[str]) -> None:
+    """The servers keep names in three bytes a letter, and say so in a sentence that nobody understands."""
+    odd = next((name for name in names if any(ord(letter) > 0xFFFF for letter in name)), None)
+    if odd is not None:
+        raise TableError(
+            f"the table {table} cannot have the name {odd!r} in it, which holds a letter beyond U+FFFF (an emoji).",
+            code=Reason.COLUMNS,
+            hint="Give it another, with --rename or --table.",
+        )
