@@ -112,8 +112,9 @@ def test_an_order_that_others_were_in_the_way_of_is_asked_for_again_by_itself(st
         assert isinstance(answer, Done)
         ended.append((done.order, answer.landed))
         if done.order == 2:
-            assert waiting(one) == [3]
-    assert ended == [(2, False), (1, True), (3, False)]
+            one.order(order(4, file=4))
+            assert waiting(one) == [3, 4]
+    assert ended == [(2, False), (1, True), (3, False), (4, False)]
     assert told == ["a deadlock"]
 
 
