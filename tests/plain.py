@@ -30,6 +30,7 @@ _PACKAGE.mkdir()
     "[sqlalchemy.dialects]\n"
     "plainpg = sqlalchemy.dialects.postgresql.psycopg:PGDialect_psycopg\n"
     "plainsqlite = sqlalchemy.dialects.sqlite.pysqlite:SQLiteDialect_pysqlite\n"
+    "plainsqlite.pysqlite = sqlalchemy.dialects.sqlite.pysqlite:SQLiteDialect_pysqlite\n"
     "committing = plain:CommittingDialect\n"
     "coarse = plain:CoarseDialect\n"
 )

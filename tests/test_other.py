@@ -51,12 +51,19 @@ def test_a_kind_of_database_without_a_target_is_told_to_be_untested(tmp_path: Pa
 )
 def test_what_is_not_installed_is_one_line_that_says_so(tmp_path: Path, url: str, said: str) -> None:
     tools.orders(tmp_path / "orders.csv", 5)
-    for command in (("load", "."), ("plan", "."), ("status",)):
+    for command in (("load", "."), ("status",)):
         done = tools.ingest(*command, "--to", url, cwd=tmp_path)
         assert done.returncode == 2
         assert said in " ".join(done.stderr.split())
         assert "secret" not in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_the_driver_is_told_as_it_was_typed() -> None:
+    target = target_for("plainpg://u:secret@h/d?sslpassword=secret")
+    assert target.label == "plainpg://u:***@h/d?sslpassword=%2A%2A%2A"
+    target = target_for("plainsqlite+pysqlite:///x.db")
+    assert target.label == "plainsqlite+pysqlite:///x.db"
 
 
 def test_postgresql_with_another_driver_is_refused_as_before() -> None:

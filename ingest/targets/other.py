@@ -80,7 +80,7 @@ class OtherTarget(ServerTarget):
     quote = None  # a name that the dialect takes for its own may be one that its database spells otherwise
 
     def _checked(self, url: URL) -> URL:
-        kind = url.get_backend_name()
+        kind, self._typed = url.get_backend_name(), url.drivername  # the driver is the user's choice
         if self.ledger_schema is not None:
             raise UsageError(f"--ledger-schema is not for databases of the kind {kind!r}.", hint="Leave it out.")
         try:
