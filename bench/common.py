@@ -122,6 +122,11 @@ def in_turns(rounds: int, contenders: dict[str, Timing]) -> dict[str, list[float
     return seconds
 
 
+def ratio(a: list[float], b: list[float]) -> float:
+    """How many times the median of `b` that of `a` is."""
+    return statistics.median(a) / statistics.median(b)
+
+
 def weighed(command: list[str], folder: Path) -> tuple[float, int]:
     """Seconds, and the highest sum of the PSS of all processes of `command`, in bytes (Linux only)."""
     os.sync()

@@ -54,6 +54,6 @@ def shell_import(files: list[Path], folder: Path, rows: int, *, exists: bool) ->
 def pandas_to_sql(files: list[Path], folder: Path, rows: int) -> float:
     """Seconds of a Python process that reads with pandas in chunks and writes with `to_sql`."""
     database = folder / "peer.db"
-    seconds = timed([sys.executable, str(HERE / "to_sql.py"), str(database), *map(str, files)], folder)
+    seconds = timed([sys.executable, str(HERE / "to_sql.py"), f"sqlite:///{database}", *map(str, files)], folder)
     check_rows(database, rows)
     return seconds

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import inputs
 import peers
+import server_runs
 from common import (
     INGEST,
     BenchError,
@@ -23,6 +24,7 @@ from common import (
     ingest_load,
     note,
     prepare,
+    ratio,
     row,
     scratch,
     spread,
@@ -86,7 +88,7 @@ def to_sql(rounds: int) -> list[Row]:
         },
     )
     ours = f"{spread(seconds['ours'])}; of a 1 KB load {statistics.median(seconds['ours, 1 KB']):.2f} s"
-    times = f"{_ratio(seconds['pandas'], seconds['ours']):.2f} times as fast"
+    times = f"{ratio(seconds['pandas'], seconds['ours']):.2f} times as fast"
     return [
         ("16 files, new table, against `read_csv` and `to_sql`", ours, spread(seconds["pandas"]), times, "at least 8")
     ]
@@ -102,7 +104,7 @@ def uneven(rounds: int) -> list[Row]:
         rounds,
         {"uneven": lambda out: _load(lopsided, out, rows), "even": lambda out: _load(balanced, out, rows)},
     )
-    slower = (_ratio(seconds["uneven"], seconds["even"]) - 1) * 100
+    slower = (ratio(seconds["uneven"], seconds["even"]) - 1) * 100
     return [
         (
             "1 file of 200 MB and 50 of 2 MB, against 51 even files",
@@ -193,12 +195,8 @@ def _load(source: Path, out: Path, rows: int) -> float:
 
 def _against(what: str, rounds: int, ours: Timing, peer: Timing, wanted: str) -> Row:
     seconds = in_turns(rounds, {"ours": ours, "peer": peer})
-    times = f"{_ratio(seconds['peer'], seconds['ours']):.2f} times as fast"
+    times = f"{ratio(seconds['peer'], seconds['ours']):.2f} times as fast"
     return what, spread(seconds["ours"]), spread(seconds["peer"]), times, wanted
-
-
-def _ratio(a: list[float], b: list[float]) -> float:
-    return statistics.median(a) / statistics.median(b)
 
 
 COMPARISONS: dict[str, Callable[[int], list[Row]]] = {
@@ -210,6 +208,7 @@ COMPARISONS: dict[str, Callable[[int], list[Row]]] = {
     "tiny": tiny,
     "memory": memory,
     "startup": startup,
+    **server_runs.COMPARISONS,
 }
 
 

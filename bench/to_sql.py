@@ -1,6 +1,6 @@
 """The peer that most people write themselves: pandas.read_csv in chunks, DataFrame.to_sql through SQLAlchemy.
 
-Usage: to_sql.py DATABASE FILE... Started by `peers.py` as a process of its own.
+Usage: to_sql.py URL FILE... Started as a process of its own.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import sqlalchemy as sa
 CHUNK_ROWS = 50_000
 
 
-def load(database: str, files: list[str]) -> None:
-    engine = sa.create_engine(f"sqlite:///{database}")
+def load(url: str, files: list[str]) -> None:
+    engine = sa.create_engine(url)
+    if engine.dialect.name == "sqlite":
 
-    @sa.event.listens_for(engine, "connect")
-    def durable(connection: Any, _record: Any) -> None:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
+        @sa.event.listens_for(engine, "connect")
+        def durable(connection: Any, _record: Any) -> None:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
 
     for path in files:
         with engine.begin() as connection:

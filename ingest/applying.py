@@ -137,14 +137,15 @@ class Applying:
         """Insert the rows of an order, but for those to be left out; how many the database took."""
         if order.left_out is None:
             return self._target.insert(connection, shape, order.batches)
-        gathered = self._gather(connection, order, shape)
+        gathered = self._gather(connection, order, shape, parts=False)
         inserted = refusals.put(connection, self._target.sql_table(shape), gathered, 1, order.rows)
         self._target.discard(connection, gathered)
         return inserted
 
     def _merge(self, connection: Connection, order: Apply, shape: TableShape, merge: Merge) -> tuple[Move, ...]:
         """Merge the rows of each file, in their order, and count what became of them."""
-        table, gathered = self._target.sql_table(shape), self._gather(connection, order, shape)
+        table = self._target.sql_table(shape)
+        gathered = self._gather(connection, order, shape, parts=len(order.moves) > 1)
         rows = merging.Merging(connection, self._target, table, gathered, merge)
         moves, last = [], 0
         for move in order.moves:
@@ -152,9 +153,9 @@ class Applying:
             rows.supersede(first, last)
             offered, written = rows.offered(first, last), rows.put(first, last)
             failpoint("after_merge")
-            there = rows.present(first, last)
             # Of insert-ignore, and with --newest-by, rows may be left out; but only where there is one with their key.
             exact = merge.mode is Mode.UPSERT and merge.newest_by is None
+            there = offered if exact else rows.present(first, last)
             if there != offered or written > offered or (exact and written != offered):
                 raise Refused(
                     Reason.COUNTS,
@@ -175,8 +176,9 @@ class Applying:
             for move, row in zip(order.moves, rows, strict=True)
         )
 
-    def _gather(self, connection: Connection, order: Apply, shape: TableShape) -> sa.Table:
-        gathered = self._target.gather(connection, shape, order.batches)
+    def _gather(self, connection: Connection, order: Apply, shape: TableShape, *, parts: bool) -> sa.Table:
+        """The rows of an order but for those to be left out; `parts`: they will be asked for part by part."""
+        gathered = self._target.gather(connection, shape, order.batches, indexed=parts or bool(order.left_out))
         if order.left_out:
             number = gathered.c[POSITION] == sa.bindparam("number")
             connection.execute(gathered.delete().where(number), [{"number": row} for row in order.left_out])
@@ -195,7 +197,7 @@ class Applying:
         found = refusals.Refused()
         with contextlib.suppress(_Undone), self._target.transaction(order.batches) as connection:
             self._begin_apply(connection, order)
-            gathered = self._gather(connection, order, shape)
+            gathered = self._gather(connection, order, shape, parts=True)
             table = self._target.sql_table(shape)
             insert: Callable[[int, int], int] = functools.partial(refusals.put, connection, table, gathered)
             if order.merge is not None:

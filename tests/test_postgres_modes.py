@@ -133,3 +133,29 @@ def test_replace_keeps_what_hangs_on_the_table(
     assert query("SELECT note FROM notes ORDER BY 1") == [("c",)]
     assert query("SELECT has_table_privilege('public', '\"T%\"', 'SELECT')") == [(True,)]
     assert query("SELECT count(*) FROM pg_class WHERE relname LIKE '%ingest_new%'") == [(0,)]
+
+
+def test_upsert_does_not_write_a_row_again_that_is_there_already(
+    tmp_path: Path, postgresql: str, query: Any, bulk: str
+) -> None:
+    """Value for value as they are kept: there are types without an `=`, and 1.0 equals 1.00."""
+    query("CREATE TABLE t (a INTEGER, v NUMERIC, j JSON, n TEXT, k TEXT DEFAULT 'own', PRIMARY KEY (a))")
+    folder = tmp_path / "in"
+    rows = [[1, "1.0", "{}", "x"], [2, "2.0", "{}", ""], [3, "3.0", "{}", "z"]]
+    write_csv(folder / "t_1.csv", ["a", "v", "j", "n"], rows)
+    assert load(folder, postgresql, bulk=bulk, mode=Mode.UPSERT, key=("a",)).rows == 3
+    before = dict(query("SELECT a, xmin || ' ' || ctid FROM t"))
+    write_csv(folder / "t_2.csv", ["a", "v", "j", "n"], [rows[0], [2, "2.00", "{}", ""], rows[2], [4, "4", "{}", ""]])
+    report = load(folder, postgresql, bulk=bulk, mode=Mode.UPSERT, key=("a",))
+    assert (report.exit_code, report.rows) == (0, 4), report.files
+    assert query("SELECT a, CAST(v AS TEXT), n, k FROM t ORDER BY a") == [
+        *[(1, "1.0", "x", "own"), (2, "2.00", None, "own"), (3, "3.0", "z", "own"), (4, "4", None, "own")]
+    ]
+    after = dict(query("SELECT a, xmin || ' ' || ctid FROM t"))
+    assert [a for a in before if after[a] == before[a]] == [1, 3]
+    # Nothing new at all, and in a column more.
+    write_csv(folder / "t_3.csv", ["a", "n"], [[1, "x"], [3, "z"]])
+    assert load(folder, postgresql, bulk=bulk, mode=Mode.UPSERT, key=("a",)).rows == 2
+    write_csv(folder / "t_4.csv", ["a"], [[1], [3]])
+    assert load(folder, postgresql, bulk=bulk, mode=Mode.UPSERT, key=("a",)).rows == 2
+    assert dict(query("SELECT a, xmin || ' ' || ctid FROM t")) == after

@@ -363,10 +363,13 @@ class Target(ABC):
         """What inserts one row into these columns of the table; its values are bound as `v0`, `v1` and so on."""
         return table.insert().values({name: sa.bindparam(f"v{i}") for i, name in enumerate(names)})
 
-    def gather(self, connection: Connection, shape: TableShape, batches: Sequence[BatchRef]) -> sa.Table:
+    def gather(
+        self, connection: Connection, shape: TableShape, batches: Sequence[BatchRef], *, indexed: bool
+    ) -> sa.Table:
         """A temporary table that holds the rows of the batches, numbered by `POSITION`; `discard` it in the end.
 
-        It has the columns that the batches have, with the table's types and without its constraints.
+        It has the columns that the batches have, with the table's types and without its constraints; `indexed`: with
+        an index on the numbers, for who asks for a part of them.
         """
         everything = [c.name for c in shape.columns]
         names = list(dict.fromkeys(n for batch in batches for n in batch.staged.columns or everything))
@@ -386,7 +389,8 @@ class Target(ABC):
         for batch in batches:
             self.fill(connection, gathered, batch, first)
             first += batch.rows
-        sa.Index(f"ix{POSITION}", gathered.c[POSITION]).create(connection)
+        if indexed:
+            sa.Index(f"ix{POSITION}", gathered.c[POSITION]).create(connection)
         return gathered
 
     def fill(self, connection: Connection, gathered: sa.Table, batch: BatchRef, first: int) -> None:
@@ -415,22 +419,33 @@ class Target(ABC):
     ) -> int:
         """Put rows, with values for `names`, into the table in their order; returns how many were written.
 
-        Of upsert, no two of them have the same key.
+        Of upsert, no two of them have the same key; rows that the table has already, value for value, may be counted
+        instead of written.
         """
+        return counted(connection, self.merge_statement(table, merge=merge, names=names, rows=rows))
+
+    def merge_statement(
+        self,
+        table: sa.Table,
+        *,
+        merge: Merge,
+        names: Sequence[str],
+        rows: sa.Select[Any],
+        unless: Callable[[Any], sa.ColumnElement[bool]] | None = None,
+    ) -> Any:
+        """INSERT ... ON CONFLICT of these rows; no update where `unless` is true of the row that was offered."""
         assert self.conflict_insert is not None
         statement = self.conflict_insert(table).from_select(list(names), rows)
         if merge.mode is Mode.INSERT_IGNORE:
-            statement = statement.on_conflict_do_nothing(index_elements=merge.key)
-        else:
-            newer = None
-            if merge.newest_by is not None:
-                there, offered = table.c[merge.newest_by], statement.excluded[merge.newest_by]
-                newer = there.is_(None) | (offered >= there)
-            # Where there is nothing but the key, it is set to what it is: so the row counts as written.
-            changed = [name for name in names if name not in merge.key] or [merge.key[0]]
-            values = {name: statement.excluded[name] for name in changed}
-            statement = statement.on_conflict_do_update(index_elements=merge.key, set_=values, where=newer)
-        return counted(connection, statement)
+            return statement.on_conflict_do_nothing(index_elements=merge.key)
+        wanted = None if unless is None else ~unless(statement.excluded)
+        if merge.newest_by is not None:
+            there, offered = table.c[merge.newest_by], statement.excluded[merge.newest_by]
+            wanted = there.is_(None) | (offered >= there)
+        # Where there is nothing but the key, it is set to what it is: so the row counts as written.
+        changed = [name for name in names if name not in merge.key] or [merge.key[0]]
+        values = {name: statement.excluded[name] for name in changed}
+        return statement.on_conflict_do_update(index_elements=merge.key, set_=values, where=wanted)
 
     def constraint(self, error: sa.exc.IntegrityError) -> str:
         """The constraint that a row broke, by the name or the columns that the database tells, and without a value.

@@ -8,6 +8,7 @@ known here goes as text, which the server itself reads. `tests/test_copy.py` com
 from __future__ import annotations
 
 import binascii
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,9 @@ _FIXED = {
 }
 """What a value of these types is encoded from."""
 
+ENCODED_ROWS = 8_192
+"""Rows that are encoded at once: all of a batch in one piece costs twice the time, for memory that is new each time."""
+
 _MOMENT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
 _ZONE = r"(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"
 
@@ -57,6 +61,7 @@ def stage(batch: pa.Table, shape: TableShape, *, path: str) -> Staged:
     whole = batch.combine_chunks()
     arrays = [_meant(_array(whole, i), column) for i, column in enumerate(columns)]
     format_ = POSTGRES_BINARY
+    parts: Iterable[bytes]
     try:
         parts = _binary([_encodable(array, column) for array, column in zip(arrays, columns, strict=True)])
     except _AsText:
@@ -134,14 +139,15 @@ def _bytes(array: Any) -> Any:
     return pc.if_else(pc.is_valid(array), plain, pa.scalar(None, pa.binary()))
 
 
-def _binary(arrays: list[Any]) -> list[bytes]:
+def _binary(arrays: list[Any]) -> Iterator[bytes]:
     import pgpq  # only workers of a load into PostgreSQL need it
 
     table = pa.table(arrays, names=[f"c{i}" for i in range(len(arrays))])
     encoder = pgpq.ArrowToPostgresBinaryEncoder(table.schema)
-    parts = [encoder.write_header()]
-    parts += [encoder.write_batch(batch) for batch in table.to_batches()]
-    return [*parts, encoder.finish()]
+    yield encoder.write_header()
+    for batch in table.to_batches(max_chunksize=ENCODED_ROWS):
+        yield encoder.write_batch(batch)
+    yield encoder.finish()
 
 
 def _text(arrays: list[Any]) -> bytes:
