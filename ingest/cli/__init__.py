@@ -41,7 +41,7 @@ EXIT_MEANINGS: dict[int, str] = {
     2: "wrong usage",
     3: "loaded, with rejects inside the budget",
     4: "some files failed or were refused; the others are loaded",
-    10: "the database cannot be reached",
+    10: "the database cannot be reached, or was lost and did not come back",
     75: "another run is active on the database",
     130: "stopped by SIGINT, after the open transaction was finished or rolled back",
     143: "stopped by SIGTERM, after the open transaction was finished or rolled back",
