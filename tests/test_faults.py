@@ -63,13 +63,14 @@ class Bench:
     told: Callable[[], None] = lambda: None
 
     def do(self, order: Apply | Settle | Replace) -> Answer:
-        """Have an order done, on a new connection."""
+        """Have an order done: where rows are to come, on a new connection, and else on the one that is there."""
 
         def tell(message: Delayed) -> None:
             self.delayed.append(message)
             self.told()
 
-        self.target.disconnect()
+        if isinstance(order, Apply):
+            self.target.disconnect()
         return _Writer(self.target, self.run_id, tell=tell).do(order)
 
     def file(self) -> FileRow:
@@ -103,7 +104,10 @@ class Bench:
 
 
 @pytest.fixture
-def bench(db: oracle.OnServer, tmp_path: Path, bulk: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+def bench(
+    request: pytest.FixtureRequest, db: oracle.OnServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Bench]:
+    bulk = request.getfixturevalue("bulk") if "bulk" in request.fixturenames else "auto"
     monkeypatch.setattr(faults, "FIRST_PAUSE", 0.001)
     with proxy.between(db.server) as between:
         own, target = (target_for(url, bulk=bulk == "auto") for url in (db.url, between.url(db.url)))
@@ -158,6 +162,7 @@ def cut_everywhere(
 
 
 @pytest.mark.parametrize("side", ["client", "server"])
+@pytest.mark.usefixtures("bulk")
 def test_an_order_cut_at_any_message_is_done_once(bench: Bench, side: proxy.Side) -> None:
     def once() -> tuple[Apply, Callable[[], None]]:
         row = bench.file()
