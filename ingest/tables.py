@@ -17,9 +17,10 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
-    String,
     Table,
     Text,
+    Unicode,
+    UnicodeText,
     UniqueConstraint,
 )
 from sqlalchemy.engine import Dialect
@@ -32,9 +33,12 @@ metadata = MetaData()
 # SQLite numbers rows by itself only in a column whose type is spelt INTEGER.
 _KEY = BigInteger().with_variant(Integer(), "sqlite")
 
+# Where VARCHAR and TEXT are of one code page (SQL Server), Unicode makes columns that hold every character; elsewhere
+# the two are the same.
+
 # MySQL's TEXT ends at 64 KiB: a rejected record or the columns of a wide table can be longer. The length makes it a
 # LONGTEXT there; the other databases have no limit and refuse a length.
-_LONG = Text().with_variant(Text(2**32 - 1), "mysql", "mariadb")
+_LONG = UnicodeText().with_variant(Text(2**32 - 1), "mysql", "mariadb")
 
 
 class _Time(TypeDecorator[datetime]):
@@ -67,11 +71,11 @@ ingest_file = Table(
     # Number of the file; rows of tables with lineage carry it.
     Column("file_id", _KEY, primary_key=True),
     # Table that the file goes to, with its schema where one was typed.
-    Column("table_name", String(255), nullable=False),
+    Column("table_name", Unicode(255), nullable=False),
     # Absolute, resolved path; a backslash is doubled, a byte that is not UTF-8 stands as \xNN.
-    Column("path", Text, nullable=False),
+    Column("path", UnicodeText, nullable=False),
     # Hash of the table and of the path's bytes: the identity of the file.
-    Column("path_key", String(64), nullable=False),
+    Column("path_key", Unicode(64), nullable=False),
     # Bytes on disk at the last attempt.
     Column("size", BigInteger, nullable=False),
     # Time of its last modification, in nanoseconds since 1970.
@@ -81,15 +85,15 @@ ingest_file = Table(
     # Time at which it was looked at, in nanoseconds since 1970.
     Column("scanned_ns", BigInteger, nullable=False),
     # SHA-256 of its content on disk, in hexadecimal; empty until it is known.
-    Column("sha256", String(64)),
+    Column("sha256", Unicode(64)),
     # started, loaded, refused, failed or undoing.
-    Column("state", String(16), nullable=False),
+    Column("state", Unicode(16), nullable=False),
     # Bytes of the decoded stream that are in the table, the rejects or the discarded count.
     Column("committed_bytes", BigInteger, nullable=False),
     # Data records in those bytes.
     Column("committed_records", BigInteger, nullable=False),
     # SHA-256 of those bytes; a resume compares it before it goes on.
-    Column("prefix_sha256", String(64)),
+    Column("prefix_sha256", Unicode(64)),
     # Records of it that became rows of the table.
     Column("rows_loaded", BigInteger, nullable=False),
     # Records of it that were set aside as rejects while the file was loaded.
@@ -115,11 +119,11 @@ ingest_file = Table(
     # Commit of its last record, when it was last loaded to its end.
     Column("loaded_at", _TIME),
     # Reason code of the last refusal or failure.
-    Column("error_code", String(32)),
+    Column("error_code", Unicode(32)),
     # The same as a sentence.
     Column("error", _LONG),
     # How its records became rows: append, replace, upsert or insert-ignore.
-    Column("mode", String(16), nullable=False, server_default="append"),
+    Column("mode", Unicode(16), nullable=False, server_default="append"),
     # Records that were left out for a newer one with the same key.
     Column("rows_superseded", BigInteger, nullable=False, server_default="0"),
     # Records that were left out for an earlier row with the same key.
@@ -138,11 +142,11 @@ ingest_table = Table(
     # Number of this row.
     Column("table_id", _KEY, primary_key=True),
     # The table, with its schema where one was typed.
-    Column("table_name", String(255), nullable=False),
+    Column("table_name", Unicode(255), nullable=False),
     # Random word that stands in the definition of a table that we made.
-    Column("token", String(32), nullable=False),
+    Column("token", Unicode(32), nullable=False),
     # creating (the intent, before the CREATE) or ready.
-    Column("state", String(16), nullable=False),
+    Column("state", Unicode(16), nullable=False),
     # Whether the tool created the table.
     Column("made_by_us", Boolean, nullable=False),
     # JSON list of its columns: name, type, origin, precision, scale, strict.
@@ -156,7 +160,7 @@ ingest_table = Table(
     # When this row changed last.
     Column("changed_at", _TIME, nullable=False),
     # The table whose rows it is to replace, of one that is filled for that.
-    Column("replaces", String(255)),
+    Column("replaces", Unicode(255)),
     UniqueConstraint("table_name", name="uq_ingest_table_table_name"),
     **_MYSQL,
 )
@@ -167,17 +171,17 @@ ingest_run = Table(
     # Number of the run.
     Column("run_id", _KEY, primary_key=True),
     # running, finished, stopped or abandoned.
-    Column("state", String(16), nullable=False),
+    Column("state", Unicode(16), nullable=False),
     # When it started.
     Column("started_at", _TIME, nullable=False),
     # When it ended by itself; empty for a run that was killed.
     Column("finished_at", _TIME),
     # Name of the machine it ran on.
-    Column("host", String(255), nullable=False),
+    Column("host", Unicode(255), nullable=False),
     # Number of its main process there.
     Column("pid", BigInteger, nullable=False),
     # Version of ingest.
-    Column("ingest_version", String(32), nullable=False),
+    Column("ingest_version", Unicode(32), nullable=False),
     # JSON of its options, without secrets.
     Column("options", _LONG, nullable=False),
     # Exit code, when it ended by itself.
@@ -218,7 +222,7 @@ ingest_reject = Table(
     # Run that read it.
     Column("run_id", BigInteger, nullable=False),
     # Table that it was meant for.
-    Column("table_name", String(255), nullable=False),
+    Column("table_name", Unicode(255), nullable=False),
     # Line of the file where the record starts, from 1.
     Column("line", BigInteger, nullable=False),
     # Offset of its first byte in the decoded stream.
@@ -226,9 +230,9 @@ ingest_reject = Table(
     # Number of the record within the file, from 0.
     Column("record", BigInteger, nullable=False),
     # Column that did not fit, if it was one.
-    Column("column_name", Text),
+    Column("column_name", UnicodeText),
     # Reason code.
-    Column("reason", String(32), nullable=False),
+    Column("reason", Unicode(32), nullable=False),
     # The reason as a sentence.
     Column("message", _LONG, nullable=False),
     # The record as it stands in the file; a byte that does not decode as \xNN.
@@ -247,11 +251,11 @@ ingest_lease = Table(
     # Raised whenever somebody takes the lease.
     Column("epoch", BigInteger, nullable=False),
     # Random word of the run that holds it; empty while nobody does.
-    Column("holder", String(32)),
+    Column("holder", Unicode(32)),
     # Name of the machine it runs on.
-    Column("host", String(255)),
+    Column("host", Unicode(255)),
     # What tells this start of that machine, and the room its process numbers count in, from any other.
-    Column("boot_id", String(128)),
+    Column("boot_id", Unicode(128)),
     # Number of its main process there.
     Column("pid", BigInteger),
     # When that process started, as the machine counts, for numbers are given again.
@@ -267,5 +271,5 @@ ingest_lease = Table(
 ingest_version = Table(
     VERSION_TABLE,
     metadata,
-    Column("version_num", String(32), primary_key=True, nullable=False),
+    Column("version_num", Unicode(32), primary_key=True, nullable=False),
 )
