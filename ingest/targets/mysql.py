@@ -469,10 +469,12 @@ class MySQLTarget(ServerTarget):
         try:
             return super().insert_gathered(connection, table, gathered, first, last)
         except sa.exc.DBAPIError as error:
+            if _answer(error)[0] not in mysqlerrors.NO_PARENT:
+                raise
             keys = sa.inspect(connection).get_foreign_keys(table.name, schema=table.schema)
             own = {name for key in keys for name in key["constrained_columns"]}
             itself = any((key["referred_schema"], key["referred_table"]) == (table.schema, table.name) for key in keys)
-            if _answer(error)[0] not in mysqlerrors.NO_PARENT or not itself or not own <= set(gathered.c.keys()):
+            if not itself or not own <= set(gathered.c.keys()):
                 raise
         # Each row is checked as it comes, and the one it refers to may come later: so all are looked at when all are
         # in, by a query that waits for whoever is about to delete a parent.
@@ -517,8 +519,9 @@ class MySQLTarget(ServerTarget):
         try:
             return super().replace_rows(connection, shape, staging)
         except sa.exc.DBAPIError as error:
-            key = self._lasting_key(connection, shape)
-            if _answer(error)[0] not in mysqlerrors.NEEDED_BY_OTHERS or key is None:
+            if _answer(error)[0] not in mysqlerrors.NEEDED_BY_OTHERS:
+                raise  # first: there may be no connection left to ask anything
+            if (key := self._lasting_key(connection, shape)) is None:
                 raise
         # Rows that others refer to cannot go, not even until the end of the transaction: those that stay are changed.
         gone, kept, new = updating.become(self.sql_table(shape), self.sql_table(staging), key)
