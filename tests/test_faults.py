@@ -366,10 +366,14 @@ def test_the_victim_of_a_deadlock_is_tried_again(bench: Bench) -> None:
     theirs = threading.Thread(target=run, args=(f"INSERT INTO orders (id) VALUES ({order.order * 100})",))
     theirs.start()
     killing.wait_for(lambda: waits(bench.db), "the other session to wait for us")
-    bench.told = other.rollback  # when we have made way
+
+    def make_way() -> None:
+        theirs.join(60)  # it got what it wanted when our transaction was ended
+        other.rollback()
+
+    bench.told = make_way
     go.set()
     worker.join(60)
-    theirs.join(60)
     other.close()
     assert_done_once(bench, row, order, answers[0])
     (delayed,) = bench.delayed
