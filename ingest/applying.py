@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -316,7 +317,9 @@ class Applying:
     ) -> None:
         if not refs:
             return
-        rejects = _limited((reject for ref in refs for reject in _read_rejects(ref)), limit)
+        longest = self._target.longest_text(connection)
+        read = _limited(chain.from_iterable(map(_read_rejects, refs)), limit)
+        rejects = (_shortened(reject, longest) for reject in read)
         ledger.write_rejects(
             connection, self._run_id, file_id=file_id, table_name=table_name, rejects=rejects, applied=applied
         )
@@ -349,6 +352,14 @@ def _read_rejects(ref: RejectsRef) -> Iterator[Reject]:
             fields["line"] += ref.first_line
             fields["record"] += ref.first_record
             yield Reject(**fields)
+
+
+def _shortened(reject: Reject, longest: int | None) -> Reject:
+    """The reject, its text cut if the database could not be sent all of it: the file has it, at its line and byte."""
+    if longest is None or len(reject.text) * 4 <= longest or len(data := reject.text.encode()) <= longest:
+        return reject
+    kept = data[:longest].decode(errors="ignore")
+    return dataclasses.replace(reject, text=f"{kept}… ({len(data):,} bytes)")
 
 
 def _limited(rejects: Iterator[Reject], limit: int | None) -> Iterator[Reject]:

@@ -226,6 +226,8 @@ def check(target: Target, run_id: int) -> None:
 def register(target: Target, settings: Settings, run_id: int, planned: Planned) -> dict[str, FileRow]:
     """The attempt, written ahead of it; and what the plan found out about the other files."""
     with target.begin() as connection:
+        # Of an earlier try that lost its connection, the COMMIT may still be under way: it is waited for.
+        ledger.run(connection, run_id, lock=True)
         for row, source, key, sha256 in planned.moved:
             ledger.rename(connection, path=source.path, path_key=key, touched=_touched(row, source, sha256))
         ledger.touch(connection, [_touched(*one) for one in planned.touched])

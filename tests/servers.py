@@ -249,7 +249,10 @@ class MariaDB(Server):
         program = shutil.which("mariadb-install-db")
         assert program is not None
         options = ("--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal")
-        self._run(program, *options, f"--datadir={data}")
+        (data.parent / "tmp").mkdir()
+        if os.geteuid() == 0:
+            shutil.chown(data.parent / "tmp", self.account)
+        self._run(program, *options, f"--datadir={data}", f"--tmpdir={data.parent / 'tmp'}")
         (data.parent / "init.sql").write_text(
             f"CREATE USER IF NOT EXISTS '{USER}'@'%' IDENTIFIED BY '{PASSWORD}';\n"
             f"CREATE USER IF NOT EXISTS '{USER}'@'localhost' IDENTIFIED BY '{PASSWORD}';\n"
@@ -264,6 +267,7 @@ class MariaDB(Server):
             str(folder / "mariadbd"),
             "--no-defaults",
             f"--datadir={data}",
+            f"--tmpdir={data.parent / 'tmp'}",
             f"--init-file={data.parent / 'init.sql'}",
             f"--socket={data.parent / 'socket'}",
             f"--pid-file={data.parent / 'pid'}",

@@ -383,22 +383,16 @@ def test_the_victim_of_a_deadlock_is_tried_again(bench: Bench) -> None:
 def test_a_lock_that_is_not_given_in_time_is_asked_for_again(bench: Bench) -> None:
     row = bench.file()
     order = bench.apply(row)
-    if bench.db.kind == "postgresql":
-        sa.event.listen(bench.target.engine, "connect", lambda driver, _: driver.execute("SET lock_timeout = '200ms'"))
+    impatient = {"postgresql": "SET lock_timeout = '200ms'", "mariadb": "SET innodb_lock_wait_timeout = 1"}
+    sa.event.listen(bench.target.engine, "connect", lambda driver, _: driver.cursor().execute(impatient[bench.db.kind]))
     other = bench.db.connect()
     run = other.cursor().execute
-    before = None
-    if bench.db.kind == "mariadb":
-        ((before,),) = bench.db.query("SELECT @@GLOBAL.innodb_lock_wait_timeout")
-        bench.db.query("SET GLOBAL innodb_lock_wait_timeout = 1")
     try:
         run("BEGIN")
         run(f"UPDATE ingest_file SET error = 'x' WHERE file_id = {row.file_id}")
         bench.told = other.rollback
         answer = bench.do(order)
     finally:
-        if before is not None:
-            bench.db.query(f"SET GLOBAL innodb_lock_wait_timeout = {before}")
         other.close()
     assert_done_once(bench, row, order, answer)
     (delayed,) = bench.delayed

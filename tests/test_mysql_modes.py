@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import oracle
+import pymysql
 import pytest
 import servers
 import tools
+from test_mysql import told_otherwise
 from tools import assert_counts_add_up, query, write_csv
 
 from ingest.settings import Budget
@@ -71,19 +72,6 @@ def script(db: oracle.OnServer, text: str) -> None:
             query(db, statement + ("; END IF" if "SIGNAL" in statement else ""))
 
 
-@contextlib.contextmanager
-def told_otherwise(server: servers.Server, **variables: str) -> Iterator[None]:
-    """Global variables of the server, changed inside the block."""
-    before = {name: server.execute(f"SELECT @@GLOBAL.{name}")[0][0] for name in variables}
-    for name, value in variables.items():
-        server.execute(f"SET GLOBAL {name} = {value}")
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            server.execute(f"SET GLOBAL {name} = {value!r}")
-
-
 @pytest.mark.parametrize("kind", TABLES)
 def test_a_record_that_breaks_a_constraint_is_a_reject_with_its_name_and_place(
     data: Path, db: oracle.OnServer, kind: str, bulk: str
@@ -131,7 +119,10 @@ def test_of_many_slices_the_records_are_the_right_ones_and_every_value_is_kept(
     more: dict[str, Any] = {"ledger_schema": f"{db.name}_ledger"} if ledger else {}
     place = f'"{db.name}_ledger".ingest_reject' if ledger else "ingest_reject"
     try:
-        with told_otherwise(mariadb_server, auto_increment_increment="3", auto_increment_offset="2"):
+        with (
+            told_otherwise(mariadb_server, "auto_increment_increment", "3"),
+            told_otherwise(mariadb_server, "auto_increment_offset", "2"),
+        ):
             report = tools.load(path, db, bulk=bulk, slice_bytes=16 * 1024, max_rejects=Budget(count=3), **more)
         assert (report.exit_code, report.rows) == (3, 1_997), report.files
         assert query(db, f"SELECT record, line FROM {place} ORDER BY 1") == [(i, i + 2) for i in (700, 701, 1_500)]
@@ -382,6 +373,28 @@ def test_what_hangs_on_a_replaced_table_stays(data: Path, db: oracle.OnServer, p
     write_csv(path, ["id", "note", "up"], [[4, "fourth", ""]])
     assert tools.load(data, db, **options).exit_code == 0
     assert query(db, 'SELECT id FROM "t%s`"') == [(4,)]
+
+
+@pytest.mark.parametrize("child", [False, True], ids=["", "child"])
+def test_rows_of_a_replaced_table_may_refer_to_each_other(data: Path, db: oracle.OnServer, child: bool) -> None:
+    script(
+        db,
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, up INTEGER, CONSTRAINT mine FOREIGN KEY (up) REFERENCES t (id)); "
+        "INSERT INTO t VALUES (1, NULL), (2, 1), (3, 2); CREATE TABLE child (id INTEGER REFERENCES t (id))",
+    )
+    if child:
+        query(db, "INSERT INTO child VALUES (3)")
+    path = write_csv(data / "t.csv", ["id", "up"], [[0, 1], [1, 3], [3, ""], [4, 1]])
+    assert tools.load(path, db, mode="replace").exit_code == 0
+    there = [(0, 1), (1, 3), (3, None), (4, 1)]
+    assert query(db, "SELECT id, up FROM t ORDER BY id") == there
+    write_csv(path, ["id", "up"], [[3, 7]])
+    report = tools.load(path, db, mode="replace")
+    assert report.exit_code == 4
+    assert "`mine`" in report.warnings[0]
+    assert query(db, "SELECT id, up FROM t ORDER BY id") == there
+    with pytest.raises(pymysql.err.IntegrityError):
+        query(db, "INSERT INTO t VALUES (9, 8)")
 
 
 def test_keys_are_spelt_anew_in_a_replaced_table_that_others_refer_to(data: Path, db: oracle.OnServer) -> None:

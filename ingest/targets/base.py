@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable, CreateTableAs
 
-from ingest.errors import DatabaseUnreachable, IngestError, LedgerError, TableError
+from ingest.errors import DatabaseUnreachable, IngestError, LedgerError, SourceError, TableError
 from ingest.jobs import ARROW, Place, Staged
 from ingest.model import LINEAGE_COLUMN, Column, ColumnType, Merge, Mode, Origin, Reason, TableName, TableShape
 from ingest.targets.faults import Fault
@@ -137,6 +137,11 @@ class Target(ABC):
         del batches
         with self.begin() as connection:
             yield connection
+
+    def longest_text(self, connection: Connection) -> int | None:
+        """Bytes of a text that one statement can surely bring; None: any number."""
+        del connection
+        return None
 
     def unreachable(self, error: Exception) -> DatabaseUnreachable:
         """The driver's error in our words; its text is kept, for it names hosts and files, not rows."""
@@ -401,7 +406,11 @@ class Target(ABC):
         self.create_gathered(connection, gathered, source)
         first = 1
         for batch in batches:
-            self.fill(connection, gathered, batch, first)
+            filled = self.fill(connection, gathered, batch, first)
+            if filled != batch.rows:
+                raise SourceError(
+                    f"the database took {filled} of {batch.rows} rows; nothing of them was kept.", code=Reason.COUNTS
+                )
             first += batch.rows
         if indexed:
             self.index_gathered(connection, gathered)
@@ -418,17 +427,19 @@ class Target(ABC):
         """Make the rows of a filled table of `gather` quick to find by their numbers."""
         sa.Index(f"ix{POSITION}", gathered.c[POSITION]).create(connection)
 
-    def fill(self, connection: Connection, gathered: sa.Table, batch: BatchRef, first: int) -> None:
-        """Put one batch into the table made by `gather`, its rows numbered from `first`."""
+    def fill(self, connection: Connection, gathered: sa.Table, batch: BatchRef, first: int) -> int:
+        """Put one batch into the table made by `gather`, its rows numbered from `first`; how many there were."""
         from ingest.targets.staging import read_arrow
 
+        filled = 0
         for rows in read_arrow(batch.staged.path, INSERT_ROWS):
             if rows:
                 names = [*rows[0].keys(), POSITION]
                 statement = gathered.insert().values({n: sa.bindparam(f"v{i}") for i, n in enumerate(names)})
-                numbered = (enumerate([*row.values(), number]) for number, row in enumerate(rows, start=first))
+                numbered = (enumerate([*row.values(), number]) for number, row in enumerate(rows, start=first + filled))
                 connection.execute(statement, [{f"v{i}": value for i, value in row} for row in numbered])
-                first += len(rows)
+                filled += len(rows)
+        return filled
 
     def discard(self, connection: Connection, gathered: sa.Table) -> None:
         """Drop what `gather` made."""

@@ -21,7 +21,7 @@ from sqlalchemy.schema import CreateColumn, CreateTable
 from ingest.errors import DatabaseUnreachable, LedgerError, SourceError, TableError
 from ingest.jobs import LOAD_DATA
 from ingest.model import LINEAGE_COLUMN, Column, ColumnType, Merge, Mode, Reason, TableName, TableShape
-from ingest.targets import mysqldefinitions, mysqlerrors, mysqltypes, updating
+from ingest.targets import innodb, mysqldefinitions, mysqlerrors, mysqltypes, updating
 from ingest.targets.base import POSITION, BatchRef, fingerprint_of
 from ingest.targets.faults import Fault
 from ingest.targets.loaddata import FORMAT
@@ -33,7 +33,7 @@ quoted with backquotes and a backslash escapes."""
 
 _SESSION = (
     # The servers' own patience with another program's hold on a table's definition is a day or more.
-    f"lock_wait_timeout = {BUSY_SECONDS}",
+    f"lock_wait_timeout = {BUSY_SECONDS}, innodb_lock_wait_timeout = {BUSY_SECONDS}",
     # What guards the user's tables is on, and no limit that is meant for people's queries.
     "foreign_key_checks = 1, unique_checks = 1 /*M!100201 , check_constraint_checks = 1, max_statement_time = 0 */",
     # A moment without a zone means the same on every machine, also in a TIMESTAMP column.
@@ -141,7 +141,12 @@ class MySQLTarget(ServerTarget):
         try:
             yield
         finally:
-            connection.execute(sa.select(sa.func.release_lock(name)))
+            if not connection.invalidated:  # else it went with the session
+                connection.execute(sa.select(sa.func.release_lock(name)))
+
+    def longest_text(self, connection: Connection) -> int | None:
+        driver: Any = connection.connection.driver_connection
+        return driver.largest // 4 if driver.largest else None  # each byte may need another before it
 
     def unreachable(self, error: Exception) -> DatabaseUnreachable:
         code, text = _answer(error)
@@ -411,7 +416,7 @@ class MySQLTarget(ServerTarget):
         found = [(int(row[1]), str(row[2])) for row in connection.exec_driver_sql("SHOW WARNINGS")]
         broken = [one for one in found if one[0] in mysqlerrors.OF_A_CONSTRAINT]
         if broken:
-            raise _integrity_error(*broken[0])
+            raise innodb.integrity_error(*broken[0])
         what = mysqlerrors.words(*found[0]) if found else "it gave a warning"
         raise SourceError(f"the table {table} would not take every value as it is: {what}.", code=Reason.CONSTRAINT)
 
@@ -440,20 +445,19 @@ class MySQLTarget(ServerTarget):
     def index_gathered(self, connection: Connection, gathered: sa.Table) -> None:
         pass  # its numbers are its primary key
 
-    def fill(self, connection: Connection, gathered: sa.Table, batch: BatchRef, first: int) -> None:
+    def fill(self, connection: Connection, gathered: sa.Table, batch: BatchRef, first: int) -> int:
         if batch.staged.format != LOAD_DATA:
             with self._unaltered(connection, gathered.name):
-                super().fill(connection, gathered, batch, first)
-            return
+                return super().fill(connection, gathered, batch, first)
         if not batch.rows:
-            return  # the next statement would take the number for its own
+            return 0  # the next statement would take the number for its own
         # The server is told the number to begin with, and to count by ones, as it may not do in a cluster.
         connection.exec_driver_sql(
             f"SET SESSION insert_id = {first}, auto_increment_increment = 1, auto_increment_offset = 1"
         )
         try:
             table = TableName(name=gathered.name, schema=gathered.schema)
-            self._load(connection, table, batch.staged.columns, [batch.staged.path])
+            return self._load(connection, table, batch.staged.columns, [batch.staged.path])
         finally:
             if not connection.invalidated:
                 connection.exec_driver_sql(
@@ -466,29 +470,7 @@ class MySQLTarget(ServerTarget):
     def insert_gathered(
         self, connection: Connection, table: sa.Table, gathered: sa.Table, first: int, last: int
     ) -> int:
-        try:
-            return super().insert_gathered(connection, table, gathered, first, last)
-        except sa.exc.DBAPIError as error:
-            if _answer(error)[0] not in mysqlerrors.NO_PARENT:
-                raise
-            keys = sa.inspect(connection).get_foreign_keys(table.name, schema=table.schema)
-            own = {name for key in keys for name in key["constrained_columns"]}
-            itself = any((key["referred_schema"], key["referred_table"]) == (table.schema, table.name) for key in keys)
-            if not itself or not own <= set(gathered.c.keys()):
-                raise
-        # Each row is checked as it comes, and the one it refers to may come later: so all are looked at when all are
-        # in, by a query that waits for whoever is about to delete a parent.
-        connection.exec_driver_sql("SET SESSION foreign_key_checks = 0")
-        try:
-            inserted = super().insert_gathered(connection, table, gathered, first, last)
-        finally:
-            if not connection.invalidated:
-                connection.exec_driver_sql("SET SESSION foreign_key_checks = 1")
-        those = gathered.c[POSITION].between(first, last)
-        for key in keys:
-            if connection.execute(updating.orphan(gathered, key, those)).first() is not None:
-                raise _integrity_error(1452, f" CONSTRAINT {self._quoted(key['name'] or '')} FOREIGN KEY")
-        return inserted
+        return innodb.insert(self, connection, gathered, table, first=first, last=last)
 
     def delete_gathered(self, connection: Connection, gathered: sa.Table, numbers: sa.Select[Any]) -> None:
         # By way of a second one: MySQL cannot read a temporary table twice in one statement.
@@ -513,37 +495,21 @@ class MySQLTarget(ServerTarget):
         assert those is not None
         if merge.mode is Mode.UPSERT:
             updated = self.counted(connection, updating.update(table, gathered, merge, those))
-        return updated + self.counted(connection, updating.insert(table, gathered, merge, those))
+        written = updated + self.counted(connection, updating.insert(table, gathered, merge, those))
+        if merge.mode is Mode.UPSERT and merge.newest_by is None:
+            offered = connection.execute(sa.select(sa.func.count()).select_from(gathered).where(those)).scalar_one()
+            if written < offered:  # another program has put a key in between the two: now all of them are there
+                return self.counted(connection, updating.update(table, gathered, merge, those))
+        return written
 
     def replace_rows(self, connection: Connection, shape: TableShape, staging: TableShape) -> int:
-        try:
-            return super().replace_rows(connection, shape, staging)
-        except sa.exc.DBAPIError as error:
-            if _answer(error)[0] not in mysqlerrors.NEEDED_BY_OTHERS:
-                raise  # first: there may be no connection left to ask anything
-            if (key := self._lasting_key(connection, shape)) is None:
-                raise
-        # Rows that others refer to cannot go, not even until the end of the transaction: those that stay are changed.
-        gone, kept, new = updating.become(self.sql_table(shape), self.sql_table(staging), key)
-        connection.execute(gone)
-        return self.counted(connection, kept) + self.counted(connection, new)
-
-    def _lasting_key(self, connection: Connection, shape: TableShape) -> tuple[str, ...] | None:
-        """A key that tells every row from the others, and in which is all that rows of others refer to."""
-        query = (
-            "SELECT DISTINCT referenced_column_name FROM information_schema.key_column_usage"
-            " WHERE referenced_table_schema = :schema AND referenced_table_name = :name"
-        )
-        place = {"schema": self.schema_of(shape.table), "name": shape.table.name}
-        referred = set(connection.execute(sa.text(query), place).scalars())
-        sure = {column.name for column in shape.columns if not column.nullable}
-        keys = self.unique_keys(connection, shape.table)
-        return next((tuple(sorted(key)) for key in keys if referred <= key <= sure), None)
+        return innodb.replace(self, connection, shape, staging)
 
     def cascades(self, connection: Connection, table: TableName) -> list[str]:
         query = (
             "SELECT DISTINCT table_name FROM information_schema.referential_constraints"
-            " WHERE unique_constraint_schema = :schema AND referenced_table_name = :name AND table_name <> :name"
+            " WHERE unique_constraint_schema = :schema AND referenced_table_name = :name"
+            " AND NOT (constraint_schema = :schema AND table_name = :name)"
             " AND delete_rule NOT IN ('NO ACTION', 'RESTRICT') ORDER BY 1"
         )
         place = {"schema": self.schema_of(table), "name": table.name}
@@ -577,13 +543,6 @@ def _read_only(driver: Any, record: Any) -> None:
 def _execute(connection: Connection, statement: str) -> Any:
     """Execute a statement without parameters, in whose names a % is a %."""
     return connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
-
-
-def _integrity_error(code: int, text: str) -> sa.exc.IntegrityError:
-    """An error as the driver and SQLAlchemy raise it."""
-    from pymysql.err import IntegrityError
-
-    return sa.exc.IntegrityError(None, None, IntegrityError(code, text), hide_parameters=True)
 
 
 def _answer(error: Exception) -> tuple[int, str]:

@@ -143,9 +143,9 @@ class OtherTarget(ServerTarget):
         )
 
     def said(self, error: sa.exc.DBAPIError) -> str:
-        if not error.params:
+        if error.statement is not None and not error.params:
             return " ".join(str(error.orig).split())
-        # Nobody knows which of its sentences quote a value, and this statement had some.
+        # Nobody knows which of its sentences quote a value, and this statement had some, or it is a COMMIT.
         words = type(error.orig).__name__
         for name in ("sqlstate", "pgcode", "sqlite_errorname"):
             if code := getattr(error.orig, name, None):

@@ -178,7 +178,9 @@ class PostgresTarget(ServerTarget):
         column = f' in the column "{diag.column_name}"' if diag.column_name else ""
         if not column and (match := re.search(r", column (.+?)(?::|$)", (diag.context or "").partition("\n")[0])):
             column = f' in the column "{match[1]}"'
-        if state[:2] in _VALUES_NAMED:
+        # A trigger may take any number for its own words; the server's name the constraint or the column.
+        own = state[:2] == "23" and not (diag.constraint_name or diag.column_name)
+        if own or state[:2] in _VALUES_NAMED:
             words = re.sub(r"(?<!^)(?=[A-Z])", " ", type(error.orig).__name__).lower()
             return f"{words}{column} (SQLSTATE {state})"
         return f"{diag.message_primary} (SQLSTATE {state})"
@@ -402,12 +404,11 @@ class PostgresTarget(ServerTarget):
             # Another program has written to the table in between.
         return super().merge_rows(connection, table, merge=merge, names=names, rows=rows)
 
-    def fill(self, connection: Connection, gathered: sa.Table, batch: BatchRef, first: int) -> None:
+    def fill(self, connection: Connection, gathered: sa.Table, batch: BatchRef, first: int) -> int:
         if batch.staged.format not in (POSTGRES_BINARY, POSTGRES_TEXT):
-            super().fill(connection, gathered, batch, first)
-            return
+            return super().fill(connection, gathered, batch, first)
         connection.execute(sa.select(sa.func.setval(_numbers(gathered), first, False)))
-        self._copy(connection, _place(gathered.schema, gathered.name), batch)
+        return self._copy(connection, _place(gathered.schema, gathered.name), batch)
 
     def _copy(self, connection: Connection, place: str, batch: BatchRef) -> int:
         """One batch by COPY, on SQLAlchemy's own connection and in its transaction; the rows as the server counts."""

@@ -315,16 +315,15 @@ class SQLiteTarget(Target):
             inserted += result.rowcount
         return inserted
 
-    def fill(self, connection: Connection, gathered: sa.Table, batch: BatchRef, first: int) -> None:
+    def fill(self, connection: Connection, gathered: sa.Table, batch: BatchRef, first: int) -> int:
         if batch.staged.format != SQLITE:
-            super().fill(connection, gathered, batch, first)
-            return
+            return super().fill(connection, gathered, batch, first)
         names = [c.name for c in gathered.columns if c.name != POSITION]
         stage = sa.table(batch.staged.table, *map(sa.column, names), schema=self._attached[batch.staged.path])
         # A stage's rows were written in their order, so their rowids count from 1.
         position = sa.literal_column("rowid", sa.BigInteger) + (first - 1)
         rows = sa.select(*(stage.c[name] for name in names), position)
-        connection.execute(gathered.insert().from_select([*names, POSITION], rows))
+        return self.counted(connection, gathered.insert().from_select([*names, POSITION], rows))
 
     def said(self, error: sa.exc.DBAPIError) -> str:
         if isinstance(error, sa.exc.IntegrityError):
