@@ -170,6 +170,36 @@ def test_a_row_may_refer_to_a_later_one_of_its_file(data: Path, db: oracle.OnSer
     assert query(db, "SELECT a, up, p FROM t WHERE up IS NOT NULL ORDER BY a") == [(1, 2, 1), (2, 3, None), (7, 8, 3)]
 
 
+def test_with_a_trigger_rows_are_checked_as_they_come(data: Path, db: oracle.OnServer, bulk: str) -> None:
+    """What the trigger writes is nothing that we could look up afterwards."""
+    script(
+        db,
+        f"{PARENTS}CREATE TABLE audit (a INTEGER, FOREIGN KEY (a) REFERENCES p (a)); "
+        "CREATE TABLE t (a INTEGER PRIMARY KEY, up INTEGER, CONSTRAINT mine FOREIGN KEY (up) REFERENCES t (a)); "
+        "CREATE TRIGGER note AFTER INSERT ON t FOR EACH ROW INSERT INTO audit VALUES (NEW.a)",
+    )
+    write_csv(data / "t.csv", ["a", "up"], [[1, 2], [2, ""], [9, ""]])
+    report = tools.load(data, db, bulk=bulk, max_rejects=Budget(count=3))
+    assert tools.told(report) == {"t.csv": ("refused", "constraint")}
+    assert query(db, "SELECT (SELECT count(*) FROM t), (SELECT count(*) FROM audit)") == [(0, 0)]
+
+
+def test_a_rejected_record_may_be_longer_than_a_statement_of_the_server(data: Path, db: oracle.OnServer) -> None:
+    query(db, "CREATE TABLE t (a INTEGER, b LONGTEXT)")
+    ((before,),) = query(db, "SELECT @@GLOBAL.max_allowed_packet")
+    query(db, f"SET GLOBAL max_allowed_packet = {1 << 20}")
+    try:
+        write_csv(data / "t.csv", ["a", "b"], [[1, "x"], ["one", "é" * (1 << 20)]])
+        report = tools.load(data, db, max_rejects=Budget(count=0))
+        assert tools.told(report) == {"t.csv": ("refused", "over_budget")}
+        report = tools.load(data, db, max_rejects=Budget(count=1))
+        assert (report.exit_code, report.rows, report.rejected) == (3, 1, 1), report.files
+    finally:
+        query(db, f"SET GLOBAL max_allowed_packet = {before}")
+    [(start, end)] = query(db, "SELECT left(raw, 5), right(raw, 17) FROM ingest_reject")
+    assert (start, end) == ("one,é", "… (2,097,156 bytes)"[-17:])
+
+
 def test_a_value_that_the_server_would_alter_refuses_the_file_also_beside_a_constraint(
     data: Path, db: oracle.OnServer, bulk: str
 ) -> None:

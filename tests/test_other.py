@@ -207,3 +207,13 @@ def test_moments_and_texts_keep_all_of_themselves_on_sql_server() -> None:
     assert "at DATETIME2(6)" in text
     assert "t NVARCHAR(max)" in text or "t NTEXT" in text
     target.close()
+
+
+def test_what_a_commit_says_is_told_without_its_values(tmp_path: Path, plainpg: PlainPostgreSQL) -> None:
+    plainpg.query("CREATE TABLE p (a TEXT PRIMARY KEY)")
+    plainpg.query("CREATE TABLE t (up TEXT REFERENCES p (a) DEFERRABLE INITIALLY DEFERRED)")
+    path = tools.write_csv(tmp_path / "t.csv", ["up"], [["cell-4711"]])
+    report = tools.load(path, plainpg)
+    assert report.exit_code == 4
+    assert "ForeignKeyViolation (23503)" in report.files[0].sentence
+    assert "4711" not in str(report.files)

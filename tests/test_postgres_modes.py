@@ -264,3 +264,20 @@ def test_upsert_does_not_write_a_row_again_that_is_there_already(
     write_csv(folder / "t_4.csv", ["a"], [[1], [3]])
     assert load(folder, postgresql, bulk=bulk, mode=Mode.UPSERT, key=("a",)).rows == 2
     assert dict(query("SELECT a, xmin || ' ' || ctid FROM t")) == after
+
+
+def test_a_trigger_s_own_words_are_not_told_under_whatever_number(tmp_path: Path, postgresql: str, query: Any) -> None:
+    query("CREATE TABLE t (a TEXT)")
+    query(
+        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "RAISE EXCEPTION 'not %', NEW.a USING ERRCODE = 'foreign_key_violation'; END $$"
+    )
+    query(
+        "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED "
+        "FOR EACH ROW EXECUTE FUNCTION no()"
+    )
+    path = write_csv(tmp_path / "t.csv", ["a"], [["cell-4711"]])
+    report = load(path, postgresql, max_rejects=ONE)
+    assert report.exit_code == 4
+    assert "SQLSTATE 23503" in report.files[0].sentence
+    assert "4711" not in str(report.files)
