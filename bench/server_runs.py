@@ -59,6 +59,24 @@ def mariadb(rounds: int) -> list[Row]:
     return [_against(what, seconds, "client", "at least 1, aim 1.3")]
 
 
+def connections(rounds: int) -> list[Row]:
+    """The 16 files into a table that exists, on one, two and three connections: what the default should be."""
+    folder = inputs.lineitem()
+    found: list[Row] = []
+    for kind in (PostgreSQL, MariaDB):
+        contenders: dict[str, Contender] = {
+            str(n): partial(_into_table, folder, inputs.LINEITEM_ROWS, options=("--connections", str(n)))
+            for n in (1, 2, 3)
+        }
+        seconds = _in_turns(kind, rounds, contenders)
+        beside = "; ".join(f"{n}: {spread(seconds[n])}" for n in ("1", "3"))
+        times = f"{ratio(seconds['1'], seconds['2']):.2f} times as fast as one"
+        found.append(
+            (f"{kind.title}: 16 files on two connections", spread(seconds["2"]), beside, times, "the best of them")
+        )
+    return found
+
+
 def postgres_peers(rounds: int) -> list[Row]:
     """A quarter of the files into a new table, against pandas, pgloader and dlt."""
     with scratch() as quarter:
@@ -155,9 +173,11 @@ def _into_new(source: Path, at: Database, out: Path) -> float:
     return _load(source, at, out)
 
 
-def _into_table(source: Path, rows: int, at: Database, out: Path, *, key: bool = False) -> float:
+def _into_table(
+    source: Path, rows: int, at: Database, out: Path, *, key: bool = False, options: Sequence[str] = ()
+) -> float:
     at.make_table(key=key)
-    seconds = _load(source, at, out)
+    seconds = _load(source, at, out, *options)
     at.check_rows(rows)
     return seconds
 
@@ -193,4 +213,5 @@ COMPARISONS: dict[str, Callable[[int], list[Row]]] = {
     "postgres-upsert": postgres_upsert,
     "postgres-tiny": postgres_tiny,
     "mariadb": mariadb,
+    "connections": connections,
 }
