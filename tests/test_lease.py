@@ -107,7 +107,8 @@ def test_a_run_that_was_stopped_and_taken_over_commits_nothing_more(tmp_path: Pa
     os.kill(found.main, signal.SIGCONT)
     code, _, err = killing.finish(run)
     assert code == 1, err
-    assert "another run has taken over" in err
+    # Which of the fences it met first depends on what its writer was at.
+    assert "another run has taken over" in err.lower()
     assert "Traceback" not in err
     tools.assert_loaded_once(db, "orders", files)
     assert [state for (state,) in db.query("SELECT state FROM ingest_run ORDER BY run_id")] == ["abandoned", "finished"]
