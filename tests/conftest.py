@@ -14,7 +14,7 @@ import psutil
 import pytest
 import servers
 
-SHARE = 4
+SHARE = 8
 """Of the tests that run on every target, one in so many runs on a server each time; `--whole` runs them all.
 
 On databases that the tool does not know, those marked `core` run each time.
@@ -23,7 +23,7 @@ On databases that the tool does not know, those marked `core` run each time.
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--whole`."""
-    parser.addoption("--whole", action="store_true", help="run every test on every database server, for an hour")
+    parser.addoption("--whole", action="store_true", help="run every test on every server, for more than an hour")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
