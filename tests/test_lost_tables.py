@@ -141,7 +141,7 @@ def test_a_table_that_is_changed_while_a_file_over_budget_is_read(tmp_path: Path
     good = write_csv(folder / "u_1.csv", ["id"], [[1]])
     (tmp_path / "changing.py").write_text(
         "import os\n"
-        "import sqlalchemy as sa\n"
+        "from ingest.targets import target_for\n"
         f"URL = {f'sqlite:///{db}' if isinstance(db, Path) else str(db)!r}\n"
         "def change(frame):\n"
         "    if len(frame) in (1, 1_000):  # the other file, or the look at the head of this one\n"
@@ -150,10 +150,10 @@ def test_a_table_that_is_changed_while_a_file_over_budget_is_read(tmp_path: Path
         f"        os.close(os.open({str(tmp_path / 'changed')!r}, os.O_CREAT | os.O_EXCL))\n"
         "    except FileExistsError:\n"
         "        return frame\n"
-        "    engine = sa.create_engine(URL)\n"
-        "    with engine.begin() as connection:\n"
+        "    target = target_for(URL)  # with our driver\n"
+        "    with target.begin() as connection:\n"
         "        connection.exec_driver_sql('ALTER TABLE t ADD COLUMN more INTEGER')\n"
-        "    engine.dispose()\n"
+        "    target.close()\n"
         "    return frame\n"
     )
     sizes = ("--slice-bytes", "1KiB", "--commit-bytes", "2KiB", "--workers", "1", "--max-rejects", "1")
