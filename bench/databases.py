@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import HERE, BenchError, environment, timed
+from inputs import COLUMNS
 
 sys.path.append(str(HERE.parent / "tests"))
 import servers
@@ -25,24 +26,6 @@ TYPES = {
     "postgresql": {"DOUBLE": "DOUBLE PRECISION", "TEXT": "TEXT"},
     "mariadb": {"DOUBLE": "DOUBLE", "TEXT": "VARCHAR(100)"},
 }
-COLUMNS = (
-    ("l_orderkey", "BIGINT"),
-    ("l_partkey", "BIGINT"),
-    ("l_suppkey", "BIGINT"),
-    ("l_linenumber", "BIGINT"),
-    ("l_quantity", "BIGINT"),
-    ("l_extendedprice", "DOUBLE"),
-    ("l_discount", "DOUBLE"),
-    ("l_tax", "DOUBLE"),
-    ("l_returnflag", "TEXT"),
-    ("l_linestatus", "TEXT"),
-    ("l_shipdate", "DATE"),
-    ("l_commitdate", "DATE"),
-    ("l_receiptdate", "DATE"),
-    ("l_shipinstruct", "TEXT"),
-    ("l_shipmode", "TEXT"),
-    ("l_comment", "TEXT"),
-)
 KEY = ("l_orderkey", "l_linenumber")
 
 

@@ -19,6 +19,25 @@ from pathlib import Path
 from common import DATA, note
 
 LINEITEM_ROWS = 2_999_671
+COLUMNS = (
+    ("l_orderkey", "BIGINT"),
+    ("l_partkey", "BIGINT"),
+    ("l_suppkey", "BIGINT"),
+    ("l_linenumber", "BIGINT"),
+    ("l_quantity", "BIGINT"),
+    ("l_extendedprice", "DOUBLE"),
+    ("l_discount", "DOUBLE"),
+    ("l_tax", "DOUBLE"),
+    ("l_returnflag", "TEXT"),
+    ("l_linestatus", "TEXT"),
+    ("l_shipdate", "DATE"),
+    ("l_commitdate", "DATE"),
+    ("l_receiptdate", "DATE"),
+    ("l_shipinstruct", "TEXT"),
+    ("l_shipmode", "TEXT"),
+    ("l_comment", "TEXT"),
+)
+"""Lineitem's columns, with the types of the table that exists before the first row."""
 
 BIG_BYTES, SMALL_BYTES, SMALL_FILES = 200_000_000, 2_000_000, 50
 TINY_FILES, TINY_ROWS = 10_000, 20

@@ -11,15 +11,9 @@ import sys
 from pathlib import Path
 
 from common import HERE, BenchError, check_rows, timed
+from inputs import COLUMNS
 
-TABLE = """
-CREATE TABLE lineitem (
-    l_orderkey BIGINT, l_partkey BIGINT, l_suppkey BIGINT, l_linenumber BIGINT,
-    l_quantity BIGINT, l_extendedprice DOUBLE, l_discount DOUBLE, l_tax DOUBLE,
-    l_returnflag TEXT, l_linestatus TEXT, l_shipdate DATE, l_commitdate DATE, l_receiptdate DATE,
-    l_shipinstruct TEXT, l_shipmode TEXT, l_comment TEXT
-)
-"""
+TABLE = f"CREATE TABLE lineitem ({', '.join(map(' '.join, COLUMNS))})"
 """The table that exists before the first row, for both sides: made by hand, without any column of ours."""
 
 
