@@ -6,11 +6,15 @@ import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 from sqlalchemy import Connection, Engine, create_engine, event
 
 from ingest import ledger
-from ingest.model import FileState, Reason, Reject
+from ingest.model import LINEAGE_COLUMN, FileState, Reason, Reject, TableShape
+from ingest.orders import Apply
 from ingest.rows import FileRow, Move, NewFile
+from ingest.targets.base import BatchRef, Target
+from ingest.targets.staging import stage
 
 
 def open_engine(path: Path) -> Engine:
@@ -98,3 +102,18 @@ def settle(engine: Engine, run_id: int, row: FileRow, state: FileState, **change
     named = {"file_id": row.file_id, "version": row.version, "epoch": row.epoch} | changes
     with engine.begin() as connection:
         ledger.settle(connection, run_id, **named, state=state, code=Reason.OVER_BUDGET, error="11 rejects, 10 allowed")
+
+
+def staged_order(
+    target: Target, shape: TableShape, folder: Path, row: FileRow, *, number: int, ids: list[int], to: int
+) -> Apply:
+    """An order to put rows with these ids into the table, as one staged batch, and the file forward."""
+    batch = pa.table({"id": ids, LINEAGE_COLUMN: [row.file_id] * len(ids)})
+    staged = stage(target.stage_format(shape), batch, shape, stem=str(folder / f"s{number}"), name="0")
+    return Apply(
+        order=number,
+        shape=shape,
+        batches=(BatchRef(staged=staged, rows=len(ids)),),
+        moves=(move(row, to),),
+        table_name=str(shape.table),
+    )

@@ -18,7 +18,6 @@ import ledger_tools
 import oracle
 import proxy
 import psycopg
-import pyarrow as pa
 import pymysql
 import pytest
 import servers
@@ -29,9 +28,8 @@ from ingest.model import LINEAGE_COLUMN, Column, ColumnType, FileState, Reason, 
 from ingest.orders import Answer, Apply, Delayed, Done, Failed, Replace, Settle
 from ingest.rows import FileRow
 from ingest.targets import faults, target_for
-from ingest.targets.base import BatchRef, Target
+from ingest.targets.base import Target
 from ingest.targets.faults import Fault
-from ingest.targets.staging import stage
 from ingest.writer import _Writer
 
 ROWS = 7
@@ -83,16 +81,7 @@ class Bench:
         """An order to put one staged batch into the table, and the file forward."""
         self.steps += 1
         ids = [self.steps * 100 + i for i in range(ROWS)]
-        batch = pa.table({"id": ids, LINEAGE_COLUMN: [row.file_id] * ROWS})
-        format_ = self.own.stage_format(self.shape)
-        staged = stage(format_, batch, self.shape, stem=str(self.folder / f"s{self.steps}"), name="0")
-        order = Apply(
-            order=self.steps,
-            shape=self.shape,
-            batches=(BatchRef(staged=staged, rows=ROWS),),
-            moves=(ledger_tools.move(row, to),),
-            table_name="orders",
-        )
+        order = ledger_tools.staged_order(self.own, self.shape, self.folder, row, number=self.steps, ids=ids, to=to)
         return replace(order, **changes)
 
     def rows(self, row: FileRow, table: str = "orders") -> list[int]:

@@ -6,18 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 import tools
-from ledger_tools import move, read, register
+from ledger_tools import read, register, staged_order
 
 from ingest import ledger
 from ingest.model import LINEAGE_COLUMN, Column, ColumnType, FileState, Reason, TableName, TableShape
 from ingest.orders import Again, Apply, Delayed, Done, Failed, Settle
 from ingest.rows import FileRow
 from ingest.targets import target_for
-from ingest.targets.base import BatchRef, Target
-from ingest.targets.staging import stage
+from ingest.targets.base import Target
 from ingest.writer import _Writer
 
 ROWS = 7
@@ -42,16 +40,8 @@ class Bench:
     def apply(self, row: FileRow, to: int, **changes: object) -> Apply:
         """An order to put one staged batch into the table, and the file forward."""
         self.steps += 1
-        batch = pa.table({"id": list(range(ROWS)), LINEAGE_COLUMN: [row.file_id] * ROWS})
-        format_ = self.target.stage_format(self.shape)
-        staged = stage(format_, batch, self.shape, stem=str(self.folder / f"s{self.steps}"), name="0")
-        order = Apply(
-            order=self.steps,
-            shape=self.shape,
-            batches=(BatchRef(staged=staged, rows=ROWS),),
-            moves=(move(row, to),),
-            table_name="orders",
-        )
+        ids = list(range(ROWS))
+        order = staged_order(self.target, self.shape, self.folder, row, number=self.steps, ids=ids, to=to)
         return replace(order, **changes)
 
     def rows(self) -> int:
