@@ -25,7 +25,7 @@ def insert(target: Target, connection: Connection, gathered: sa.Table, into: sa.
     try:
         return target.counted(connection, statement)
     except sa.exc.DBAPIError as error:
-        if _number(error) not in mysqlerrors.NO_PARENT:
+        if mysqlerrors.answer(error)[0] not in mysqlerrors.NO_PARENT:
             raise  # first: there may be no connection left to ask anything
         if not (keys := _keys_if_to_itself(connection, into, gathered)):
             raise
@@ -47,7 +47,7 @@ def replace(target: Target, connection: Connection, shape: TableShape, staging: 
     try:
         connection.execute(table.delete())
     except sa.exc.DBAPIError as error:
-        if _number(error) not in mysqlerrors.NEEDED_BY_OTHERS:
+        if mysqlerrors.answer(error)[0] not in mysqlerrors.NEEDED_BY_OTHERS:
             raise
         if (lasting := _lasting_key(target, connection, shape)) is None:
             raise
@@ -120,8 +120,3 @@ def integrity_error(code: int, text: str) -> sa.exc.IntegrityError:
     from pymysql.err import IntegrityError
 
     return sa.exc.IntegrityError(None, None, IntegrityError(code, text), hide_parameters=True)
-
-
-def _number(error: sa.exc.DBAPIError) -> int:
-    arguments = error.orig.args if error.orig is not None else ()
-    return arguments[0] if arguments and isinstance(arguments[0], int) else 0

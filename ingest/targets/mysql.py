@@ -149,7 +149,7 @@ class MySQLTarget(ServerTarget):
         return driver.largest // 4 if driver.largest else None  # each byte may need another before it
 
     def unreachable(self, error: Exception) -> DatabaseUnreachable:
-        code, text = _answer(error)
+        code, text = mysqlerrors.answer(error)
         hint = "Look at --to and try again."
         match code:
             case 1044 | 1045 | 1698:
@@ -176,27 +176,27 @@ class MySQLTarget(ServerTarget):
             raise RuntimeError("the server has ended the transaction by itself")
 
     def said(self, error: sa.exc.DBAPIError) -> str:
-        return mysqlerrors.words(*_answer(error))
+        return mysqlerrors.words(*mysqlerrors.answer(error))
 
     def fault_of(self, error: Any) -> Fault | None:
         import pymysql
 
         if not isinstance(error, pymysql.Error):
             return None
-        code = _answer(error)[0]
+        code = mysqlerrors.answer(error)[0]
         # Of a connection that it has closed already, the driver says so with the number 0.
         closed = isinstance(error, pymysql.InterfaceError) and code == 0
         return Fault.LOST if closed else mysqlerrors.fault(code)
 
     def refuses_rows(self, error: sa.exc.DBAPIError) -> bool:
-        return _answer(error)[0] in mysqlerrors.OF_A_ROW
+        return mysqlerrors.answer(error)[0] in mysqlerrors.OF_A_ROW
 
     def breaks_constraint(self, error: sa.exc.DBAPIError) -> bool:
         # By its number: to the driver, some of them are operational errors.
-        return _answer(error)[0] in mysqlerrors.OF_A_CONSTRAINT
+        return mysqlerrors.answer(error)[0] in mysqlerrors.OF_A_CONSTRAINT
 
     def constraint(self, error: sa.exc.DBAPIError) -> str:
-        return mysqlerrors.constraint(*_answer(error))
+        return mysqlerrors.constraint(*mysqlerrors.answer(error))
 
     # tables ------------------------------------------------------------------------------------------------
 
@@ -314,7 +314,7 @@ class MySQLTarget(ServerTarget):
         try:
             text = _execute(connection, f"SHOW CREATE TABLE {self._format(table)}").one()[1]
         except sa.exc.ProgrammingError as error:
-            if _answer(error)[0] not in (1049, 1146):
+            if mysqlerrors.answer(error)[0] not in (1049, 1146):
                 raise
             return ""
         # The next number to be given is part of the text, and none of the definition.
@@ -433,7 +433,7 @@ class MySQLTarget(ServerTarget):
         try:
             _execute(connection, f"CREATE TEMPORARY TABLE {self._place(gathered)} ({number}) ENGINE=InnoDB {rows}")
         except sa.exc.DBAPIError as error:
-            if _answer(error)[0] not in (1044, 1142):
+            if mysqlerrors.answer(error)[0] not in (1044, 1142):
                 raise
             database = self._quoted(gathered.schema or "")
             raise SourceError(
@@ -543,12 +543,3 @@ def _read_only(driver: Any, record: Any) -> None:
 def _execute(connection: Connection, statement: str) -> Any:
     """Execute a statement without parameters, in whose names a % is a %."""
     return connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
-
-
-def _answer(error: Exception) -> tuple[int, str]:
-    """Number and text of a driver's error, or of SQLAlchemy's around it."""
-    arguments = getattr(error, "orig", error)
-    values = arguments.args if isinstance(arguments, BaseException) else ()
-    if len(values) >= 2 and isinstance(values[0], int):
-        return values[0], str(values[1])
-    return 0, str(values[0]) if values else type(arguments).__name__

@@ -45,6 +45,15 @@ _WORDS = {
 }
 
 
+def answer(error: Exception) -> tuple[int, str]:
+    """Number and text of a driver's error, or of SQLAlchemy's around it."""
+    arguments = getattr(error, "orig", error)
+    values = arguments.args if isinstance(arguments, BaseException) else ()
+    if len(values) >= 2 and isinstance(values[0], int):
+        return values[0], str(values[1])
+    return 0, str(values[0]) if values else type(arguments).__name__
+
+
 def fault(code: int) -> Fault | None:
     """What of the server made it answer so."""
     if code in _LOST or code in _NOT_REACHED:

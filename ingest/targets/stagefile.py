@@ -45,23 +45,22 @@ def _let_sqlite(batch: pa.Table, shape: TableShape, rename: str, *, path: str, t
         # A stage that a crash leaves behind is never read, so nothing here is worth an fsync.
         pragmas = [f"page_size={pages.PAGE}"] if new else []
         for pragma in (*pragmas, "journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE"):
-            _query(adbc, connection, f"PRAGMA {pragma}")
-        _update(adbc, connection, shape.definition)
-        _update(adbc, connection, rename)
-        statement = adbc.AdbcStatement(connection)
-        try:
+            with _statement(adbc, connection, f"PRAGMA {pragma}") as statement:
+                statement.execute_query()
+        for ddl in (shape.definition, rename):
+            with _statement(adbc, connection, ddl) as statement:
+                statement.execute_update()
+        with _statement(adbc, connection) as statement:
             statement.set_options(**{"adbc.ingest.target_table": table, "adbc.ingest.mode": "adbc.ingest.mode.append"})
             statement.bind_stream(_storable(batch).to_reader())
             statement.execute_update()
-        except adbc.DatabaseError as error:
-            # SQLite's sentence names the columns, and no value.
-            broken = re.search(r"[A-Z ]+ constraint failed: .*", str(error))
-            if broken is None:
-                raise
-            said = broken[0].strip().replace(f"{table}.", f"{shape.table.name}.")
-            raise SourceError(f"the table refused a row: {said}.", code=Reason.CONSTRAINT) from error
-        finally:
-            statement.close()
+    except adbc.DatabaseError as error:
+        # SQLite's sentence names the columns, and no value.
+        broken = re.search(r"[A-Z ]+ constraint failed: .*", str(error))
+        if broken is None:
+            raise
+        said = broken[0].strip().replace(f"{table}.", f"{shape.table.name}.")
+        raise SourceError(f"the table refused a row: {said}.", code=Reason.CONSTRAINT) from error
     finally:
         connection.close()
         database.close()
@@ -91,20 +90,13 @@ def _storable(batch: pa.Table) -> pa.Table:
     return pa.table([storable(column) for column in batch.columns], names=batch.column_names)
 
 
-def _query(adbc: Any, connection: Any, sql: str) -> None:
+@contextmanager
+def _statement(adbc: Any, connection: Any, sql: str | None = None) -> Iterator[Any]:
     statement = adbc.AdbcStatement(connection)
     try:
-        statement.set_sql_query(sql)
-        statement.execute_query()
-    finally:
-        statement.close()
-
-
-def _update(adbc: Any, connection: Any, sql: str) -> None:
-    statement = adbc.AdbcStatement(connection)
-    try:
-        statement.set_sql_query(sql)
-        statement.execute_update()
+        if sql is not None:
+            statement.set_sql_query(sql)
+        yield statement
     finally:
         statement.close()
 
