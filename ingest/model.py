@@ -178,11 +178,30 @@ class TableName:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dialect:
-    """How a CSV is written. Quotes are doubled inside quoted fields; the encoding is UTF-8."""
+class Told:
+    """What the user says of how the files are written; None is to be found out."""
 
-    delimiter: str = ","
-    quote: str = '"'
+    delimiter: str | None = None  #: one character or several
+    quote: str | None = None  #: "": there is none
+    escape: str | None = None  #: "": a quote is doubled
+    encoding: str | None = None  #: as Python names it
+    header: int | None = None  #: rows of the header; 0: there is none
+    skip_rows: int | None = None  #: physical lines before the header
+    comment: str | None = None  #: what lines begin with that are no records; "": none are
+
+
+UNTOLD = Told()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """How a CSV is written."""
+
+    delimiter: str = ","  #: one character or several
+    quote: str = '"'  #: "": none, every quote is a character like any other
+    escape: str = ""  #: makes a plain character of the one after it; "": a quote is doubled inside quoted fields
+    encoding: str = "utf-8"  #: of the bytes on disk; the decoded stream is UTF-8
+    comment: str = ""  #: what lines begin with that are no records
     line_end: str = "\n"  #: "\n", "\r\n" or "\r"; a mix of the first two counts as "\n"
 
     @property

@@ -12,7 +12,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from ingest import reader, sniff
+from ingest import opening, reader
 from ingest.errors import SourceError
 from ingest.jobs import Place
 from ingest.model import Codec, Reason, Reject
@@ -67,7 +67,7 @@ def _data(place: Place) -> bytes:
     spooled = place.slice.spooled
     if place.source.codec is Codec.PLAIN or (spooled is not None and os.path.exists(spooled)):
         return reader.load_bytes(place.source, place.slice)
-    with sniff.reading(place.source), sniff.open_decoded(place.source) as stream:
+    with opening.reading(place.source), opening.open_decoded(place.source) as stream:
         stream.seek(place.slice.start)
         data: bytes = stream.read(place.slice.length)
     if len(data) != place.slice.length:

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ingest import ledger, manifest, naming, replacing, sniff
+from ingest import ledger, manifest, naming, opening, replacing, sniff
 from ingest.errors import SourceError, TableError
 from ingest.model import Action, Decision, FileState, Header, Manifest, Mode, Reason, Source, TableName
 from ingest.rows import FileRow, TableRow
@@ -70,7 +70,7 @@ class _Planner:
         self._broken: set[int] = set()  # file_ids loaded in part, with a broken quote in that part
         self._void: set[int] = set()  # file_ids whose rows are in a staging table that cannot be gone on with
         self._known: dict[str, TableRow] = {}
-        self._sniffer = sniff.Sniffer()
+        self._sniffer = sniff.Sniffer(settings.told)
 
     def read(self, connection: Connection | None, sources: Sequence[Source]) -> list[tuple[Source, TableName]]:
         """All that the database is asked; each source with its table."""
@@ -495,7 +495,7 @@ def _prefix_holds(source: Source, header: Header, row: FileRow) -> bool:
         return False
     digest, left, last = hashlib.sha256(), row.committed_bytes, b""
     try:
-        with sniff.open_decoded(source) as stream:
+        with opening.open_decoded(source) as stream:
             while left and (block := stream.read(min(left, 1 << 20))):
                 digest.update(block)
                 left -= len(block)

@@ -23,7 +23,7 @@ from pyarrow import csv
 from ingest import quoting
 from ingest.errors import SourceError
 from ingest.model import Dialect, Reason, Reject, Slice, Source
-from ingest.sniff import UTF8_BOM, open_raw, reading
+from ingest.opening import UTF8_BOM, open_raw, reading
 
 Numbers = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]

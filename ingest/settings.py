@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from ingest.errors import UsageError
-from ingest.model import ColumnType, Mode
+from ingest.model import UNTOLD, ColumnType, Mode, Told
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -71,6 +72,7 @@ class Settings:
     workers: int = 0  #: 0: one a core
     connections: int = 0  #: 0: the target's default
     start_method: str = "forkserver"
+    told: Told = UNTOLD
     slice_bytes: int = SLICE_BYTES
     commit_bytes: int = COMMIT_BYTES
     file_timeout: float = FILE_TIMEOUT
@@ -185,6 +187,66 @@ def parse_type(text: str) -> DeclaredType:
         precision=int(match[2]) if match[2] else None,
         scale=int(match[3] or 0) if match[2] else None,
     )
+
+
+def parse_told(
+    *,
+    delimiter: str | None,
+    quote: str | None,
+    escape: str | None,
+    encoding: str | None,
+    header: str | None,
+    skip_rows: int | None,
+    comment: str | None,
+) -> Told:
+    """What was typed of how the files are written."""
+    return Told(
+        delimiter=None if delimiter is None else parse_delimiter(delimiter),
+        quote=None if quote is None else parse_character("quote", quote),
+        escape=None if escape is None else parse_character("escape", escape),
+        encoding=None if encoding is None else parse_encoding(encoding),
+        header=None if header is None else parse_header(header),
+        skip_rows=skip_rows,
+        comment="" if comment == "none" else comment,
+    )
+
+
+def parse_delimiter(text: str) -> str:
+    """`;`, `||`, or `\\t` and `tab` for a tab."""
+    delimiter = {"\\t": "\t", "tab": "\t", "space": " "}.get(text, text)
+    if not delimiter or set(delimiter) & set('\r\n"\0'):
+        raise UsageError(f"--delimiter {text!r} cannot separate fields.", hint=r"Write it as it is: ';', '||', '\t'.")
+    return delimiter
+
+
+def parse_character(option: str, text: str) -> str:
+    """One ASCII character, or `none`."""
+    if text == "none":
+        return ""
+    if len(text) != 1 or not text.isascii() or text in "\r\n\0":
+        raise UsageError(
+            f"--{option} {text!r} is not one ASCII character.", hint=f"Write it as it is, or --{option} none."
+        )
+    return text
+
+
+def parse_encoding(text: str) -> str:
+    """The name of an encoding, as Python's codecs have it."""
+    try:
+        return codecs.lookup(text).name
+    except LookupError:
+        raise UsageError(
+            f"--encoding {text!r} is not known.", hint="Write utf-8, cp1252, utf-16, iso8859-1, …"
+        ) from None
+
+
+def parse_header(text: str) -> int:
+    """`2`, or `none`."""
+    if text == "none":
+        return 0
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--header {text!r} is not a number of rows.", hint="Write --header 1, or --header none.")
+    return int(text)
 
 
 def parse_rename(text: str) -> tuple[str, str]:

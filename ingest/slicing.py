@@ -22,7 +22,7 @@ from typing import Protocol
 from ingest import quoting
 from ingest.errors import SourceError
 from ingest.model import Codec, Header, Reason, Slice, Source
-from ingest.sniff import open_raw, reading
+from ingest.opening import open_raw, reading
 
 READ = 1024 * 1024
 """Bytes read at a time: enough for the hash's full speed, little enough for the processor's cache."""

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ingest import columns as typing_
-from ingest import inference, naming, reader, sniff
+from ingest import inference, naming, opening, reader
 from ingest.errors import SourceError
 from ingest.jobs import LOAD_DATA, PREVIEW, PROFILE, SQLITE, STAGE, Failure, Job, Layout, MemberCount, Result, Task
 from ingest.model import LINEAGE_COLUMN, Codec, Column, Origin, Reason, Reject
@@ -131,7 +131,7 @@ def _read(task: Task) -> _Text:
 def _before(job: Job, end: int) -> tuple[hashlib._Hash, int]:
     """Hash and physical line ends of the decoded bytes before `end`: the header, and on a resume what was committed."""
     digest, lines, returned, left = hashlib.sha256(), 0, False, end
-    with sniff.reading(job.source), sniff.open_decoded(job.source) as stream:
+    with opening.reading(job.source), opening.open_decoded(job.source) as stream:
         while left and (block := stream.read(min(left, PREFIX_READ))):
             digest.update(block)
             left -= len(block)
@@ -195,7 +195,7 @@ def _profile_sample(job: Job) -> list[Any]:
     width = len(job.layout.columns)
     separator = header.dialect.separator
     profiles = [ColumnProfile() for _ in range(width)]
-    with sniff.open_decoded(job.source) as stream:
+    with opening.open_decoded(job.source) as stream:
         data_bytes = job.source.size - header.data_start
         seekable = job.source.codec is Codec.PLAIN and data_bytes > sample
         windows = max(2, min(16, sample // (64 * 1024))) if seekable else 1
@@ -222,7 +222,7 @@ def _preview(task: Task) -> tuple[Column, ...]:
     """The columns that the transform returns for the head of a file."""
     job = task.job
     header = job.members[0].header
-    with sniff.open_decoded(job.source) as stream:
+    with opening.open_decoded(job.source) as stream:
         stream.seek(header.data_start)
         data = stream.read(PREVIEW_BYTES)
     if len(data) == PREVIEW_BYTES:

@@ -11,7 +11,8 @@ import pytest
 
 from ingest.errors import SourceError
 from ingest.model import Codec, Header, Reason, Source
-from ingest.sniff import HEAD_BYTES, HEADER_BYTES, Sniffer, open_decoded, sniff
+from ingest.opening import open_decoded
+from ingest.sniff import HEAD_BYTES, HEADER_BYTES, Sniffer, sniff
 
 
 def source_of(path: Path, codec: Codec = Codec.PLAIN) -> Source:

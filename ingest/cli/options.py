@@ -23,6 +23,7 @@ from ingest.settings import (
     parse_key,
     parse_rename,
     parse_size,
+    parse_told,
     parse_type,
 )
 
@@ -87,6 +88,40 @@ class LoadOptions:
     start_method: Annotated[Literal["forkserver", "spawn"], typer.Option(help="How processes are started.")] = (
         "forkserver"
     )
+    delimiter: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="What separates fields, as ; or \\t or ||. Default: found out.", show_default=False
+        ),
+    ] = None
+    quote: Annotated[
+        str | None,
+        typer.Option(metavar="CHAR|none", help="What encloses fields. Default: found out.", show_default=False),
+    ] = None
+    escape: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHAR|none",
+            help="What stands before a quote that belongs to a value; none: it is doubled. Default: found out.",
+            show_default=False,
+        ),
+    ] = None
+    encoding: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="How characters are written. Default: found out.", show_default=False),
+    ] = None
+    header: Annotated[
+        str | None,
+        typer.Option(metavar="N|none", help="How many rows the header has. Default: found out.", show_default=False),
+    ] = None
+    skip_rows: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Lines before the header. Default: found out.", show_default=False),
+    ] = None
+    comment: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT|none", help="What comments begin with. Default: found out.", show_default=False),
+    ] = None
     slice_bytes: Annotated[str, typer.Option(metavar="SIZE", help="How much of a file one worker takes at a time.")] = (
         f"{SLICE_BYTES // MIB}MiB"
     )
@@ -206,6 +241,15 @@ def settings_from(options: LoadOptions) -> Settings:
         workers=options.workers,
         connections=options.connections,
         start_method=options.start_method,
+        told=parse_told(
+            delimiter=options.delimiter,
+            quote=options.quote,
+            escape=options.escape,
+            encoding=options.encoding,
+            header=options.header,
+            skip_rows=options.skip_rows,
+            comment=options.comment,
+        ),
         slice_bytes=parse_size(options.slice_bytes),
         commit_bytes=parse_size(options.commit_bytes),
         file_timeout=options.file_timeout,
