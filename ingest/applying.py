@@ -146,13 +146,17 @@ class Applying:
     def _merge(self, connection: Connection, order: Apply, shape: TableShape, merge: Merge) -> tuple[Move, ...]:
         """Merge the rows of each file, in their order, and count what became of them."""
         table = self._target.sql_table(shape)
-        gathered = self._gather(connection, order, shape, parts=len(order.moves) > 1)
+        # Rows that are put in as they are, each for another key, need no numbers.
+        distinct = [batch.staged.distinct for batch in order.batches] == [True]
+        distinct = distinct and merge.ordered and not order.left_out and len(order.moves) == 1
+        gathered = self._gather(connection, order, shape, parts=len(order.moves) > 1, numbered=not distinct)
         rows = merging.Merging(connection, self._target, table, gathered, merge)
         moves, last = [], 0
         for move in order.moves:
             first, last = last + 1, last + move.rows if len(order.moves) > 1 else order.rows
             rows.supersede(first, last)
-            offered, written = rows.offered(first, last), rows.put(first, last)
+            offered = order.rows if distinct else rows.offered(first, last)
+            written = rows.put(first, last)
             failpoint("after_merge")
             # Of insert-ignore, and with --newest-by, rows may be left out; but only where there is one with their key.
             exact = merge.mode is Mode.UPSERT and merge.newest_by is None
@@ -177,9 +181,12 @@ class Applying:
             for move, row in zip(order.moves, rows, strict=True)
         )
 
-    def _gather(self, connection: Connection, order: Apply, shape: TableShape, *, parts: bool) -> sa.Table:
+    def _gather(
+        self, connection: Connection, order: Apply, shape: TableShape, *, parts: bool, numbered: bool = True
+    ) -> sa.Table:
         """The rows of an order but for those to be left out; `parts`: they will be asked for part by part."""
-        gathered = self._target.gather(connection, shape, order.batches, indexed=parts or bool(order.left_out))
+        indexed = parts or bool(order.left_out)
+        gathered = self._target.gather(connection, shape, order.batches, indexed=indexed, numbered=numbered)
         if order.left_out:
             number = gathered.c[POSITION] == sa.bindparam("number")
             connection.execute(gathered.delete().where(number), [{"number": row} for row in order.left_out])

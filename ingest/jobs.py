@@ -33,6 +33,7 @@ class Staged:
     path: str
     table: str = ""  #: SQLITE: its table in the file
     columns: tuple[str, ...] = ()  #: the table's columns that it has values for; (): all of them
+    distinct: bool = False  #: to be merged, and no two rows have the same key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

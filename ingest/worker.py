@@ -300,7 +300,8 @@ def _stage(task: Task, worker: int) -> Result:
         staged = staging.stage(
             layout.stage_format, batch, layout.shape, stem=_stem(task, worker), name=str(slice_.index)
         )
-        staged = dataclasses.replace(staged, columns=tuple(batch.column_names))
+        apart = layout.merge is not None and distinct(batch, layout.merge.key)
+        staged = dataclasses.replace(staged, columns=tuple(batch.column_names), distinct=apart)
         size = batch.nbytes
     return _result(
         task,
@@ -318,6 +319,14 @@ def _stage(task: Task, worker: int) -> Result:
         staged_bytes=size,
         rejects_path=_write_rejects(task, rejects) if rejects else None,
     )
+
+
+def distinct(batch: pa.Table, key: tuple[str, ...]) -> bool:
+    """Whether no two rows have the same key, as far as can be told here: of texts each database has its own idea."""
+    columns = batch.select(list(key))
+    if not all(pa.types.is_integer(column.type) or pa.types.is_date(column.type) for column in columns.itercolumns()):
+        return False
+    return bool(columns.group_by(list(key), use_threads=False).aggregate([]).num_rows == batch.num_rows)
 
 
 def _bigints(numbers: npt.NDArray[np.int64]) -> Any:

@@ -11,10 +11,12 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import killing
 import ledger_tools
 import pytest
+import sqlalchemy as sa
 import tools
 from oracle import KINDS, OnServer, on_server
 
@@ -155,6 +157,23 @@ def test_two_that_begin_at_once_make_one_ledger(tmp_path: Path, db: OnServer) ->
     assert [code for code, _, _ in ended] == [0, 0, 0], ended
     tools.assert_loaded_once(db, "orders", files)
     assert db.query("SELECT epoch FROM ingest_lease") == [(3,)]
+
+
+def test_a_new_ledger_is_there_in_full_before_the_next_may_look(db: OnServer) -> None:
+    """Where DDL commits by itself the tables are seen at once, and their rows only with the transaction's end."""
+    found = []
+
+    def look(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if "release_lock" in statement:
+            with target_for(str(db)).begin() as other:
+                found.append(ledger.version(other))
+
+    target = target_for(str(db))
+    sa.event.listen(target.engine, "before_cursor_execute", look)
+    with target.lease(0):
+        pass
+    target.close()
+    assert found == ([ledger.HEAD] if db.kind == "mariadb" else [])  # PostgreSQL gives it back with the commit itself
 
 
 def test_only_one_of_many_threads_gets_it(db: OnServer) -> None:

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import killing
+import pyarrow as pa
 import pytest
 from oracle import Database
 from tools import assert_counts_add_up, ingest, known, load, query, rejects, start, told, write_csv
 
+from ingest import worker
 from ingest.errors import UsageError
 from ingest.model import Action
 from ingest.run import plan
@@ -126,6 +128,14 @@ def test_a_table_of_keys_alone_is_filled_once(data: Path, db: Database, bulk: st
     report = load(data, db, lineage="none", bulk=bulk, **UPSERT)
     assert (report.rows, report.superseded) == (4, 1)
     assert query(db, "SELECT id FROM t ORDER BY id") == [(1,), (2,), (3,)]
+
+
+def test_only_of_numbers_and_dates_a_worker_knows_that_no_two_are_the_same() -> None:
+    """`a` and `A` are one key for some databases; 1 and 2 are two for all of them."""
+    days = pa.array([0, 1, 1], type=pa.int32()).cast(pa.date32())
+    batch = pa.table({"id": [1, 2, 2], "day": days, "other": [1, 2, 3], "name": ["a", "b", "c"]})
+    keys = [("id",), ("other",), ("id", "day"), ("day", "other"), ("name",), ("other", "name")]
+    assert [key for key in keys if worker.distinct(batch, key)] == [("other",), ("day", "other")]
 
 
 @pytest.mark.every_target

@@ -266,6 +266,19 @@ def test_upsert_does_not_write_a_row_again_that_is_there_already(
     assert dict(query("SELECT a, xmin || ' ' || ctid FROM t")) == after
 
 
+@pytest.mark.parametrize("key", ["INTEGER", "TEXT"])
+def test_a_key_that_an_inheriting_table_has_as_well_hides_no_record(
+    tmp_path: Path, postgresql: str, query: Any, key: str
+) -> None:
+    """The row of the child is found along with the parent's own, and must not be counted for another record."""
+    query(f"CREATE TABLE t (a {key} PRIMARY KEY, b TEXT); CREATE TABLE child () INHERITS (t)")
+    query("INSERT INTO t VALUES ('1', 'x'), ('2', 'y'); INSERT INTO child VALUES ('1', 'x')")
+    write_csv(tmp_path / "t.csv", ["a", "b"], [["1", "x"], ["3", "z"]])
+    report = load(tmp_path / "t.csv", postgresql, mode=Mode.UPSERT, key=("a",))
+    assert (report.exit_code, report.rows) == (0, 2), report.files
+    assert query("SELECT CAST(a AS TEXT), b FROM ONLY t ORDER BY a") == [("1", "x"), ("2", "y"), ("3", "z")]
+
+
 def test_a_trigger_s_own_words_are_not_told_under_whatever_number(tmp_path: Path, postgresql: str, query: Any) -> None:
     query("CREATE TABLE t (a TEXT)")
     query(

@@ -55,6 +55,7 @@ class Target(ABC):
     title: ClassVar[str]  #: as people call it
     transactional_ddl = False  #: DDL can be rolled back together with rows
     savepoints = True  #: a part of a transaction can be rolled back
+    numbers_cost: bool = False  #: to number gathered rows takes the database time worth saving
     temporary_schema: str | None = None  #: where a temporary table is, if a statement has to say so
     conflict_insert: Callable[[sa.Table], Any] | None = None  #: its dialect's insert(), if that knows ON CONFLICT
     parallel = False  #: several transactions can write at once
@@ -386,12 +387,19 @@ class Target(ABC):
         return table.insert().values({name: sa.bindparam(f"v{i}") for i, name in enumerate(names)})
 
     def gather(
-        self, connection: Connection, shape: TableShape, batches: Sequence[BatchRef], *, indexed: bool
+        self,
+        connection: Connection,
+        shape: TableShape,
+        batches: Sequence[BatchRef],
+        *,
+        indexed: bool,
+        numbered: bool = True,
     ) -> sa.Table:
         """A temporary table that holds the rows of the batches, numbered by `POSITION`; `discard` it in the end.
 
         It has the columns that the batches have, with the table's types and without its constraints; `indexed`: with
-        an index on the numbers, for who asks for a part of them.
+        an index on the numbers, for who asks for a part of them. Not `numbered`: numbers may be missing, for none is
+        going to be asked for; with as little work as the target can.
         """
         everything = [c.name for c in shape.columns]
         names = list(dict.fromkeys(n for batch in batches for n in batch.staged.columns or everything))
@@ -400,7 +408,7 @@ class Target(ABC):
             GATHERED,
             sa.MetaData(),
             *(sa.Column(name, source.c[name].type, quote=True) for name in names),
-            sa.Column(POSITION, sa.BigInteger()),
+            *([sa.Column(POSITION, sa.BigInteger())] if numbered or not self.numbers_cost else []),
             schema=self.temporary_schema,
         )
         self.create_gathered(connection, gathered, source)
@@ -434,10 +442,10 @@ class Target(ABC):
         filled = 0
         for rows in read_arrow(batch.staged.path, INSERT_ROWS):
             if rows:
-                names = [*rows[0].keys(), POSITION]
+                names = [*rows[0].keys(), *([POSITION] if POSITION in gathered.c else [])]
                 statement = gathered.insert().values({n: sa.bindparam(f"v{i}") for i, n in enumerate(names)})
-                numbered = (enumerate([*row.values(), number]) for number, row in enumerate(rows, start=first + filled))
-                connection.execute(statement, [{f"v{i}": value for i, value in row} for row in numbered])
+                numbered = ([*row.values(), number] for number, row in enumerate(rows, start=first + filled))
+                connection.execute(statement, [{f"v{i}": row[i] for i in range(len(names))} for row in numbered])
                 filled += len(rows)
         return filled
 
@@ -446,11 +454,15 @@ class Target(ABC):
         gathered.drop(connection)
 
     def gathered_rows(self, gathered: sa.Table, first: int, last: int) -> tuple[list[str], sa.Select[Any]]:
-        """The columns of gathered rows but for the numbers; the rows from one number to another, in their order."""
+        """The columns of gathered rows but for the numbers; the rows from one number to another, in their order.
+
+        All rows in any order where they have no numbers.
+        """
         names = [c.name for c in gathered.columns if c.name != POSITION]
-        position = gathered.c[POSITION]
-        rows = self.rows_of(*(gathered.c[name] for name in names)).where(position.between(first, last))
-        return names, rows.order_by(position)
+        rows = self.rows_of(*(gathered.c[name] for name in names))
+        if POSITION in gathered.c:
+            rows = rows.where(gathered.c[POSITION].between(first, last)).order_by(gathered.c[POSITION])
+        return names, rows
 
     def insert_gathered(
         self, connection: Connection, table: sa.Table, gathered: sa.Table, first: int, last: int

@@ -24,7 +24,7 @@ class Merging:
 
     def supersede(self, first: int, last: int) -> None:
         """Delete the rows that a newer one stands for; of insert-ignore none, for there the first one stays."""
-        if self.merge.mode is not Mode.UPSERT:
+        if self.merge.mode is not Mode.UPSERT or POSITION not in self.gathered.c:
             return
         columns, position = self.gathered.c, self.gathered.c[POSITION]
         newest: list[Any] = [position.desc()]
@@ -43,13 +43,17 @@ class Merging:
 
     def offered(self, first: int, last: int) -> int:
         """How many rows with these numbers are left."""
-        return self._count(self.gathered.c[POSITION].between(first, last))
+        return self._count(*self._numbered(first, last))
 
     def present(self, first: int, last: int) -> int:
         """For how many of the rows the table has one with the same key."""
         same = [self.table.c[name] == self.gathered.c[name] for name in self.merge.key]
         there = sa.exists(sa.select(sa.literal(1)).select_from(self.table).where(*same).correlate(self.gathered))
-        return self._count(self.gathered.c[POSITION].between(first, last), there)
+        return self._count(*self._numbered(first, last), there)
+
+    def _numbered(self, first: int, last: int) -> list[Any]:
+        """Rows without numbers are all meant: no two of them have the same key."""
+        return [self.gathered.c[POSITION].between(first, last)] if POSITION in self.gathered.c else []
 
     def _count(self, *conditions: Any) -> int:
         query = sa.select(sa.func.count()).select_from(self.gathered).where(*conditions)

@@ -140,6 +140,8 @@ class MySQLTarget(ServerTarget):
             )
         try:
             yield
+            # The transaction's end comes after this block: whoever is next must see the rows, not only the tables.
+            _execute(connection, "COMMIT")
         finally:
             if not connection.invalidated:  # else it went with the session
                 connection.execute(sa.select(sa.func.release_lock(name)))

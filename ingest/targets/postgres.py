@@ -121,6 +121,7 @@ class PostgresTarget(ServerTarget):
     reading: ClassVar[Mapping[str, Any]] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
     transactional_ddl = True
+    numbers_cost = True
     temporary_schema = "pg_temp"  # else it would be looked for beside the ledger
     conflict_insert = staticmethod(postgresql_insert)
     max_columns = 1_600  # MaxHeapAttributeNumber of every build
@@ -372,6 +373,8 @@ class PostgresTarget(ServerTarget):
     def create_gathered(self, connection: Connection, gathered: sa.Table, source: sa.Table) -> None:
         # COPY gives each row in its turn what the column has by default: here its number.
         super().create_gathered(connection, gathered, source)
+        if POSITION not in gathered.c:
+            return
         place, numbers = _place(gathered.schema, gathered.name), _numbers(gathered)
         _ddl(connection, f"CREATE TEMPORARY SEQUENCE {numbers} OWNED BY {place}.{POSITION}")
         _ddl(connection, f"ALTER TABLE {place} ALTER {POSITION} SET DEFAULT nextval('{numbers}')")
@@ -384,15 +387,15 @@ class PostgresTarget(ServerTarget):
         # To write a row that is there already takes three times as long as to find that out, and space besides.
         (gathered,) = rows.get_final_froms()
         keys = [table.c[name] == gathered.c[name] for name in merge.key]
-        same = sa.select(sa.literal(1).label("row")).where(*keys, _same_values(table, gathered.c, names))
-        # Key by key: a join would read all of a large table for a few rows.
-        known = same.limit(1).lateral()
-        counts = sa.select(sa.func.count(), sa.func.count(known.c.row)).select_from(
-            sa.outerjoin(gathered, known, sa.true())
-        )
-        if rows.whereclause is not None:
-            counts = counts.where(rows.whereclause)
-        offered, there = connection.execute(counts).one()
+        those = [rows.whereclause] if rows.whereclause is not None else []
+        offered = connection.execute(sa.select(sa.func.count()).select_from(gathered).where(*those)).scalar_one()
+        same = sa.exists().where(*keys, _same_values(table, gathered.c, names)).correlate(gathered)
+        # Key by key, each by the index: the planner would read all of a large table for a few rows.
+        for way in ("hashjoin", "mergejoin"):
+            _ddl(connection, f"SET LOCAL enable_{way} = off")
+        there = connection.execute(sa.select(sa.func.count()).select_from(gathered).where(same, *those)).scalar_one()
+        for way in ("hashjoin", "mergejoin"):
+            _ddl(connection, f"SET LOCAL enable_{way} TO DEFAULT")
         if there == offered:
             return int(offered)
         if there:
@@ -407,7 +410,8 @@ class PostgresTarget(ServerTarget):
     def fill(self, connection: Connection, gathered: sa.Table, batch: BatchRef, first: int) -> int:
         if batch.staged.format not in (POSTGRES_BINARY, POSTGRES_TEXT):
             return super().fill(connection, gathered, batch, first)
-        connection.execute(sa.select(sa.func.setval(_numbers(gathered), first, False)))
+        if POSITION in gathered.c:
+            connection.execute(sa.select(sa.func.setval(_numbers(gathered), first, False)))
         return self._copy(connection, _place(gathered.schema, gathered.name), batch)
 
     def _copy(self, connection: Connection, place: str, batch: BatchRef) -> int:
