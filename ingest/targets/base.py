@@ -59,6 +59,7 @@ class Target(ABC):
     conflict_insert: Callable[[sa.Table], Any] | None = None  #: its dialect's insert(), if that knows ON CONFLICT
     parallel = False  #: several transactions can write at once
     replaces = True  #: --mode replace can be had
+    widens = False  #: the type of a column with values in it can be changed
     persists = False  #: a transaction that a fault ended is worth another try
     schemas = True  #: a table's name can be qualified with a schema
     quote: bool | None = True  #: names are quoted; None: where SQLAlchemy finds that they have to be
@@ -318,6 +319,10 @@ class Target(ABC):
             text = CreateColumn(column).compile(dialect=connection.dialect)
             connection.exec_driver_sql(f"ALTER TABLE {preparer.format_table(made)} {self.add_column} {text}")
 
+    def change_types(self, connection: Connection, table: TableName, columns: Sequence[Column]) -> None:
+        """Change the types of columns, with what is stored in them, by one statement. Only where `widens`."""
+        raise NotImplementedError
+
     def sql_type(self, column: Column) -> Any:
         """The SQLAlchemy type a new column gets, and values are bound with."""
         match column.type:
@@ -333,7 +338,7 @@ class Target(ABC):
                 return sa.DateTime()
             case ColumnType.DECIMAL:
                 return sa.Numeric(column.precision, column.scale)
-            case ColumnType.TEXT:
+            case ColumnType.TEXT | ColumnType.TIME | ColumnType.UUID:
                 return sa.Text()
 
     def sql_table(self, shape: TableShape) -> sa.Table:
