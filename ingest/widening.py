@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import sqlalchemy as sa
-
 from ingest.model import PLAIN, Column, ColumnType, Origin
 from ingest.profiles import EXACT_DIGITS, Verdict
 from ingest.targets.base import Target
@@ -67,10 +65,7 @@ def look(target: Target, state: TableState, columns: list[Column], before: Mappi
     asked = [number for number, c in enumerate(columns) if c.name in before and c.type is ColumnType.DOUBLE]
     if not asked or state.shape is None:
         return
-    table, limit = target.sql_table(state.shape), 10**EXACT_DIGITS
     with target.connect() as connection:
         for number in asked:
-            value = table.c[columns[number].name]
-            beyond = sa.select(sa.literal(1)).select_from(table).where((value >= limit) | (value <= -limit)).limit(1)
-            if connection.execute(beyond).first() is not None:
+            if target.has_beyond(connection, state.shape, columns[number].name, 10**EXACT_DIGITS):
                 columns[number] = _retyped(before[columns[number].name], ColumnType.TEXT)

@@ -113,8 +113,8 @@ def test_dates_and_numbers_as_they_are_written_become_values(tmp_path: Path, db:
     }
     report = load(data, db, **options)
     assert report.exit_code == 0, report.files
-    found = query(db, "SELECT id, CAST(day AS CHAR(10)), CAST(seen AS CHAR(16)), code FROM t ORDER BY id")
-    assert found == [
+    found = query(db, "SELECT id, CAST(day AS CHAR(10)), CAST(seen AS CHAR(26)), code FROM t ORDER BY id")
+    assert [(n, day, seen and seen[:16], code) for n, day, seen, code in found] == [
         (1, "2024-01-31", "2024-01-31 09:05", None),
         (2, "2024-02-01", "2024-02-01 23:59", "NA"),
         (3, None, None, "x"),
@@ -167,7 +167,5 @@ def test_a_word_for_null_may_hold_an_equals_sign(tmp_path: Path) -> None:
     assert settings.nulls_of == {"price": ("n/a", "-=-")}
     write_csv(tmp_path / "t.csv", ["n"], [("a=b",), ("5",)])
     report = load(tmp_path / "t.csv", tmp_path / "x.db", null=("=a=b", "m=5"))
-    assert [w for w in report.warnings if "--null" in w] == [
-        "--null m=5 changes nothing: no file has a column 'm'; the nearest is 'n'."
-    ]
+    assert [w for w in report.warnings if "--null" in w] == ["--null m=5 changes nothing: no file has a column 'm'."]
     assert query(tmp_path / "x.db", "SELECT n FROM t") == [(None,), (5,)]

@@ -275,6 +275,13 @@ class Target(ABC):
         statement = sa.select(sa.literal(1)).select_from(sa.table(table.name, schema=self.schema_of(table))).limit(1)
         return connection.execute(statement).first() is not None
 
+    def has_beyond(self, connection: Connection, shape: TableShape, column: str, limit: int) -> bool:
+        """Whether a column of numbers holds one of `limit` or more, of either sign."""
+        table = self.sql_table(shape)
+        value = table.c[column]
+        beyond = sa.select(sa.literal(1)).select_from(table).where((value >= limit) | (value <= -limit)).limit(1)
+        return connection.execute(beyond).first() is not None
+
     def create_table(self, connection: Connection, shape: TableShape, token: str) -> None:
         """Create the table, its token in its definition."""
         connection.execute(CreateTable(self.sql_table(shape)))
