@@ -114,10 +114,13 @@ class Options(TypedDict, total=False):
     bulk: str
     types: str
     sample: int | str | None
-    declared: Mapping[str, str] | Sequence[DeclaredType]  #: `{"price": "decimal(12,2)"}`
+    declared: Mapping[str, str] | Sequence[DeclaredType]  #: `{"price": "decimal(12,2)", "day": "date(%d.%m.%Y)"}`
     rename: Mapping[str, str] | Sequence[tuple[str, str]]  #: `{"Old name": "new_name"}`
     names: str
-    null: str | Sequence[str]
+    null: str | Sequence[str]  #: `"NA"`, or `"amount=NA"` for one column
+    decimal: str
+    thousands: str
+    on_misfit: str
     new_columns: str
     transform: str | None  #: `"module:function"`, importable by the workers
     lineage: str

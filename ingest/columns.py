@@ -18,14 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ingest.errors import SourceError
-from ingest.inference import (
-    DATE,
+from ingest import spellings
+from ingest.cells import (
     DAY_US,
     FIRST_DAY,
-    MOMENT,
-    TOO_FINE,
-    ZONED,
     Cells,
     Integers,
     Mask,
@@ -35,16 +31,27 @@ from ingest.inference import (
     lengths,
     mask_array,
     matches,
-    on_the_calendar,
     row_array,
+    valid_rows,
+    without,
+    words,
+)
+from ingest.errors import SourceError
+from ingest.inference import (
+    CLOCK,
+    DATE,
+    MOMENT,
+    TOO_FINE,
+    UUID,
+    ZONED,
+    on_the_calendar,
     to_date,
     to_timestamp,
     try_cast,
-    valid_rows,
-    without,
 )
 from ingest.model import Column, ColumnType, Origin, Reason
 from ingest.profiles import EXACT_DIGITS
+from ingest.spellings import Culprits
 
 LAST_DAY = 2_932_896
 """9999-12-31 in days from 1970-01-01."""
@@ -56,15 +63,8 @@ PLAIN_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)$"
 ANY_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 DECIMAL_NUMBER = r"^-?[0-9]+(\.[0-9]+)?$"
 
-
-def _words(*words: str) -> Any:
-    edges = np.cumsum([0, *map(len, words)]).astype(np.int32)
-    data = "".join(words).encode()
-    return pa.Array.from_buffers(pa.string(), len(words), [None, pa.py_buffer(edges), pa.py_buffer(data)])
-
-
-_TRUE = _words("true", "t", "yes", "y", "1")
-_FALSE = _words("false", "f", "no", "n", "0")
+_TRUE = words("true", "t", "yes", "y", "1")
+_FALSE = words("false", "f", "no", "n", "0")
 
 _ARROW = {
     ColumnType.TEXT: pa.string(),
@@ -75,6 +75,9 @@ _ARROW = {
     ColumnType.TIMESTAMP: pa.timestamp("us"),
     # Text keeps every digit; each target turns it into its own exact type.
     ColumnType.DECIMAL: pa.string(),
+    # Texts that read the same everywhere: 09:30:00.000000, and 32 hexadecimal digits in lower case with hyphens.
+    ColumnType.TIME: pa.string(),
+    ColumnType.UUID: pa.string(),
 }
 
 
@@ -176,6 +179,17 @@ def to_decimal(array: Any, column: Column) -> Any:
     return array
 
 
+def to_time(array: Any) -> Any:
+    """Texts as HH:MM:SS.ffffff, or None where a value is no time of the day."""
+    return spellings.times(array).cast(pa.string()) if matches(array, CLOCK).all() else None
+
+
+def to_uuid(array: Any, *, strict: bool) -> Any:
+    """Texts in lower case, or None where a value is no UUID."""
+    lower = array if strict else pc.ascii_lower(array)
+    return lower if matches(lower, UUID).all() else None
+
+
 def _clean(array: Any, column: Column) -> Any:
     match column.type:
         case ColumnType.BIGINT:
@@ -190,11 +204,12 @@ def _clean(array: Any, column: Column) -> Any:
             return to_timestamp(array, strict=column.strict)
         case ColumnType.DECIMAL:
             return to_decimal(array, column)
+        case ColumnType.TIME:
+            return to_time(array)
+        case ColumnType.UUID:
+            return to_uuid(array, strict=column.strict)
         case ColumnType.TEXT:
             return array
-
-
-Culprits = list[tuple[Mask, Reason, str]]
 
 
 def _bigint_culprits(array: Any, column: Column) -> Culprits:
@@ -281,6 +296,19 @@ def _decimal_culprits(array: Any, column: Column) -> Culprits:
     return found
 
 
+def _time_culprits(array: Any, column: Column) -> Culprits:
+    del column
+    return [(~matches(array, CLOCK), Reason.BAD_TIME, "the value is no time of the day as HH:MM:SS")]
+
+
+def _uuid_culprits(array: Any, column: Column) -> Culprits:
+    lower = pc.ascii_lower(array)
+    found: Culprits = [(~matches(lower, UUID), Reason.BAD_UUID, "the value is no UUID")]
+    if column.strict:
+        found.append((~matches(array, UUID), Reason.LOSSY, "its capital letters would be lost"))
+    return found
+
+
 _CULPRITS: dict[ColumnType, Callable[[Any, Column], Culprits]] = {
     ColumnType.BIGINT: _bigint_culprits,
     ColumnType.DOUBLE: _double_culprits,
@@ -288,7 +316,11 @@ _CULPRITS: dict[ColumnType, Callable[[Any, Column], Culprits]] = {
     ColumnType.DATE: _date_culprits,
     ColumnType.TIMESTAMP: _timestamp_culprits,
     ColumnType.DECIMAL: _decimal_culprits,
+    ColumnType.TIME: _time_culprits,
+    ColumnType.UUID: _uuid_culprits,
 }
+
+_NUMERIC = (ColumnType.BIGINT, ColumnType.DOUBLE, ColumnType.DECIMAL)
 
 
 def _finish(array: Any, column: Column, culprits: Culprits) -> Converted:
@@ -346,15 +378,24 @@ def convert(text: Any, column: Column, *, dates_as_text: bool = False) -> Conver
 
 
 def _convert(text: Any, column: Column, dates_as_text: bool) -> Converted:
-    array = contiguous(text)
+    array = spellings.nulled(contiguous(text), column.spelling)
+    strange: Culprits = []
+    if column.spelling.moment and column.type in (ColumnType.DATE, ColumnType.TIMESTAMP):
+        typed, strange = spellings.moments(array, column.spelling.moment, column.type)
+        found = _finish(typed, column, strange)
+        as_text = dates_as_text and column.type is ColumnType.DATE
+        return Converted(array=found.array.cast(pa.string()), faults=found.faults) if as_text else found
+    if column.type in _NUMERIC and spellings.signed(column.spelling):
+        array, misfit = spellings.plain_numbers(array, column.spelling)
+        strange = [(misfit, Reason.BAD_NUMBER, f"the value is no number with {column.spelling.decimal} for decimals")]
     as_text = column.type is ColumnType.DECIMAL or (dates_as_text and column.type is ColumnType.DATE)
     typed = _clean(array, column)
     if typed is not None and not as_text:
-        return _finish(typed, column, [])
+        return _finish(typed, column, strange)
     array = without(array, lengths(array) == 0)
     if typed is not None:
-        return _finish(array, column, [])
-    culprits = _CULPRITS[column.type](array, column)
+        return _finish(array, column, strange)
+    culprits = [*strange, *_CULPRITS[column.type](array, column)]
     found = _finish(array, column, culprits)
     if as_text:
         return found

@@ -10,27 +10,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from ingest.profiles import BIGINT_DIGITS, BITS, EXACT_DIGITS, ColumnProfile, merge
-
-Mask = NDArray[np.bool_]
-Integers = NDArray[np.signedinteger[Any]]
-
-EXACT_DECIMALS = 300
-"""Digits after the point that keep a number of 15 digits out of the subnormals (below 1e-307), which lose digits."""
-
-FIRST_DAY = -719_162
-"""0001-01-01 in days from 1970-01-01: the first day that Python and the databases have; Arrow also reads year 0."""
-
-DAY_US = 86_400_000_000
-FIRST_US = FIRST_DAY * DAY_US
+from ingest import spellings
+from ingest.cells import (
+    FIRST_DAY,
+    FIRST_US,
+    Cells,
+    Integers,
+    Mask,
+    Numbers,
+    contiguous,
+    lengths,
+    mask_array,
+    matches,
+    row_array,
+)
+from ingest.model import PLAIN, Column, ColumnType, Spelling
+from ingest.patterns import SHORT, SPELLINGS, is_date, regex
+from ingest.profiles import BIGINT_DIGITS, BITS, ColumnProfile, merge
 
 SAMPLE = 32
 """Values that are looked at first: enough to meet one word in most columns of words, 0.03 ms a column."""
@@ -43,174 +45,16 @@ DATE_OR_MOMENT = f"{DATE}|{MOMENT}"
 ZONED = r"[Z+]|:[0-9.:]*-"
 TOO_FINE = r"\.[0-9]{7}"
 
+CLOCK = r"^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,6})?)?$"
+UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+SPELLED = r"[0-9A-Za-z]{1,9}[./ -][0-9A-Za-z]{1,9}(\.|/| |-|, )[0-9]{1,4}( [0-9]{1,2}:[0-9: .]*([AaPp][Mm])?)?"
+"""What every spelling of a date or moment looks like that is looked for, and few other texts do."""
+
+_CLOCK, _UUID, _SPELLED = map(re.compile, (CLOCK, UUID, SPELLED))
 _NUMBER_LIKE, _DATE_OR_MOMENT, _DATE, _ZONED, _TOO_FINE = map(
     re.compile, (NUMBER_LIKE, DATE_OR_MOMENT, DATE, ZONED, TOO_FINE)
 )
 _PLAIN_BYTES = np.isin(np.arange(256), list(b"0123456789.-"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cells:
-    """The bytes of a column's values, nulls and empty ones left out, one after the other."""
-
-    data: NDArray[np.uint8]
-    starts: Integers  #: offset of each value's first byte in `data`
-    ends: Integers
-    rows: Integers | None  #: row number of each value, None when no row was left out
-
-    @classmethod
-    def of(cls, array: Any) -> Cells:
-        """The cells of a pa.StringArray, which may be a slice of a larger one."""
-        rows = None
-        if array.null_count:
-            rows = np.flatnonzero(valid_rows(array))
-            # The bytes under a null need not be empty.
-            array = array.drop_null()
-        edges = _offsets(array)
-        data = np.frombuffer(array.buffers()[2] or b"", dtype=np.uint8)[edges[0] : edges[-1]]
-        if edges[0]:
-            edges = edges - edges[0]
-        starts, ends = edges[:-1], edges[1:]
-        full = ends > starts
-        if not full.all():
-            rows = np.flatnonzero(full) if rows is None else rows[full]
-            starts, ends = starts[full], ends[full]
-        return cls(data=data, starts=starts, ends=ends, rows=rows)
-
-    def spread(self, mask: Mask, count: int) -> Mask:
-        """A flag a value as a flag a row, of `count` rows."""
-        if self.rows is None:
-            return mask
-        spread = np.zeros(count, dtype=np.bool_)
-        spread[self.rows] = mask
-        return spread
-
-
-@dataclass(frozen=True, slots=True)
-class Numbers:
-    """How plain numbers are written, one entry a value: an optional minus, digits, at most one point."""
-
-    cells: Cells
-    points: Integers  #: offset of the point; the value's end where there is none
-    negative: Mask
-    whole: Integers  #: digits before the point
-    decimals: Integers  #: digits after it
-    padded: Mask  #: has leading zeros: 007, 00.5
-    bare: Mask  #: begins or ends with a point: .5, 5.
-
-    @classmethod
-    def of(cls, cells: Cells) -> Numbers | None:
-        """None unless every value is a plain number."""
-        data, starts, ends = cells.data, cells.starts, cells.ends
-        # Unsigned bytes wrap: all but the ten digits end above 9.
-        marks = np.flatnonzero((data - np.uint8(ord("0"))) > 9)
-        points_at = marks[data[marks] == ord(".")].astype(starts.dtype)
-        negative = data[starts] == ord("-")
-        if len(points_at) + np.count_nonzero(negative) != len(marks):
-            return None
-        points = ends
-        if len(points_at) == len(ends) and bool(((points_at >= starts) & (points_at < ends)).all()):
-            points = points_at
-        elif len(points_at):
-            owners = np.searchsorted(starts, points_at, side="right") - 1
-            if (owners[1:] == owners[:-1]).any():
-                return None
-            points = ends.copy()
-            points[owners] = points_at
-        first = starts + negative if len(marks) > len(points_at) else starts
-        whole = points - first
-        bare = whole == 0
-        decimals = np.zeros_like(whole)
-        if len(points_at):
-            pointed = points < ends
-            decimals = ends - points - pointed
-            bare |= pointed & (decimals == 0)
-        if bare.any() and (whole + decimals == 0).any():
-            return None
-        padded = (data[first] == ord("0")) & (whole > 1)
-        return cls(cells, points, negative, whole, decimals, padded, bare)
-
-    def inexact(self) -> Mask:
-        """Values that a double may not give back: over 15 significant digits, or so small that digits are lost."""
-        mask: Mask = self.decimals > EXACT_DECIMALS
-        long = np.flatnonzero(self.whole + self.decimals > EXACT_DIGITS)
-        if len(long):
-            data, starts, ends, points = (
-                self.cells.data,
-                self.cells.starts[long],
-                self.cells.ends[long],
-                self.points[long],
-            )
-            nonzero = np.append(np.flatnonzero((data > ord("0")) & (data <= ord("9"))), len(data))
-            first = nonzero[np.searchsorted(nonzero, starts)]
-            significant = ends - first - ((first < points) & (points < ends))
-            mask[long] |= significant > EXACT_DIGITS
-        return mask
-
-    def negative_zero(self) -> Mask:
-        """-0, without decimals."""
-        mask: Mask = self.negative & (self.whole == 1) & (self.decimals == 0)
-        mask[mask] = self.cells.data[self.cells.ends[mask] - 1] == ord("0")
-        return mask
-
-    def ends_in_zero(self) -> Mask:
-        """Values whose last decimal is a zero: 1.10."""
-        mask: Mask = (self.decimals > 0) & (self.cells.data[self.cells.ends - 1] == ord("0"))
-        return mask
-
-
-def contiguous(text: Any) -> Any:
-    """One pa.StringArray of a pa.Array or pa.ChunkedArray of any kind of string."""
-    if isinstance(text, pa.ChunkedArray):
-        text = text.chunk(0) if text.num_chunks == 1 else text.combine_chunks()
-    return text if text.type == pa.string() else text.cast(pa.string())
-
-
-# Arrow's own ways to and from numpy and Python scalars import pandas where it is installed: 0.3 s of CPU a process
-# (test_conversion_does_not_import_pandas).
-
-
-def flags(array: Any) -> Mask:
-    """The bits of a pa.BooleanArray; what stands under a null is undefined."""
-    bits = np.frombuffer(array.buffers()[1] or b"", dtype=np.uint8)
-    return np.unpackbits(bits, bitorder="little")[array.offset : array.offset + len(array)].view(np.bool_)
-
-
-def valid_rows(array: Any) -> Mask:
-    """One flag a row: the value is not null."""
-    return flags(array.is_valid())
-
-
-def mask_array(mask: Mask) -> Any:
-    """The mask as a pa.BooleanArray."""
-    return pa.Array.from_buffers(pa.bool_(), len(mask), [None, pa.py_buffer(np.packbits(mask, bitorder="little"))])
-
-
-def row_array(rows: Integers) -> Any:
-    """Row numbers as a pa.Int64Array."""
-    return pa.Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(np.ascontiguousarray(rows, np.int64))])
-
-
-def without(array: Any, mask: Mask) -> Any:
-    """The array with null where the mask is set."""
-    return pc.if_else(mask_array(mask), pa.nulls(1, array.type)[0], array) if mask.any() else array
-
-
-def lengths(array: Any) -> Integers:
-    """Bytes of each value of a pa.StringArray; 0 for null."""
-    return np.diff(_offsets(array)) * valid_rows(array) if array.null_count else np.diff(_offsets(array))
-
-
-def _offsets(array: Any) -> Integers:
-    if len(array) == 0:
-        return np.zeros(1, dtype=np.int32)
-    return np.frombuffer(array.buffers()[1], dtype=np.int32, count=len(array) + 1, offset=4 * array.offset)
-
-
-def matches(array: Any, pattern: str) -> Mask:
-    """One flag a row: the value matches; null does."""
-    found = flags(pc.match_substring_regex(array, pattern))
-    return found | ~valid_rows(array) if array.null_count else found
 
 
 def on_the_calendar(array: Any) -> Mask:
@@ -266,17 +110,18 @@ def to_timestamp(array: Any, *, strict: bool) -> Any:
     return None if short.any() else typed
 
 
-def profile(table: Any) -> list[ColumnProfile]:
-    """One profile for each column of a pa.Table of text."""
-    return [profile_column(column) for column in table.columns]
+def profile(table: Any, columns: Sequence[Column | None] = ()) -> list[ColumnProfile]:
+    """One profile for each column of a pa.Table of text; `columns` say how these are written."""
+    spelled = [column.spelling if column is not None else PLAIN for column in columns] or [PLAIN] * table.num_columns
+    return [profile_column(column, spelling) for column, spelling in zip(table.columns, spelled, strict=True)]
 
 
-def profile_column(column: Any) -> ColumnProfile:
+def profile_column(column: Any, spelling: Spelling = PLAIN) -> ColumnProfile:
     """The profile of a pa.Array or pa.ChunkedArray of strings. Null and the empty string are no values."""
     found = ColumnProfile()
     for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
-        found = merge(found, _profile(contiguous(chunk)))
-        if not (found.number or found.boolean or found.moment):
+        found = merge(found, _profile(spellings.nulled(contiguous(chunk), spelling), spelling))
+        if found.words_only:
             break
     return found
 
@@ -296,10 +141,22 @@ def _kind(values: Sequence[str]) -> Callable[[Any], dict[str, Any]] | None:
         return _booleans
     if all(_DATE_OR_MOMENT.fullmatch(value) for value in values):
         return _moments
+    if all(map(_SPELLED.fullmatch, values)):
+        return _spelled
+    if all(map(_CLOCK.fullmatch, values)):
+        return _clocks
+    if all(map(_UUID.fullmatch, values)):
+        return _uuids
     return None
 
 
-def _profile(array: Any) -> ColumnProfile:
+def _profile(array: Any, spelling: Spelling) -> ColumnProfile:
+    signed = spellings.signed(spelling)
+    if signed:
+        plain, misfit = spellings.plain_numbers(array, spelling)
+        # As numbers these are read, or not at all: with a decimal comma 1.5 is none.
+        signed = bool(misfit.any())
+        array = array if signed else plain
     sample = _sample(array)
     look = _kind(sample)
     if look is not None and not (length := lengths(array)).all():
@@ -307,8 +164,17 @@ def _profile(array: Any) -> ColumnProfile:
         look = _kind(_sample(array))
     if len(array) == 0:
         return ColumnProfile()
-    found: dict[str, Any] = {"seen": True, "number": False, "boolean": False, "moment": False}
-    return ColumnProfile(**(found | (look(array) if look else {})))
+    if signed and look is _numbers:
+        look = None
+    return ColumnProfile(**(_WORDS | (look(array) if look else {})))
+
+
+_WORDS: dict[str, Any] = {
+    "seen": True,
+    **dict.fromkeys(("number", "boolean", "moment", "clock", "uuid"), False),
+    "spellings": 0,
+}
+"""What is known of values that are words."""
 
 
 def _numbers(array: Any) -> dict[str, Any]:
@@ -362,15 +228,41 @@ def _moments(array: Any) -> dict[str, Any]:
     only_dates = all(map(_DATE.fullmatch, sample))
     odd = only_dates or any(_ZONED.search(value) or _TOO_FINE.search(value) for value in sample)
     if only_dates and to_date(array) is not None:
-        return found | {"dates": True}
+        return found | {"dates": True, "spellings": SHORT}
     if not odd and to_timestamp(array, strict=True) is not None:
         return found | {"timestamps": True}
-    if not matches(array, DATE_OR_MOMENT).all() or not on_the_calendar(array).all():
+    if not matches(array, DATE_OR_MOMENT).all():
+        return _spelled(array)
+    if not on_the_calendar(array).all():
         return {}
     dates = lengths(array) == len("2024-01-31")
     return found | {
+        "spellings": SHORT if dates.all() else 0,
         "dates": bool(dates.any()),
         "timestamps": not dates.all(),
         "zoned": bool(matches(array, ZONED).any()),
         "too_fine": bool(matches(array, TOO_FINE).any()),
     }
+
+
+def _spelled(array: Any) -> dict[str, Any]:
+    """Which spellings of a date or a moment all values have. No value is null or empty."""
+    sample, found = _sample(array), 0
+    for bit, pattern in enumerate(SPELLINGS):
+        if not all(re.match(regex(pattern), value) for value in sample):
+            continue
+        kind = ColumnType.DATE if is_date(pattern) else ColumnType.TIMESTAMP
+        typed, _ = spellings.moments(array, pattern, kind)
+        found |= (not typed.null_count) << bit
+    return {"spellings": found}
+
+
+def _clocks(array: Any) -> dict[str, Any]:
+    if not matches(array, CLOCK).all():
+        return {}
+    sizes = np.flatnonzero(np.bincount(lengths(array)))
+    return {"clock": True, "precisions": sum(1 << int(size) for size in sizes)}
+
+
+def _uuids(array: Any) -> dict[str, Any]:
+    return {"uuid": bool(matches(array, UUID).all())}

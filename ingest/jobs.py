@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ingest.model import Column, Dialect, Header, Merge, Reason, Slice, Source, TableShape
@@ -68,6 +69,7 @@ class Layout:
     stage_format: str = ""  #: STAGE: a stage format
     transform: str | None = None  #: MODULE:FUNCTION
     merge: Merge | None = None  #: how records meet rows with the same key; None: they are added
+    kept: Mapping[str, str] = field(default_factory=dict)  #: with --on-misfit widen: why a column keeps its type
     ignore_new: bool = False  #: columns that the transform returns and the table lacks are left out
 
 
@@ -149,6 +151,7 @@ class Result:
     rows: int = 0
     discarded: int = 0
     rejected: int = 0
+    misfits: tuple[str, ...] = ()  #: the columns that did not take a value
     lines: int = 0  #: physical line ends in the slice
     base_lines: int = 0  #: physical line ends before the job's first slice
     broken: bool = False  #: a broken quote occurred

@@ -245,6 +245,8 @@ class Loading:
         step.prefix = result.prefix_sha256 or None
         if len(result.members) == 1 and result.members[0].sha256:
             step.sha256 = step.prefix = result.members[0].sha256
+        if load.doom is None and result.misfits and self._settings.on_misfit != "reject":
+            load.doom = load.misfit(self._settings, sorted(result.misfits))
         if (
             load.doom is None
             and (why := load.over_budget(self._settings, self._run_rejected, at_end=False)) is not None

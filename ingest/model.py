@@ -32,6 +32,8 @@ class ColumnType(StrEnum):
     DATE = "date"
     TIMESTAMP = "timestamp"
     DECIMAL = "decimal"
+    TIME = "time"
+    UUID = "uuid"
 
 
 class Origin(StrEnum):
@@ -110,6 +112,7 @@ class Reason(StrEnum):
     NEW_COLUMNS = "new_columns"
     NO_LINEAGE = "no_lineage"
     OVER_BUDGET = "over_budget"
+    MISFIT = "misfit"
     KEY = "key"
     MERGED = "merged"
     HELD_BACK = "held_back"
@@ -133,6 +136,8 @@ class Reason(StrEnum):
     BAD_BOOLEAN = "bad_boolean"
     BAD_DATE = "bad_date"
     BAD_TIMESTAMP = "bad_timestamp"
+    BAD_TIME = "bad_time"
+    BAD_UUID = "bad_uuid"
     LOSSY = "lossy"
 
 
@@ -221,6 +226,19 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spelling:
+    """How the values of a column are written in the files."""
+
+    moment: str = ""  #: DATE and TIMESTAMP: a pattern (`spellings.py`); "": ISO 8601
+    decimal: str = "."  #: the decimal sign of numbers
+    thousands: str = ""  #: what may stand between groups of three digits; "": nothing
+    null: tuple[str, ...] = ()  #: words that are NULL in this column, quoted or not
+
+
+PLAIN = Spelling()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
     """One column of a table."""
 
@@ -234,7 +252,9 @@ class Column:
     bits: int | None = None  #: BIGINT: of the table's own, narrower type
     length: int | None = None  #: TEXT: characters that the table's own type takes
     required: bool = False  #: the database has nothing to put there where a file lacks the column
-    note: str = ""  #: why this type, for people
+    note: str = ""  #: what another type would have lost, for people
+    reason: str = ""  #: why this type, of every column whose values were looked at, for people
+    spelling: Spelling = PLAIN
     native: str = ""  #: the type as the database itself spells it, where the target needs to know
 
 

@@ -473,8 +473,10 @@ def header_json(header: Header, settings: Settings) -> str:
             "data_start": header.data_start,
             "names": header.names,
             "options": {
-                name: getattr(settings, name) for name in ("null", "rename", "names", "new_columns", "transform")
-            },
+                name: getattr(settings, name)
+                for name in ("null", "decimal", "thousands", "rename", "names", "new_columns", "transform")
+            }
+            | {"spelled": [[one.column, one.spelling] for one in settings.declared if one.spelling]},
         }
     )
 

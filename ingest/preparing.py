@@ -202,6 +202,17 @@ def _make_table(target: Target, settings: Settings, run_id: int, table: TableSch
         with target.begin() as connection:
             ledger.forget_table(connection, name)  # of our own table, where somebody made another by hand
             ledger.intend_table(connection, run_id, table_name=name, token="", definition=definition, made_by_us=False)
+    if table.before:
+        # Until the type is changed, the definition says both; which of them holds, the database tells.
+        intent = schemas.definition(columns, table.before)
+        with target.begin() as connection:
+            ledger.settle_table(connection, name, identity="", definition=intent)
+        failpoint("after_widen_intent")
+        with target.worded(state.table), target.begin() as connection:
+            changed = [column for column in table.columns if column.name in table.before]
+            target.change_types(connection, state.table, changed)
+        failpoint("after_widen")
+        definition = schemas.definition(columns)
     if table.added and not table.is_new:
         with target.begin() as connection:
             ledger.settle_table(connection, name, identity="", definition=definition)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ingest.model import ColumnType, Origin
+from ingest.patterns import SPELLINGS, is_date, named
 
 EXACT_DIGITS = 15
 """Significant digits that every double gives back as they were written (DBL_DIG of IEEE 754 binary64)."""
@@ -31,6 +32,8 @@ class Verdict:
     type: ColumnType
     origin: Origin
     note: str = ""
+    reason: str = ""  #: why this type; the note, where there is one
+    spelling: str = ""  #: DATE and TIMESTAMP: the pattern that all values have; "": ISO 8601
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +61,40 @@ class ColumnProfile:
     timestamps: bool = False
     zoned: bool = False
     too_fine: bool = False
+    spellings: int = (1 << len(SPELLINGS)) - 1  #: which spellings of a date or moment all values have, a bit each
+    clock: bool = True  #: every value is a time of the day
+    precisions: int = 0  #: the lengths of these, a bit each
+    uuid: bool = True  #: every value is a UUID as RFC 9562 writes it, in lower case
+    misfits: int = 0  #: values that do not fit the column that is there, where that was asked
+
+    @property
+    def words_only(self) -> bool:
+        """Whether nothing but text is left."""
+        return not (self.number or self.boolean or self.moment or self.spellings or self.clock or self.uuid)
 
     def decide(self) -> Verdict:
         """The type for the column, by the table of D14."""
         if not self.seen:
-            return Verdict(type=ColumnType.TEXT, origin=Origin.UNDECIDED)
-        ways = ((self.number, self._number), (self.boolean, self._boolean), (self.moment, self._moment))
+            return Verdict(type=ColumnType.TEXT, origin=Origin.UNDECIDED, reason="no value yet")
+        ways = (
+            (self.number, self._number),
+            (self.boolean, self._boolean),
+            (self.moment, self._moment),
+            (self.spellings, self._spelled),
+            (self.clock, self._clock),
+            (self.uuid, lambda: (ColumnType.UUID, "")),
+        )
         kind, note = next((way() for holds, way in ways if holds), (ColumnType.TEXT, ""))
-        return Verdict(type=kind, origin=Origin.INFERRED, note=note)
+        spelling = ""
+        if kind in (ColumnType.DATE, ColumnType.TIMESTAMP) and not self.moment:
+            (spelling,) = named(self.spellings)
+        return Verdict(
+            type=kind,
+            origin=Origin.INFERRED,
+            note=note,
+            reason=note or (f"all values are written as {spelling}" if spelling else _REASONS[kind]),
+            spelling=spelling,
+        )
 
     def _number(self) -> tuple[ColumnType, str]:
         if self.fractional == 0:
@@ -104,6 +133,33 @@ class ColumnProfile:
             return ColumnType.TEXT, "; ".join(notes)
         return (ColumnType.DATE if self.dates else ColumnType.TIMESTAMP), ""
 
+    def _spelled(self) -> tuple[ColumnType, str]:
+        spellings = list(named(self.spellings))
+        if "%y" in spellings[0]:
+            return (
+                ColumnType.TEXT,
+                f"dates as {' or '.join(spellings)}: the century is not told; declare it with --type",
+            )
+        if len(spellings) > 1:
+            return ColumnType.TEXT, f"dates as {' or '.join(spellings)}: no value tells which; declare one with --type"
+        return (ColumnType.DATE if is_date(spellings[0]) else ColumnType.TIMESTAMP), ""
+
+    def _clock(self) -> tuple[ColumnType, str]:
+        if self.precisions & (self.precisions - 1):
+            return ColumnType.TEXT, "times with and without seconds or their decimals"
+        return ColumnType.TIME, ""
+
+
+_REASONS = {
+    ColumnType.TEXT: "values are words, or of several kinds",
+    ColumnType.BIGINT: f"whole numbers of at most {BIGINT_DIGITS} digits",
+    ColumnType.DOUBLE: f"decimals of at most {EXACT_DIGITS} significant digits",
+    ColumnType.BOOLEAN: "one pair of words for true and false",
+    ColumnType.DATE: "dates as YYYY-MM-DD",
+    ColumnType.TIMESTAMP: "moments as YYYY-MM-DD HH:MM:SS",
+    ColumnType.TIME: "times of the day, all as precise",
+    ColumnType.UUID: "UUIDs in lower case",
+}
 
 _COUNTS = (
     *("special", "exponent", "plus", "bare", "padded", "negative_zero"),
@@ -113,8 +169,12 @@ _COUNTS = (
 
 def merge(a: ColumnProfile, b: ColumnProfile) -> ColumnProfile:
     """The profile of the values of both; the same in any order and grouping."""
-    values: dict[str, Any] = {"seen": a.seen or b.seen}
-    values |= {kind: getattr(a, kind) and getattr(b, kind) for kind in ("number", "boolean", "moment")}
+    values: dict[str, Any] = {"seen": a.seen or b.seen, "misfits": a.misfits + b.misfits}
+    kinds = ("number", "boolean", "moment", "clock", "uuid")
+    values |= {kind: getattr(a, kind) and getattr(b, kind) for kind in kinds}
+    values["spellings"] = a.spellings & b.spellings
+    if values["clock"]:
+        values["precisions"] = a.precisions | b.precisions
     if values["number"]:
         values |= {name: getattr(a, name) + getattr(b, name) for name in _COUNTS}
         values |= {"fewest": min(a.fewest, b.fewest), "most": max(a.most, b.most)}

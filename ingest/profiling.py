@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from ingest import heads, widening
 from ingest import schema as schemas
 from ingest.bundles import bundles
 from ingest.crew import Crew, Lost, renumbered
 from ingest.jobs import PREVIEW, PROFILE, Failure, Job, Member, Result
 from ingest.loading import TICK
-from ingest.model import Codec, Listener, Progress
+from ingest.model import Codec, ColumnType, Listener, Progress
 from ingest.profiles import ColumnProfile, merge
 from ingest.schema import Group, TableSchema
 from ingest.settings import Settings
@@ -56,6 +57,7 @@ class Profiling:
         if not settings.transform:
             for table in tables:
                 schemas.match(planned, table, settings, self._target)
+                table.open = self._open(table)
         wanted = [
             (table, one)
             for table in tables
@@ -75,7 +77,19 @@ class Profiling:
                         if column is not None:
                             merged[column] = merge(merged[column], profile) if column in merged else profile
                 schemas.settle(table, merged)
+                widening.look(self._target, table.state, table.columns, table.before)
         return [table for table in tables if table.groups]
+
+    def _open(self, table: TableSchema) -> set[str]:
+        """Columns that are there, and of which the values decide: which type they get, or how dates are written."""
+        widen = self._settings.on_misfit == "widen" and table.state.made_by_us
+        kept = widening.kept(table.columns, table.state, self._target) if widen else {}
+        found = {c.name for c in table.columns if widen and c.name not in kept and c.type is not ColumnType.TEXT}
+        for one in table.groups:
+            asked, header = schemas.unproven(table, one, self._settings), one.work[0].header
+            if asked and header is not None and not heads.are_iso(one.work[0].source, header, asked):
+                found |= set(asked.values())
+        return found
 
     def _profile(self, wanted: list[tuple[TableSchema, Group]]) -> dict[int, list[ColumnProfile]]:
         """Look at all values (or a sample) of the files that decide a type; profiles by group."""
@@ -91,7 +105,7 @@ class Profiling:
                     job_id=self._number,
                     kind=PROFILE,
                     members=tuple(Member(source=w.source, header=w.header) for w in works if w.header),
-                    layout=schemas.profile_layout(one, settings),
+                    layout=schemas.profile_layout(table, one, settings),
                     start=first.header.data_start,
                     slice_bytes=settings.slice_bytes,
                     commit_bytes=None,

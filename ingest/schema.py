@@ -11,11 +11,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ingest import naming
+from ingest import naming, widening
 from ingest.errors import SourceError, TableError
 from ingest.jobs import Layout
 from ingest.model import (
     LINEAGE_COLUMN,
+    PLAIN,
     Column,
     ColumnType,
     Dialect,
@@ -23,6 +24,7 @@ from ingest.model import (
     Mode,
     Origin,
     Reason,
+    Spelling,
     TablePlan,
     TableShape,
 )
@@ -51,6 +53,8 @@ class TableSchema:
     groups: list[Group] = field(default_factory=list)
     columns: list[Column] = field(default_factory=list)  #: as they are, in our words; without lineage
     added: list[Column] = field(default_factory=list)  #: to be made; their types are decided by `settle`
+    open: set[str] = field(default_factory=set)  #: columns that are there, and whose values are looked at all the same
+    before: dict[str, Column] = field(default_factory=dict)  #: those whose type is to be changed, as they are now
     notes: list[str] = field(default_factory=list)
     merge: Merge | None = None  #: how records meet rows with the same key; None: they are added
 
@@ -86,7 +90,7 @@ def group(planned: Planned, settings: Settings) -> list[TableSchema]:
         else:
             schema.groups.append(Group(names=names, dialect=header.dialect, work=[work]))
     for schema in schemas.values():
-        schema.columns = _known_columns(schema.state)
+        schema.columns = _known_columns(schema.state, settings)
     return [schema for schema in schemas.values() if schema.groups]
 
 
@@ -235,11 +239,15 @@ def _new_column(name: str, settings: Settings, returned: Column | None) -> Colum
                 precision=declared.precision,
                 scale=declared.scale,
                 note="declared by --type",
+                reason="declared by --type",
+                spelling=Spelling(moment=declared.spelling),
             )
     if returned is not None:
         return returned
     if settings.types == "text":
-        return Column(name=name, type=ColumnType.TEXT, origin=Origin.DECLARED, note="--types text")
+        return Column(
+            name=name, type=ColumnType.TEXT, origin=Origin.DECLARED, note="--types text", reason="--types text"
+        )
     return Column(name=name, type=ColumnType.TEXT, origin=Origin.UNDECIDED)
 
 
@@ -247,26 +255,46 @@ def unknown_types(schema: TableSchema, settings: Settings) -> bool:
     """Whether values have to be looked at before the table can be made."""
     if settings.transform:
         return settings.types == "infer"
-    return any(c.origin is Origin.UNDECIDED for c in schema.added)
+    return bool(schema.open) or any(c.origin is Origin.UNDECIDED for c in schema.added)
 
 
 def wants_profile(schema: TableSchema, one: Group, settings: Settings) -> bool:
     """Whether the values of this group's files decide a type."""
     if settings.transform:
         return settings.types == "infer"
-    open_ = {c.name for c in schema.added if c.origin is Origin.UNDECIDED}
+    open_ = schema.open | {c.name for c in schema.added if c.origin is Origin.UNDECIDED}
     return any(column in open_ for column in one.where.values())
 
 
-def profile_layout(one: Group, settings: Settings) -> Layout:
-    """How a file is read to look at its values: all columns, as text."""
-    columns = tuple(Column(name=name, type=ColumnType.TEXT) for name in one.names)
-    return Layout(columns=columns, null=settings.null)
+def unproven(schema: TableSchema, one: Group, settings: Settings) -> dict[int, str]:
+    """Columns of a table of others that take dates, of which nobody has said how they are written, by position."""
+    if schema.is_new or schema.state.made_by_us or settings.transform:
+        return {}
+    said = {declared.column for declared in settings.declared}
+    dates = {c.name for c in schema.columns if c.type in _MOMENTS and not c.spelling.moment and c.name not in said}
+    found = ((position, one.where.get(name)) for position, name in enumerate(one.names))
+    return {position: column for position, column in found if column in dates}
+
+
+def profile_layout(schema: TableSchema, one: Group, settings: Settings) -> Layout:
+    """How a file is read to look at its values: all columns, as text; those to be widened, as what they are."""
+    columns = []
+    for name in one.names:
+        there = schema.column(one.where.get(name) or name)
+        if there is None or there.name not in schema.open or settings.on_misfit != "widen":
+            there = Column(name=there.name if there is not None else name, type=ColumnType.TEXT)
+        columns.append(_written(there, settings))
+    return Layout(columns=tuple(columns), null=settings.nulls)
+
+
+def _written(column: Column, settings: Settings) -> Column:
+    """A column with what the user says of how its values are written."""
+    return replace(column, spelling=settings.spelling(column.name, column.spelling.moment))
 
 
 def preview_layout(one: Group, settings: Settings) -> Layout:
     """How the head of a file is read for the transform."""
-    return Layout(columns=one.source_types, null=settings.null, transform=settings.transform)
+    return Layout(columns=one.source_types, null=settings.nulls, transform=settings.transform)
 
 
 def settle(schema: TableSchema, profiles: Mapping[str, Any]) -> None:
@@ -282,6 +310,21 @@ def settle(schema: TableSchema, profiles: Mapping[str, Any]) -> None:
             _decided(column.name, profile) if column.origin is Origin.UNDECIDED and profile is not None else column
         )
     schema.added = decided
+    for number, column in enumerate(schema.columns):
+        profile = profiles.get(column.name)
+        if column.name not in schema.open or profile is None:
+            continue
+        verdict = profile.decide()
+        if schema.state.made_by_us:
+            if profile.misfits:
+                wider = widening.wider(column, verdict)
+                schema.before[column.name], schema.columns[number] = column, wider
+                schema.notes.append(f"the type of {column.name!r} will be changed: {column.type} to {wider.type}")
+        elif verdict.spelling and (verdict.type is column.type or column.type is ColumnType.TIMESTAMP):
+            schema.columns[number] = replace(column, spelling=Spelling(moment=verdict.spelling))
+            schema.notes.append(f"the values of {column.name!r} are written as {verdict.spelling}")
+        elif verdict.note:
+            schema.notes.append(f"the values of {column.name!r}: {verdict.note}")
 
 
 def settle_sources(one: Group, profiles: Sequence[Any] | None, settings: Settings) -> None:
@@ -291,7 +334,7 @@ def settle_sources(one: Group, profiles: Sequence[Any] | None, settings: Setting
         column = _new_column(name, settings, None)
         if column.origin is Origin.UNDECIDED and profiles is not None:
             column = _decided(name, profiles[position])
-        columns.append(column)
+        columns.append(_written(column, settings))
     one.source_types = tuple(columns)
 
 
@@ -302,8 +345,13 @@ def _decided(name: str, profile: Any) -> Column:
         type=verdict.type,
         origin=verdict.origin,
         strict=verdict.origin is Origin.INFERRED and verdict.type is not ColumnType.TEXT,
-        note=verdict.note,
+        note=verdict.note or (f"written as {verdict.spelling}" if verdict.spelling else ""),
+        reason=verdict.reason,
+        spelling=Spelling(moment=verdict.spelling),
     )
+
+
+_MOMENTS = (ColumnType.DATE, ColumnType.TIMESTAMP)
 
 
 def new_shape(schema: TableSchema, settings: Settings) -> TableShape:
@@ -315,37 +363,45 @@ def new_shape(schema: TableSchema, settings: Settings) -> TableShape:
     return TableShape(table=schema.state.table, columns=tuple(columns), key=key)
 
 
-def definition(columns: Sequence[Column]) -> str:
-    """What the ledger keeps of a table's columns: what the database itself does not say."""
-    return json.dumps(
-        [
-            {
-                "name": c.name,
-                "type": c.type,
-                "origin": c.origin,
-                "precision": c.precision,
-                "scale": c.scale,
-                "strict": c.strict,
-            }
-            for c in columns
-            if c.name != LINEAGE_COLUMN
-        ]
-    )
+def definition(columns: Sequence[Column], before: Mapping[str, Column] | None = None) -> str:
+    """What the ledger keeps of a table's columns: what the database itself does not say.
+
+    `before`: those whose type is about to be changed, as they are until then.
+    """
+    entries = []
+    for column in columns:
+        entry = _entry(column)
+        if before and column.name in before:
+            was = before[column.name]
+            entry["was"] = _entry(was) | {"native": was.native}
+        if column.name != LINEAGE_COLUMN:
+            entries.append(entry)
+    return json.dumps(entries)
 
 
-def _known_columns(state: TableState) -> list[Column]:
+def _entry(column: Column) -> dict[str, Any]:
+    names = ("name", "type", "origin", "precision", "scale", "strict")
+    spelling = {"spelling": column.spelling.moment} if column.spelling.moment else {}
+    return {name: getattr(column, name) for name in names} | spelling
+
+
+def _known_columns(state: TableState, settings: Settings) -> list[Column]:
     """The columns of a table as it is; of our own tables, with what the ledger knows of them."""
     if state.shape is None:
         return []
     kept: dict[str, Any] = {}
-    if state.made_by_us and state.row is not None:
+    if state.row is not None:
         kept = {entry["name"]: entry for entry in json.loads(state.row.definition or "[]")}
+    declared = {one.column: one for one in settings.declared if one.spelling}
     columns = []
     for column in state.shape.columns:
         if column.name == LINEAGE_COLUMN:
             continue
         entry = kept.get(column.name)
-        if entry is not None:
+        if entry is not None and state.made_by_us:
+            was = entry.get("was")
+            if was is not None and was["native"] == column.native:
+                entry = was  # a run was killed before it had changed the type
             column = replace(  # noqa: PLW2901
                 column,
                 type=ColumnType(entry["type"]),
@@ -354,7 +410,10 @@ def _known_columns(state: TableState) -> list[Column]:
                 scale=entry["scale"],
                 strict=entry["strict"],
             )
-        columns.append(column)
+        spelling = entry.get("spelling", "") if entry is not None and entry["type"] == column.type else ""
+        if column.name in declared and declared[column.name].type is column.type:
+            spelling = declared[column.name].spelling
+        columns.append(replace(column, spelling=Spelling(moment=spelling)) if spelling else column)
     return columns
 
 
@@ -363,14 +422,19 @@ def load_layout(schema: TableSchema, one: Group, shape: TableShape, settings: Se
     known = {c.name: c for c in (*schema.columns, *schema.added)}
     for name in schema.merge.key if schema.merge is not None else ():
         known[name] = replace(known[name], nullable=False)  # a NULL is equal to nothing, not even to another
+    # What a transform returns is not written any way.
     final = replace(shape, columns=tuple(_as_made(known[c.name], c) if c.name in known else c for c in shape.columns))
     if settings.transform:
         columns: tuple[Column | None, ...] = one.source_types  # the key is looked at in what is returned
     else:
-        columns = tuple(known[where] if (where := one.where[name]) is not None else None for name in one.names)
+        columns = tuple(
+            _written(known[where], settings) if (where := one.where[name]) is not None else None for name in one.names
+        )
+    kept = widening.kept(schema.columns, schema.state, target) if settings.on_misfit == "widen" else {}
     return Layout(
         columns=columns,
-        null=settings.null,
+        null=settings.nulls,
+        kept=kept,
         shape=final,
         stage_format=target.stage_format(shape),
         transform=settings.transform,
@@ -381,7 +445,7 @@ def load_layout(schema: TableSchema, one: Group, shape: TableShape, settings: Se
 
 def _as_made(wanted: Column, found: Column) -> Column:
     """A column as we know it, with what the database says of it."""
-    return replace(wanted, native=found.native)
+    return replace(wanted, native=found.native, spelling=PLAIN)
 
 
 def _merge_note(merge: Merge) -> str:
@@ -435,6 +499,14 @@ def idle_options(tables: Sequence[TableSchema], settings: Settings, *, all_files
         columns = {column for one in groups for column in _offered(one, settings)}
         if all_files and name not in columns | {n for one in groups for n in one.names}:
             found.append(_idle(f"--type {name}={wanted}", name, columns))
+    if all_files:
+        columns = {column for one in groups for column in _offered(one, settings)}
+        found += [
+            _idle(f"--null {name}={token}", name, columns)
+            for name, tokens in settings.nulls_of.items()
+            for token in tokens
+            if name not in columns | {n for one in groups for n in one.names}
+        ]
     headers = {name for one in groups for work in one.work if work.header for name in work.header.names}
     found += [
         _idle(f"--rename {old}={new}", old, headers)

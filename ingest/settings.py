@@ -8,8 +8,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ingest import patterns
 from ingest.errors import UsageError
-from ingest.model import UNTOLD, ColumnType, Mode, Told
+from ingest.model import UNTOLD, ColumnType, Mode, Spelling, Told
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -58,6 +59,7 @@ class DeclaredType:
     type: ColumnType
     precision: int | None = None
     scale: int | None = None
+    spelling: str = ""  #: DATE and TIMESTAMP: a pattern (`patterns.py`); "": ISO 8601
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +87,10 @@ class Settings:
     declared: tuple[DeclaredType, ...] = ()
     rename: tuple[tuple[str, str], ...] = ()
     names: str = "keep"
-    null: tuple[str, ...] = ()
+    null: tuple[str, ...] = ()  #: TOKEN, or COLUMN=TOKEN; =TOKEN is one that holds an equals sign
+    decimal: str = "."
+    thousands: str = ""
+    on_misfit: str = "reject"
     new_columns: str = "add"
     transform: str | None = None
     lineage: str = "file"
@@ -104,6 +109,11 @@ class Settings:
         _one_of("bulk", self.bulk, "auto", "off")
         _one_of("types", self.types, "infer", "text")
         _one_of("names", self.names, "keep", "snake")
+        _check_signs(self.decimal, self.thousands)
+        _one_of("on_misfit", self.on_misfit, "reject", "fail", "widen")
+        if self.on_misfit == "widen" and (self.transform or self.mode == Mode.REPLACE or self.sample):
+            what = "--transform" if self.transform else "--mode replace" if self.mode == Mode.REPLACE else "--sample"
+            raise UsageError(f"--on-misfit widen looks at all values of the files, and cannot with {what}.")
         _one_of("new_columns", self.new_columns, "add", "refuse", "ignore")
         _one_of("lineage", self.lineage, "none", "file")
         _one_of("mode", self.mode, *Mode)
@@ -117,6 +127,35 @@ class Settings:
         for name in ("workers", "connections", "min_age", "wait"):
             if getattr(self, name) < 0:
                 raise UsageError(f"--{name.replace('_', '-')} must not be negative.")
+
+    @property
+    def nulls(self) -> tuple[str, ...]:
+        """The words that are NULL in every column where they are not quoted."""
+        named = (text.partition("=") for text in self.null)
+        return tuple(token if equals else column for column, equals, token in named if not column or not equals)
+
+    @property
+    def nulls_of(self) -> dict[str, tuple[str, ...]]:
+        """The words that are NULL in one column, quoted or not, by its name."""
+        found: dict[str, tuple[str, ...]] = {}
+        for column, equals, token in (text.partition("=") for text in self.null):
+            if column and equals:
+                found[column] = (*found.get(column, ()), token)
+        return found
+
+    def spelling(self, column: str, moment: str = "") -> Spelling:
+        """How the values of a column are written, as far as the user says; `moment` as it is known otherwise."""
+        return Spelling(
+            moment=moment, decimal=self.decimal, thousands=self.thousands, null=self.nulls_of.get(column, ())
+        )
+
+
+def _check_signs(decimal: str, thousands: str) -> None:
+    for name, sign in (("decimal", decimal), ("thousands", thousands)):
+        if (len(sign) != 1 and (sign or name == "decimal")) or sign.isalnum() or sign in tuple('+-"\r\n\0'):
+            raise UsageError(f"--{name} {sign!r} is not one sign.", hint=f"Write it as it is: --{name} ','")
+    if decimal == thousands:
+        raise UsageError(f"--decimal and --thousands are both {decimal!r}.")
 
 
 def _check_key(mode: str, key: tuple[str, ...], newest_by: str | None) -> None:
@@ -162,10 +201,13 @@ def parse_budget(text: str) -> Budget:
     raise UsageError(f"--max-rejects is {text!r}.", hint="Write a number of records (10) or a share (0.5%).")
 
 
+_TYPE = re.compile(r"\s*([a-z]+)\s*(?:\((.*)\))?\s*", re.IGNORECASE | re.DOTALL)
+
+
 def parse_type(text: str) -> DeclaredType:
-    """`price=decimal(12,2)` or `zip=text`."""
-    column, equals, word = text.rpartition("=")
-    match = re.fullmatch(r"\s*([a-z]+)\s*(?:\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\))?\s*", word, re.IGNORECASE)
+    """`price=decimal(12,2)`, `zip=text` or `day=date(%d.%m.%Y)`."""
+    column, _, word = text.rpartition("=")
+    match = _TYPE.fullmatch(word)
     names = {t.value: t for t in ColumnType} | {
         "integer": ColumnType.BIGINT,
         "int": ColumnType.BIGINT,
@@ -176,16 +218,31 @@ def parse_type(text: str) -> DeclaredType:
         "datetime": ColumnType.TIMESTAMP,
     }
     kind = names.get(match[1].lower()) if match else None
-    if not equals or not column or match is None or kind is None or (match[2] and kind is not ColumnType.DECIMAL):
+    said = match[2] if match else None
+    digits = re.fullmatch(r"\s*(\d+)\s*(?:,\s*(\d+)\s*)?", said or "")
+    spelled = kind in (ColumnType.DATE, ColumnType.TIMESTAMP) and said is not None
+    if (
+        not column
+        or kind is None
+        or (said is not None and not spelled and (kind is not ColumnType.DECIMAL or not digits))
+    ):
         raise UsageError(
             f"--type {text!r} is not COLUMN=TYPE.",
             hint=f"TYPE is one of {', '.join(t.value for t in ColumnType)}.",
         )
+    if spelled and said is not None:
+        try:
+            patterns.check(said, kind)
+        except ValueError as error:
+            raise UsageError(
+                f"--type {text!r} has no usable pattern: {error}.", hint="Write it as strptime has it: date(%d.%m.%Y)"
+            ) from None
     return DeclaredType(
         column=column,
         type=kind,
-        precision=int(match[2]) if match[2] else None,
-        scale=int(match[3] or 0) if match[2] else None,
+        precision=int(digits[1]) if digits else None,
+        scale=int(digits[2] or 0) if digits else None,
+        spelling=said if spelled and said else "",
     )
 
 

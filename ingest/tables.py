@@ -149,7 +149,8 @@ ingest_table = Table(
     Column("state", Unicode(16), nullable=False),
     # Whether the tool created the table.
     Column("made_by_us", Boolean, nullable=False),
-    # JSON list of its columns: name, type, origin, precision, scale, strict.
+    # JSON list of its columns: name, type, origin, precision, scale, strict; spelling, where dates have one; was, while
+    # the type is being changed.
     Column("definition", _LONG, nullable=False),
     # What the database says of the table, to notice another one under the same name.
     Column("identity", _LONG),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,6 +135,18 @@ class Load:
                 hint=f"See them with: {self._listing(settings)}",
             )
         return None
+
+    def misfit(self, settings: Settings, columns: Sequence[str]) -> Failure:
+        """Why it is refused for values that their columns do not take."""
+        name = columns[0]
+        kept = self.layout.kept.get(name)
+        why = f", whose type cannot be changed: {kept}" if kept else ""
+        return Failure(
+            code=Reason.MISFIT,
+            message=f"the column {name!r} does not take a value of it{why} (--on-misfit {settings.on_misfit}). "
+            "Nothing of it was loaded.",
+            hint=f"See the record with: {self._listing(settings)}",
+        )
 
     def _found(self) -> str:
         """How many rejects there are: all of them once the file was read to its end."""

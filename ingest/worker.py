@@ -25,7 +25,7 @@ from ingest import columns as typing_
 from ingest import inference, naming, opening, reader
 from ingest.errors import SourceError
 from ingest.jobs import LOAD_DATA, PREVIEW, PROFILE, SQLITE, STAGE, Failure, Job, Layout, MemberCount, Result, Task
-from ingest.model import LINEAGE_COLUMN, Codec, Column, Origin, Reason, Reject
+from ingest.model import LINEAGE_COLUMN, Codec, Column, ColumnType, Origin, Reason, Reject
 from ingest.profiles import ColumnProfile, merge
 from ingest.targets import staging
 
@@ -180,9 +180,20 @@ def _profile(task: Task) -> Result:
     return _result(
         task,
         records=text.parsed.records,
-        profiles=inference.profile(text.parsed.table),
+        profiles=_profiles(text.parsed.table, job.layout),
         broken=text.parsed.ends_broken,
     )
+
+
+def _profiles(table: pa.Table, layout: Layout) -> list[ColumnProfile]:
+    """What the values look like, and how many do not fit the columns that are there."""
+    profiles = inference.profile(table, layout.columns)
+    for number, column in enumerate(layout.columns):
+        if column is not None and column.type is not ColumnType.TEXT:
+            faults = typing_.convert(table.column(number), column).faults
+            misfits = sum(len(fault.rows) for fault in faults if fault.code is not Reason.NOT_NULL)
+            profiles[number] = dataclasses.replace(profiles[number], misfits=misfits)
+    return profiles
 
 
 def _profile_sample(job: Job) -> list[Any]:
@@ -213,7 +224,7 @@ def _profile_sample(job: Job) -> list[Any]:
             if not data:
                 continue
             parsed = reader.read(data, width, header.dialect, null=job.layout.null, exact=True)
-            found = inference.profile(parsed.table)
+            found = _profiles(parsed.table, job.layout)
             profiles = [merge(a, b) for a, b in zip(profiles, found, strict=True)]
     return profiles
 
@@ -309,6 +320,7 @@ def _stage(task: Task, worker: int) -> Result:
         rows=rows,
         discarded=discarded,
         rejected=rejected,
+        misfits=tuple({cell.column for _, cell in bad if cell.code is not Reason.NOT_NULL}),
         lines=parsed.lines,
         base_lines=text.base_lines,
         broken=parsed.ends_broken,

@@ -109,7 +109,7 @@ class SQLite(Oracle):
 
     kind = "sqlite"
     missing = (sqlite3.OperationalError,)
-    words = MappingProxyType({"DECIMAL(12,2)": "TEXT", "TIMESTAMP": "DATETIME"})
+    words = MappingProxyType({"DECIMAL(12,2)": "TEXT", "TIMESTAMP": "DATETIME", "UUID": "TEXT"})
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -170,6 +170,7 @@ class PlainSQLite(SQLite):
     """An SQLite file, as a database that the tool does not know."""
 
     kind = "plainsqlite"
+    words = MappingProxyType({**SQLite.words, "TIME": "TEXT"})
 
     def __str__(self) -> str:
         return f"plainsqlite:///{self.path}?timeout=60"
@@ -239,6 +240,7 @@ class PostgreSQL(OnServer):
             "DOUBLE": "DOUBLE PRECISION",
             "TIMESTAMP": "TIMESTAMP WITHOUT TIME ZONE",
             "DECIMAL(12,2)": "NUMERIC(12,2)",
+            "TIME": "TIME WITHOUT TIME ZONE",
         }
     )
 
@@ -293,6 +295,7 @@ class PlainPostgreSQL(PostgreSQL):
     """A database on a PostgreSQL server, as one that the tool does not know."""
 
     kind = "plainpg"
+    words = MappingProxyType({**PostgreSQL.words, "TIME": "TEXT", "UUID": "TEXT"})
 
     def __str__(self) -> str:
         return self.url.replace("postgresql", "plainpg", 1)
@@ -308,6 +311,8 @@ class MariaDB(OnServer):
             "TEXT": "LONGTEXT",
             "BOOLEAN": "TINYINT(1)",
             "TIMESTAMP": "DATETIME(6)",
+            "TIME": "TIME(6)",
+            "UUID": "CHAR(36)",
         }
     )
 

@@ -90,6 +90,23 @@ AWKWARD = [
         "2024-02-30 10:00",
         "0000-01-01 10:00",
     ),
+    *(
+        "00:00",
+        "09:30",
+        "23:59:59.9",
+        "23:59:59.999999",
+        "9:30",
+        "24:00",
+        "12:60",
+        "12:00:60",
+        "12:00:00.1234567",
+        "12:",
+    ),
+    *(
+        "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+        "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11",
+        "a0eebc999c0b4ef8bb6d6bb9bd380a11",
+    ),
     *("Yes", "NO", "tRUE", "f", "y", "N", "TRUE", "no ", "true\x00", "é"),
 ]
 
@@ -107,6 +124,8 @@ values = st.one_of(
     st.from_regex(
         r"2024-02-(28|29|30)[T ][0-2][0-9]:[0-6][0-9](:[0-6][0-9](\.[0-9]{0,8})?)?(Z|\+01:00)?", fullmatch=True
     ),
+    st.times().map(str),
+    st.uuids().map(str),
     st.sampled_from(AWKWARD),
 )
 cells = st.lists(st.none() | values, max_size=12)
@@ -132,6 +151,8 @@ def oracle(value: str | None, column: Column) -> object:
         T.DATE: day,
         T.TIMESTAMP: moment,
         T.DECIMAL: decimal,
+        T.TIME: clock,
+        T.UUID: uuid,
     }[column.type](value, column)
 
 
@@ -201,6 +222,19 @@ def decimal(value: str, column: Column) -> object:
         if len((match[2] or "").rstrip("0")) > column.scale:
             return Reason.LOSSY
     return value
+
+
+def clock(value: str, column: Column) -> object:
+    match = re.fullmatch(r"([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,6}))?)?", value)
+    if not match or int(match[1]) > 23 or int(match[2]) > 59 or int(match[3] or 0) > 59:
+        return Reason.BAD_TIME
+    return f"{match[1]}:{match[2]}:{match[3] or '00'}.{(match[4] or '').ljust(6, '0')}"
+
+
+def uuid(value: str, column: Column) -> object:
+    if not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", value, re.IGNORECASE):
+        return Reason.BAD_UUID
+    return value.lower() if not column.strict or value == value.lower() else Reason.LOSSY
 
 
 def same(a: object, b: object) -> bool:
@@ -310,17 +344,19 @@ import sys, io
 import pyarrow as pa, pyarrow.csv as pv
 from ingest.columns import convert_table
 from ingest.inference import profile
-from ingest.model import Column, ColumnType
-data = b"a,b,c,d,e,f\\n1,1.5,t,2024-01-01,2024-01-01 10:00,1.25\\nx,x,x,x,x,x\\n,,,,,\\n"
-data += b"007,.5,f,2024-02-30,2024-01-01,1.1234\\n"
+from ingest.model import Column, ColumnType, Spelling
+data = b"a,b,c,d,e,f,g,h,i,j\\n1,1.5,t,2024-01-01,2024-01-01 10:00,1.25,10:00,a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11,"
+data += b"31/Jan/24,1.2\\nx,x,x,x,x,x,x,x,x,x\\n,,,,,,,,,\\n007,.5,f,2024-02-30,2024-01-01,1.1234,1:00,A,30/Feb/24,2\\n"
 kinds = [k for k in ColumnType if k is not ColumnType.TEXT]
-names = pa.schema([(n, pa.string()) for n in "abcdef"])
+names = pa.schema([(n, pa.string()) for n in "abcdefghij"])
 table = pv.read_csv(io.BytesIO(data), convert_options=pv.ConvertOptions(column_types=names))
 for strict in (True, False):
     columns = [Column(name=k.value, type=k, strict=strict, precision=4, scale=2) for k in kinds]
+    spelling = Spelling(moment="%d/%b/%y", decimal=",", thousands=".", null=("x",))
+    columns += [Column(name=k.value, type=k, spelling=spelling) for k in (ColumnType.DATE, ColumnType.BIGINT)]
     for rows in (table, table.slice(0, 1)):
         convert_table(rows, columns)
-        [p.decide() for p in profile(rows)]
+        [p.decide() for p in profile(rows) + profile(rows, columns)]
 assert "pandas" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

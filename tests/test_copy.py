@@ -59,7 +59,14 @@ VALUES: dict[str, tuple[str, Any, list[Any]]] = {
     "text": ("text", pa.string(), [*WORDS, None]),
     "varchar(20)": ("varchar(20)", pa.string(), [*WORDS[:-1], "y" * 20, None]),
     "char(3)": ("char(3)", pa.string(), ["", "a", "äöü", " b ", None]),
-    "uuid": ("uuid", pa.string(), ["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "", None]),
+    "uuid": (
+        "uuid",
+        pa.string(),
+        ["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", None, "", "A0EEBC99-9c0b-4ef8-bb6d-000000000000"],
+    ),
+    "uuid odd": ("uuid", pa.string(), ["{a0eebc999c0b4ef8bb6d6bb9bd380a11}", None]),
+    "time": ("time", pa.string(), ["09:30", "", "23:59:59.999999", "00:00:00", None]),
+    "time odd": ("time", pa.string(), ["24:00:00", "09:30 PM", None]),
     "jsonb": ("jsonb", pa.string(), ['{"a\\n": "\\u00e9\\\\"}', "[1, 2]", "", None]),
     "bytea": ("bytea", pa.string(), ["\\x00ff", "\\x", None, "\\xABcd" + "ef" * 500, ""]),
     "bytea odd": ("bytea", pa.string(), ["\\x00ff", "abc\\\\000", "", None]),
@@ -72,7 +79,8 @@ AS_TEXT = {
     "timestamptz odd",
     "numeric(60,30)",
     "numeric",
-    "uuid",
+    "uuid odd",
+    "time odd",
     "jsonb",
     "bytea odd",
     "inet",
@@ -155,12 +163,12 @@ def test_what_the_server_refuses_is_refused_in_its_words(
 
 
 def test_the_way_is_told_with_v(tmp_path: Path, postgresql: str, query: Any) -> None:
-    query("CREATE TABLE own (id integer, uid uuid DEFAULT gen_random_uuid())")
+    query("CREATE TABLE own (id integer, address inet DEFAULT '10.0.0.1')")
     first = tools.write_csv(tmp_path / "1.csv", ["id"], [[1]])
-    second = tools.write_csv(tmp_path / "2.csv", ["id", "uid"], [[2, "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"]])
+    second = tools.write_csv(tmp_path / "2.csv", ["id", "address"], [[2, "10.0.0.2"]])
     for path, more, said in (
         (first, (), "rows go into own by binary COPY"),
-        (second, (), "rows go into own by COPY as text: the column 'uid' is of type uuid"),
+        (second, (), "rows go into own by COPY as text: the column 'address' is of type inet"),
         (second, ("--on-duplicate", "load", "--verify-content", "--bulk", "off"), ""),
     ):
         done = tools.ingest("load", path, "--table", "own", "--to", postgresql, "-v", *more, cwd=tmp_path)

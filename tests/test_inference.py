@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import re
-from datetime import date, datetime
+from datetime import date, datetime, time
 from decimal import Decimal
 
 import pyarrow as pa
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 
 from ingest.columns import convert
 from ingest.inference import profile, profile_column
-from ingest.model import Column, ColumnType, Origin
+from ingest.model import Column, ColumnType, Origin, Spelling
+from ingest.patterns import DATES, MONTHS, SPELLINGS
 from ingest.profiles import ColumnProfile, merge
 
 T = ColumnType
@@ -37,7 +39,18 @@ moments = st.datetimes().map(str) | st.sampled_from(
 )
 junk = st.text(max_size=4) | st.text("0123456789.-+eE", max_size=6)
 nothing = st.none() | st.just("")
-pools = [integers, decimals, versions, numbers, words, days, moments, junk]
+clocks = st.times().map(str) | st.sampled_from(["09:30", "9:30", "23:59", "24:00", "10:00:60"])
+uuids = st.uuids().map(str) | st.sampled_from(["A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"])
+spelled = st.one_of(
+    st.dates(date(1900, 1, 1)).flatmap(
+        lambda d: st.sampled_from([d.strftime(p) for p in ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%Y/%m/%d", "%d-%b-%Y")])
+    ),
+    st.sampled_from(
+        ["1/2/2024", "31/1/2024", "1/31/2024", "30/2/2024", "0/1/2024", "2024-1-5", "1 Sept 2024", "1/2/24"]
+    ),
+    st.sampled_from(["31/01/2024 10:30", "31/01/2024 10:30:01.5", "1/31/2024 1:05 PM", "1/31/2024 13:05 PM"]),
+)
+pools = [clocks, uuids, spelled, integers, decimals, versions, numbers, words, days, moments, junk]
 columns = st.one_of(
     *[st.lists(pool | nothing if gaps else pool, max_size=8) for pool in pools for gaps in (True, False)],
     st.lists(st.one_of(*pools, nothing), max_size=8),
@@ -65,6 +78,31 @@ def is_moment(value: str) -> bool:
     if not match or not is_day(match[1]):
         return False
     return int(match[2]) < 24 and int(match[3]) < 60 and int(match[4] or 0) < 60
+
+
+def is_clock(value: str) -> bool:
+    match = re.fullmatch(r"([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.[0-9]{1,6})?)?", value)
+    return bool(match) and int(match[1]) < 24 and int(match[2]) < 60 and int(match[3] or 0) < 60
+
+
+def read(value: str, pattern: str) -> datetime | None:
+    """What Python's own strptime makes of a value, in any of the forms that the brackets allow."""
+    forms = {pattern}
+    while any("[" in form for form in forms):
+        forms = {re.sub(r"\[([^[\]]*)\]", by, f, count=1) for f in forms for by in (r"\1", "")}
+    short = {month[:3]: month[:3] for month in MONTHS} | {month: month[:3] for month in MONTHS} | {"sept": "sep"}
+    value = re.sub(r"[A-Za-z]{3,}", lambda m: short.get(m[0].lower(), m[0]), value)
+    for form in forms:
+        # strptime takes any number of blanks, and fewer digits of a minute or a second.
+        text = re.sub(r"%([a-zA-Z])", lambda m: DIGITS[m[1]], form.replace(".", r"\."))
+        if re.fullmatch(text, value):
+            with contextlib.suppress(ValueError):
+                return datetime.strptime(value, form)
+    return None
+
+
+DIGITS = dict.fromkeys("mdHI", "[0-9]{1,2}") | dict.fromkeys("yMS", "[0-9]{2}")
+DIGITS |= {"Y": "[0-9]{4}", "f": "[0-9]{1,6}", "b": "[A-Za-z]+", "p": "[AaPp][Mm]"}
 
 
 def is_double(values: list[str]) -> bool:
@@ -96,6 +134,12 @@ def oracle(items: list[str | None]) -> tuple[ColumnType, Origin]:
         kind = T.DATE
     elif all(map(is_moment, values)):
         kind = T.TIMESTAMP
+    elif len(fits := [p for p in SPELLINGS if all(read(v, p) for v in values)]) == 1 and "%y" not in fits[0]:
+        kind = T.DATE if fits[0] in DATES else T.TIMESTAMP
+    elif len({len(v) for v in values}) == 1 and all(map(is_clock, values)):
+        kind = T.TIME
+    elif all(v == v.lower() and re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", v) for v in values):
+        kind = T.UUID
     return kind, Origin.INFERRED
 
 
@@ -121,7 +165,8 @@ def test_profiles_of_pieces_merge_to_the_profile_of_the_whole(a: list, b: list, 
 def test_values_of_an_inferred_column_convert_strictly_and_read_back(items: list[str | None], skip: int) -> None:
     array = text(["x"] * skip + items).slice(skip)
     verdict = profile_column(array).decide()
-    converted = convert(array, Column(name="c", type=verdict.type, strict=True))
+    spelling = Spelling(moment=verdict.spelling)
+    converted = convert(array, Column(name="c", type=verdict.type, strict=True, spelling=spelling))
     assert not converted.faults
     for before, after in zip(items, converted.array.to_pylist(), strict=True):
         if verdict.type is T.TEXT or not before:
@@ -134,6 +179,15 @@ def test_values_of_an_inferred_column_convert_strictly_and_read_back(items: list
             assert Decimal(repr(after)) == Decimal(before)
         elif verdict.type is T.BOOLEAN:
             assert after is (before[0] in "tTyY")
+        elif verdict.type is T.TIME:
+            assert time.fromisoformat(after) == time.fromisoformat(before)
+            assert len(after) == len("09:30:00.000000")
+        elif verdict.type is T.UUID:
+            assert after == before
+        elif verdict.spelling:
+            moment = read(before, verdict.spelling)
+            assert moment is not None
+            assert after == (moment.date() if verdict.type is T.DATE else moment)
         else:
             kind = date if verdict.type is T.DATE else datetime
             assert after == kind.fromisoformat(before)
@@ -162,6 +216,10 @@ def test_no_value_at_all_is_undecided() -> None:
         (["+5", "1"], "1 value has a plus sign"),
         ([".5", "5.", "1"], "2 values begin or end with the point"),
         (["nan", "1.5"], "1 value is nan or infinite"),
+        (["1/2/2024", "3/4/2024"], "dates as %d/%m/%Y or %m/%d/%Y: no value tells which; declare one with --type"),
+        (["1/2/24", "13/4/24"], "dates as %d/%m/%y: the century is not told; declare it with --type"),
+        (["13/2/2024", "2/13/2024"], ""),
+        (["09:30", "09:30:00"], "times with and without seconds or their decimals"),
         (["-0", "3"], "1 value is -0"),
         (["007", "+5"], "1 value has leading zeros; 1 value has a plus sign"),
         (["007", "word"], ""),

@@ -50,7 +50,12 @@ VALUES = {
     "day": (["2024-02-29", "1999-12-31", "2000-01-01"], "DATE", "text"),
     "no_day": (["2023-02-29", "1999-12-31", "2000-01-01"], "TEXT", "text"),
     "moment": (["2024-01-31 12:00:00", "2024-01-31T12:00:01.5", "2024-01-31 23:59"], "TIMESTAMP", "text"),
-    "other": (["31.01.2024", "1.2.2024", "3.4.2024"], "TEXT", "text"),
+    "other": (["31.01.2024", "1.2.2024", "3.4.2024"], "DATE", "text"),
+    "either": (["1/2/2024", "2/3/2024", "3/4/2024"], "TEXT", "text"),
+    "seen": (["1/31/2024 1:05 PM", "12/1/2024 12:00:01 AM", "2/3/2024 09:00 am"], "TIMESTAMP", "text"),
+    "clock": (["09:30", "23:59", "00:00"], "TIME", "text"),
+    "uuid": ([f"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a1{n}" for n in range(3)], "UUID", "text"),
+    "UUID": ([f"A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A1{n}" for n in range(3)], "TEXT", "text"),
     "word": (["NA", "null", "x"], "TEXT", "text"),
 }
 
@@ -68,6 +73,8 @@ def test_types_are_inferred_without_loss(data: Path, db: Database, bulk: str) ->
         found.remove(None)
         if declared == "TEXT":
             assert sorted(found) == sorted(values)
+        elif declared == "UUID":
+            assert sorted(map(str, found)) == sorted(values)
         elif declared in ("BIGINT", "DOUBLE"):
             assert sorted(found) == sorted(float(v) if declared == "DOUBLE" else int(v) for v in values)
         if isinstance(db, Path):  # every cell there has a type of its own

@@ -155,7 +155,9 @@ class LoadOptions:
     ] = None
     type: Annotated[
         list[str] | None,
-        typer.Option(metavar="COLUMN=TYPE", help="Declare a column's type: price=decimal(12,2); repeatable."),
+        typer.Option(
+            metavar="COLUMN=TYPE", help="Declare a type: price=decimal(12,2), day=date(%d.%m.%Y); repeatable."
+        ),
     ] = None
     rename: Annotated[
         list[str] | None, typer.Option(metavar="OLD=NEW", help="Load a column under another name; repeatable.")
@@ -165,8 +167,18 @@ class LoadOptions:
     ] = "keep"
     null: Annotated[
         list[str] | None,
-        typer.Option(metavar="TOKEN", help="Take this word for NULL, beside the empty field; repeatable."),
+        typer.Option(metavar="TOKEN|COLUMN=TOKEN", help="Take this word for NULL, too, or in one column; repeatable."),
     ] = None
+    decimal: Annotated[str, typer.Option(metavar="SIGN", help="The decimal sign of the numbers in the files.")] = "."
+    thousands: Annotated[
+        str, typer.Option(metavar="SIGN", help="What stands between groups of three digits.", show_default=False)
+    ] = ""
+    on_misfit: Annotated[
+        Literal["reject", "fail", "widen"],
+        typer.Option(
+            help="A value that its column does not take: reject the record, refuse the file, change the type."
+        ),
+    ] = "reject"
     new_columns: Annotated[
         Literal["add", "refuse", "ignore"],
         typer.Option(help="A column that the table lacks: add it (tables made by ingest), refuse the file, ignore it."),
@@ -263,6 +275,9 @@ def settings_from(options: LoadOptions) -> Settings:
         rename=tuple(parse_rename(text) for text in options.rename or ()),
         names=options.names,
         null=tuple(options.null or ()),
+        decimal=options.decimal,
+        thousands=options.thousands,
+        on_misfit=options.on_misfit,
         new_columns=options.new_columns,
         transform=options.transform,
         lineage=options.lineage,

@@ -60,6 +60,7 @@ class Target(ABC):
     conflict_insert: Callable[[sa.Table], Any] | None = None  #: its dialect's insert(), if that knows ON CONFLICT
     parallel = False  #: several transactions can write at once
     replaces = True  #: --mode replace can be had
+    widens = False  #: the type of a column with values in it can be changed
     persists = False  #: a transaction that a fault ended is worth another try
     schemas = True  #: a table's name can be qualified with a schema
     quote: bool | None = True  #: names are quoted; None: where SQLAlchemy finds that they have to be
@@ -275,6 +276,13 @@ class Target(ABC):
         statement = sa.select(sa.literal(1)).select_from(sa.table(table.name, schema=self.schema_of(table))).limit(1)
         return connection.execute(statement).first() is not None
 
+    def has_beyond(self, connection: Connection, shape: TableShape, column: str, limit: int) -> bool:
+        """Whether a column of numbers holds one of `limit` or more, of either sign."""
+        table = self.sql_table(shape)
+        value = table.c[column]
+        beyond = sa.select(sa.literal(1)).select_from(table).where((value >= limit) | (value <= -limit)).limit(1)
+        return connection.execute(beyond).first() is not None
+
     def create_table(self, connection: Connection, shape: TableShape, token: str) -> None:
         """Create the table, its token in its definition."""
         connection.execute(CreateTable(self.sql_table(shape)))
@@ -319,6 +327,10 @@ class Target(ABC):
             text = CreateColumn(column).compile(dialect=connection.dialect)
             connection.exec_driver_sql(f"ALTER TABLE {preparer.format_table(made)} {self.add_column} {text}")
 
+    def change_types(self, connection: Connection, table: TableName, columns: Sequence[Column]) -> None:
+        """Change the types of columns, with what is stored in them, by one statement. Only where `widens`."""
+        raise NotImplementedError
+
     def sql_type(self, column: Column) -> Any:
         """The SQLAlchemy type a new column gets, and values are bound with."""
         match column.type:
@@ -334,7 +346,7 @@ class Target(ABC):
                 return sa.DateTime()
             case ColumnType.DECIMAL:
                 return sa.Numeric(column.precision, column.scale)
-            case ColumnType.TEXT:
+            case ColumnType.TEXT | ColumnType.TIME | ColumnType.UUID:
                 return sa.Text()
 
     def sql_table(self, shape: TableShape) -> sa.Table:

@@ -15,6 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingest import spellings
+from ingest.cells import matches
+from ingest.inference import CLOCK, UUID
 from ingest.jobs import POSTGRES_BINARY, POSTGRES_TEXT, Staged
 from ingest.model import Column, TableShape
 from ingest.targets.pgtypes import TEXTS, bare, encodable
@@ -29,6 +32,8 @@ _FIXED = {
     "date": pa.date32(),
     "timestamp without time zone": pa.timestamp("us"),
     "timestamp with time zone": pa.timestamp("us", "UTC"),
+    "time without time zone": pa.time64("us"),
+    "uuid": pa.binary(),  # of 16 bytes: what comes after the length is the same
     "bytea": pa.binary(),
     "text": pa.string(),
     "character varying": pa.string(),
@@ -93,6 +98,12 @@ def _encodable(array: Any, column: Column) -> Any:
         return array
     if pa.types.is_string(array.type) and pa.types.is_timestamp(wanted):
         return _moments(array, wanted)
+    if pa.types.is_string(array.type) and pa.types.is_time(wanted):
+        if not matches(array, CLOCK).all():
+            raise _AsText
+        return spellings.times(array)
+    if pa.types.is_string(array.type) and bare(column.native) == "uuid":
+        return _uuids(array)
     if pa.types.is_string(array.type) and pa.types.is_binary(wanted):
         return _bytes(array)
     try:
@@ -128,7 +139,19 @@ def _bytes(array: Any) -> Any:
     r"""Texts of bytes in hexadecimal, as PostgreSQL itself writes them: \x00ff."""
     if not pc.all(pc.match_substring_regex(array, r"^\\x([0-9A-Fa-f]{2})*$"), min_count=0).as_py():
         raise _AsText
-    hexadecimal = pc.fill_null(pc.utf8_slice_codeunits(array, 2), "")
+    return _unhexed(array, pc.utf8_slice_codeunits(array, 2))
+
+
+def _uuids(array: Any) -> Any:
+    """Texts of UUIDs as RFC 9562 writes them; the server reads other forms, too."""
+    if not matches(pc.ascii_lower(array), UUID).all():
+        raise _AsText
+    return _unhexed(array, pc.replace_substring(array, "-", ""))
+
+
+def _unhexed(array: Any, digits: Any) -> Any:
+    """The bytes behind hexadecimal digits, null where the array is."""
+    hexadecimal = pc.fill_null(digits, "")
     _, edges, data = hexadecimal.buffers()
     assert hexadecimal.offset == 0
     ends = np.frombuffer(edges, dtype=np.int32)[: len(array) + 1]

@@ -86,6 +86,7 @@ class MySQLTarget(ServerTarget):
     reading: ClassVar[Mapping[str, Any]] = {"isolation_level": "REPEATABLE READ"}
 
     transactional_ddl = False
+    widens = True
     max_columns = INNODB_COLUMNS
     max_name = NAME_LENGTH
 
@@ -360,6 +361,13 @@ class MySQLTarget(ServerTarget):
         name = connection.dialect.identifier_preparer.format_table(made)
         connection.exec_driver_sql(f"ALTER TABLE {name} {added}")
 
+    def change_types(self, connection: Connection, table: TableName, columns: Sequence[Column]) -> None:
+        made = self.sql_table(TableShape(table=table, columns=tuple(columns)))
+        texts = (str(CreateColumn(column).compile(dialect=connection.dialect)) for column in made.columns)
+        name = connection.dialect.identifier_preparer.format_table(made)
+        # As text of SQLAlchemy's, in which a % stands doubled for a driver that is given parameters.
+        connection.exec_driver_sql(f"ALTER TABLE {name} {', '.join(f'MODIFY COLUMN {text}' for text in texts)}")
+
     def sql_type(self, column: Column) -> Any:
         match column.type:
             case ColumnType.TEXT if column.length is not None:
@@ -368,6 +376,10 @@ class MySQLTarget(ServerTarget):
                 return mysql.LONGTEXT()  # TEXT ends at 65,535 bytes
             case ColumnType.TIMESTAMP:
                 return mysql.DATETIME(fsp=6)
+            case ColumnType.TIME:
+                return mysql.TIME(fsp=6)
+            case ColumnType.UUID:
+                return mysql.CHAR(36)  # MySQL has no such type, and MariaDB only from 10.7 on
             case ColumnType.DECIMAL if column.precision is None:
                 # Without digits it would be DECIMAL(10,0). These are the most that both servers take; a value with
                 # more is refused, never rounded.

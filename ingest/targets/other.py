@@ -295,7 +295,7 @@ class OtherTarget(ServerTarget):
 
     def sql_type(self, column: Column) -> Any:
         match column.type:
-            case ColumnType.TEXT:
+            case ColumnType.TEXT | ColumnType.TIME | ColumnType.UUID:
                 return sa.UnicodeText()  # TEXT is of one code page in some
             case ColumnType.TIMESTAMP:
                 return sa.DateTime().with_variant(_datetime2(6), "mssql")  # whose DATETIME ends at 3 milliseconds

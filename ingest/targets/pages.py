@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ingest.inference import Cells, flags, lengths, valid_rows
+from ingest.cells import Cells, flags, lengths, valid_rows
 
 PAGE = 16_384
 """Bytes of a page: 10 % faster to copy from than the default of 4 KiB; 64 KiB are no faster."""
@@ -146,11 +146,14 @@ def _storable(column: Any, affinity_: str) -> Any:
 
 
 def _never_numbers(array: Any) -> bool:
-    """Whether every text goes on after a fourth digit with a hyphen, as dates do and numbers never."""
+    """Whether every text goes on after a fourth digit with a hyphen, or after a second with a colon, as dates and times
+    do and numbers never."""
     cells = Cells.of(array)
     data, starts = cells.data, cells.starts
     if len(starts) and (cells.ends - starts).min() < 5:
         return False
+    if len(starts) and data[starts[0] + 2] == ord(":"):
+        return bool((data[starts + 2] == ord(":")).all() and (data[starts + 1] - np.uint8(ord("0")) <= 9).all())
     return bool((data[starts + 4] == ord("-")).all() and (data[starts + 3] - np.uint8(ord("0")) <= 9).all())
 
 

@@ -19,6 +19,8 @@ ENCODED = (
     "date",
     "timestamp without time zone",
     "timestamp with time zone",
+    "time without time zone",
+    "uuid",
     "bytea",
     *TEXTS,
 )

@@ -122,6 +122,7 @@ class PostgresTarget(ServerTarget):
 
     transactional_ddl = True
     numbers_cost = True
+    widens = True
     temporary_schema = "pg_temp"  # else it would be looked for beside the ledger
     conflict_insert = staticmethod(postgresql_insert)
     max_columns = 1_600  # MaxHeapAttributeNumber of every build
@@ -315,7 +316,17 @@ class PostgresTarget(ServerTarget):
     def sql_type(self, column: Column) -> Any:
         if column.type is ColumnType.TEXT and column.native and not _is_text(column.native):
             return _AsText()
+        if column.type in (ColumnType.TIME, ColumnType.UUID):
+            return _AsText(column.type.value.upper())
         return super().sql_type(column)
+
+    def change_types(self, connection: Connection, table: TableName, columns: Sequence[Column]) -> None:
+        made = self.sql_table(TableShape(table=table, columns=tuple(columns)))
+        changes = []
+        for column in made.columns:
+            name, kind = _quoted(column.name), column.type.compile(dialect=connection.dialect)
+            changes.append(f"ALTER COLUMN {name} TYPE {kind} USING {name}::{kind}")
+        _ddl(connection, f"ALTER TABLE {_place(self.schema_of(table), table.name)} {', '.join(changes)}")
 
     # rows --------------------------------------------------------------------------------------------------
 
@@ -466,8 +477,11 @@ class _AsText(sa.types.UserDefinedType[str]):
 
     cache_ok = True
 
+    def __init__(self, spec: str = "text") -> None:
+        self.spec = spec
+
     def get_col_spec(self, **_: Any) -> str:
-        return "text"
+        return self.spec
 
     def bind_processor(self, dialect: Any) -> Any:
         del dialect

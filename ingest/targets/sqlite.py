@@ -293,6 +293,8 @@ class SQLiteTarget(Target):
     def sql_type(self, column: Column) -> Any:
         # SQLite has no exact decimals: NUMERIC keeps 15 digits. Bound as text, a value is kept as it is in our own
         # TEXT columns, and becomes a number by SQLite's own rule in a user's NUMERIC column.
+        if column.type is ColumnType.TIME:
+            return _Time()
         return sa.Text() if column.type is ColumnType.DECIMAL else super().sql_type(column)
 
     # rows --------------------------------------------------------------------------------------------------
@@ -337,6 +339,15 @@ class SQLiteTarget(Target):
             return "a trigger of the table"
         match = _BROKEN.fullmatch(str(error.orig))
         return match[0] if match else ""
+
+
+class _Time(sa.types.UserDefinedType[str]):
+    """A time of the day as SQLAlchemy's own type stores and reads it: the text HH:MM:SS.ffffff."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "TIME"
 
 
 @contextlib.contextmanager
