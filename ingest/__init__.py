@@ -119,6 +119,10 @@ class Options(TypedDict, total=False):
     names: str
     null: str | Sequence[str]
     new_columns: str
+    ragged: str
+    rescue_column: str | None
+    empty_rows: str
+    max_field: int | str
     transform: str | None  #: `"module:function"`, importable by the workers
     lineage: str
     mode: str
@@ -180,7 +184,7 @@ def _settings(to: str | os.PathLike[str] | None, options: Options) -> Settings:
     from ingest.settings import Settings, parse_budget, parse_key, parse_size, parse_type
 
     given: dict[str, Any] = dict(options)
-    for name in ("slice_bytes", "commit_bytes", "sample"):
+    for name in ("slice_bytes", "commit_bytes", "sample", "max_field"):
         if isinstance(given.get(name), str):
             given[name] = parse_size(given[name])
     for name in ("include", "exclude", "null"):

@@ -5,7 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ingest.model import Column, Dialect, Header, Merge, Reason, Slice, Source, TableShape
+from ingest.model import (
+    LENIENT,
+    NOTHING_MENDED,
+    Column,
+    Dialect,
+    Header,
+    Mended,
+    Merge,
+    Reason,
+    RecordRules,
+    Slice,
+    Source,
+    TableShape,
+)
 
 PROFILE = "profile"  #: look at the values, to infer types
 PREVIEW = "preview"  #: run the transform on the head, to see its columns
@@ -68,6 +81,13 @@ class Layout:
     transform: str | None = None  #: MODULE:FUNCTION
     merge: Merge | None = None  #: how records meet rows with the same key; None: they are added
     ignore_new: bool = False  #: columns that the transform returns and the table lacks are left out
+    rules: RecordRules = LENIENT
+    rescued: tuple[tuple[int, str], ...] = ()  #: positions and names of columns that go into the rescue column
+
+    @property
+    def width(self) -> int:
+        """Fields of a record as the header has them: the rescue column, the last where there is one, is none."""
+        return len(self.columns) - self.rules.rescue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +142,7 @@ class MemberCount:
     records: int
     rows: int
     sha256: str | None  #: of the file's bytes on disk, where the worker read all of them
+    mended: Mended = NOTHING_MENDED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -233,6 +233,7 @@ class Loading:
         load.records += result.records
         load.read += result.records
         load.rejected += result.rejected
+        load.mended += result.members[0].mended
         load.broken = load.broken or result.broken
         step.records += result.records
         step.rows += result.rows
@@ -306,7 +307,7 @@ class Loading:
         load.committed = load.position = step.end
         load.prefix = step.prefix
         load.records_at, load.rejected_at = load.records, load.rejected
-        load.rejects_at, load.broken_at = len(load.rejects), load.broken
+        load.rejects_at, load.broken_at, load.mended_at = len(load.rejects), load.broken, load.mended
         load.ended = done
         if not self._turns.hold(load, order):
             self._writing.order(order)
@@ -531,7 +532,7 @@ class Loading:
         load.records, load.rejected = load.records_at, load.rejected_at
         del load.rejects[load.rejects_at :]
         load.texts = min(load.texts, load.rejected)
-        load.broken = load.broken_at
+        load.broken, load.mended = load.broken_at, load.mended_at
         load.next, load.sliced = 0, None
         self._loads.pop(load.job.job_id, None)
         self._jobs += 1

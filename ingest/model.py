@@ -124,6 +124,7 @@ class Reason(StrEnum):
     INTERNAL = "internal"
     # rejects of a record
     RAGGED = "ragged"
+    TOO_LONG = "too_long"
     BROKEN_QUOTE = "broken_quote"
     BAD_BYTE = "bad_byte"
     NUL_BYTE = "nul_byte"
@@ -208,6 +209,42 @@ class Dialect:
     def separator(self) -> bytes:
         """The byte at which slices may end: carriage return only where no line feed ends a line."""
         return b"\r" if self.line_end == "\r" else b"\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordRules:
+    """What the user wants to become of records that are not as the header says."""
+
+    pad: bool = False  #: short ones are filled up with NULL; else they are rejects
+    rescue: bool = False  #: values beyond the last column are kept; else their records are rejects
+    discard_empty: bool = False  #: records without any value are discarded; else they are rows of NULLs
+    max_field: int | None = None  #: bytes of the longest field, unquoted; records with a longer one are rejects
+
+
+LENIENT = RecordRules()
+"""No limit, and nothing done that was not asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mended:
+    """How many ragged records were made to fit, and are rows."""
+
+    padded: int = 0  #: short ones, filled up with NULL
+    trimmed: int = 0  #: long ones with nothing but empty fields beyond the last column
+    rescued: int = 0  #: long ones whose values beyond the last column are in the rescue column
+
+    def __add__(self, other: Mended) -> Mended:
+        return Mended(
+            padded=self.padded + other.padded,
+            trimmed=self.trimmed + other.trimmed,
+            rescued=self.rescued + other.rescued,
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.padded or self.trimmed or self.rescued)
+
+
+NOTHING_MENDED = Mended()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -371,6 +408,7 @@ class FileOutcome:
     discarded: int = 0
     superseded: int = 0  #: left out for a newer record with the same key
     ignored: int = 0  #: left out for an earlier row with the same key
+    mended: Mended = NOTHING_MENDED  #: ragged records that this run made rows of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -425,6 +463,10 @@ class RunReport:
     @property
     def ignored(self) -> int:
         return sum(f.ignored for f in self.files)
+
+    @property
+    def mended(self) -> Mended:
+        return sum((f.mended for f in self.files), NOTHING_MENDED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
