@@ -7,11 +7,11 @@ from typing import Any
 
 from ingest.model import (
     LENIENT,
-    NOTHING_MENDED,
+    NONE_FITTED,
     Column,
     Dialect,
+    Fitted,
     Header,
-    Mended,
     Merge,
     Reason,
     RecordRules,
@@ -108,6 +108,7 @@ class Job:
     guess: bool = False  #: PROFILE: slices that end at some line end, to be proven by reading them all
     sample: int | None = None  #: PROFILE: bytes to look at; None: all
     lineage: bool = False  #: STAGE: rows carry their file_id
+    dry: bool = False  #: STAGE: to the point where a batch would be staged, and no further
     reject_limit: int | None = None  #: rejects of a slice to keep the text of; None: all
 
     @property
@@ -142,7 +143,7 @@ class MemberCount:
     records: int
     rows: int
     sha256: str | None  #: of the file's bytes on disk, where the worker read all of them
-    mended: Mended = NOTHING_MENDED
+    fitted: Fitted = NONE_FITTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

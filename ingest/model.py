@@ -226,15 +226,15 @@ LENIENT = RecordRules()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mended:
+class Fitted:
     """How many ragged records were made to fit, and are rows."""
 
     padded: int = 0  #: short ones, filled up with NULL
     trimmed: int = 0  #: long ones with nothing but empty fields beyond the last column
     rescued: int = 0  #: long ones whose values beyond the last column are in the rescue column
 
-    def __add__(self, other: Mended) -> Mended:
-        return Mended(
+    def __add__(self, other: Fitted) -> Fitted:
+        return Fitted(
             padded=self.padded + other.padded,
             trimmed=self.trimmed + other.trimmed,
             rescued=self.rescued + other.rescued,
@@ -244,7 +244,7 @@ class Mended:
         return bool(self.padded or self.trimmed or self.rescued)
 
 
-NOTHING_MENDED = Mended()
+NONE_FITTED = Fitted()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -408,14 +408,14 @@ class FileOutcome:
     discarded: int = 0
     superseded: int = 0  #: left out for a newer record with the same key
     ignored: int = 0  #: left out for an earlier row with the same key
-    mended: Mended = NOTHING_MENDED  #: ragged records that this run made rows of
+    fitted: Fitted = NONE_FITTED  #: ragged records that this run made rows of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """How far a run is, counted from what is committed."""
 
-    phase: str  #: "plan" (types are being inferred) or "load"
+    phase: str  #: "plan" (types are being inferred), "load" or "check"
     files_done: int
     files_total: int
     bytes_done: int
@@ -465,8 +465,44 @@ class RunReport:
         return sum(f.ignored for f in self.files)
 
     @property
-    def mended(self) -> Mended:
-        return sum((f.mended for f in self.files), NOTHING_MENDED)
+    def fitted(self) -> Fitted:
+        return sum((f.fitted for f in self.files), NONE_FITTED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileCheck:
+    """How one file would end in a load; the names are those of `FileOutcome`."""
+
+    path: str
+    display: str
+    table: str
+    action: Action
+    state: str  #: loaded, skipped, refused or failed
+    code: Reason
+    sentence: str
+    hint: str = ""
+    bytes: int = 0
+    records: int = 0
+    rows: int = 0
+    rejected: int = 0
+    discarded: int = 0
+    fitted: Fitted = NONE_FITTED
+    rejects: tuple[Reject, ...] = ()  #: the first of them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """What a load would come to, as far as can be told without writing."""
+
+    database: str  #: the URL without its secrets
+    new: bool  #: the database does not exist
+    exit_code: int  #: of such a load
+    seconds: float
+    files: tuple[FileCheck, ...]
+    tables: tuple[TablePlan, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    vanished: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import csv
 
-from ingest import mending, quoting
+from ingest import quoting, ragged
 from ingest.errors import SourceError
 from ingest.model import LENIENT, Dialect, Reason, RecordRules, Reject, Slice, Source
 from ingest.opening import UTF8_BOM, open_raw, reading
@@ -52,7 +52,7 @@ class Parsed:
     lines: int  #: physical line ends
     ends_broken: bool  #: a broken quote occurred
     exact: bool  #: it was not by the book, and was split by the exact rules
-    mended: mending.Fitted = field(default_factory=mending.Fitted)  #: of ragged records that are rows
+    fit: ragged.Fit = field(default_factory=ragged.Fit)  #: of ragged records that are rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,18 +262,18 @@ def read(
     found = _unparsable(data, records)
     cut = np.array(sorted(found), dtype=np.int64)
     left = np.delete(np.arange(total, dtype=np.int64), cut)
-    ragged: list[tuple[int, int]] = []
+    odd: list[tuple[int, int]] = []
 
     def set_aside(row: Any) -> str:
-        ragged.append((int(left[row.number - 1]), row.actual_columns))
+        odd.append((int(left[row.number - 1]), row.actual_columns))
         return "skip"
 
     table = _parse(_without(data, records, cut), header_width, dialect, null, set_aside)
-    if table.num_rows + len(ragged) != len(left):
-        raise _miscounted(table.num_rows + len(ragged) + len(found), total)
-    numbers = np.setdiff1d(left, np.array([number for number, _ in ragged], dtype=np.int64), assume_unique=True)
-    fitted = mending.fit(
-        ragged,
+    if table.num_rows + len(odd) != len(left):
+        raise _miscounted(table.num_rows + len(odd) + len(found), total)
+    numbers = np.setdiff1d(left, np.array([number for number, _ in odd], dtype=np.int64), assume_unique=True)
+    fitted = ragged.fit(
+        odd,
         lambda number: data[records.starts[number] : records.ends[number]],
         lambda part, width: _parse(part, width, dialect, null),
         width=header_width,
@@ -281,9 +281,9 @@ def read(
         rules=rules,
         null=null,
     )
-    table, numbers = mending.merge(table, numbers, fitted)
+    table, numbers = ragged.merge(table, numbers, fitted)
     fits = set(fitted.numbers)
-    found |= {number: _ragged(actual, header_width) for number, actual in ragged if number not in fits}
+    found |= {number: _ragged(actual, header_width) for number, actual in odd if number not in fits}
     bad = sorted(found)
     rejects = [
         Reject(code=found[number][0], message=found[number][1], line=line, byte=byte, record=number, text=text)
@@ -297,7 +297,7 @@ def read(
         lines=len(records.line_ends),
         ends_broken=len(records.broken) > 0,
         exact=walked,
-        mended=fitted,
+        fit=fitted,
     )
 
 

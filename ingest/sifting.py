@@ -13,8 +13,8 @@ import numpy as np
 
 from ingest.columns import BadCell
 from ingest.inference import Integers, contiguous, lengths, mask_array, valid_rows
-from ingest.mending import Fitted
 from ingest.model import Reason, RecordRules
+from ingest.ragged import Fit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,17 +27,17 @@ class Sifted:
     discarded: int = 0  #: rows without a value that are to be left out
 
 
-def sift(table: Any, names: Sequence[str], rules: RecordRules, numbers: Integers | None, mended: Fitted) -> Sifted:
+def sift(table: Any, names: Sequence[str], rules: RecordRules, numbers: Integers | None, fit: Fit) -> Sifted:
     """A table of text without the rows that are none; `names` of its columns are for messages.
 
-    `numbers` are the records of its rows (None: row i is record i), by which `mended` has values beyond the columns.
+    `numbers` are the records of its rows (None: row i is record i), by which `fit` has values beyond the columns.
     """
-    bad = _too_long(table, names, rules, numbers, mended)
+    bad = _too_long(table, names, rules, numbers, fit)
     drop = np.zeros(table.num_rows, dtype=np.bool_)
     if rules.discard_empty:
         drop = _empty(table)
-        if mended.extras:
-            drop[_rows(numbers, list(mended.extras))] = False
+        if fit.extras:
+            drop[_rows(numbers, list(fit.extras))] = False
     discarded = int(np.count_nonzero(drop))
     if not bad and not discarded:
         return Sifted(table=table)
@@ -47,7 +47,7 @@ def sift(table: Any, names: Sequence[str], rules: RecordRules, numbers: Integers
 
 
 def _too_long(
-    table: Any, names: Sequence[str], rules: RecordRules, numbers: Integers | None, mended: Fitted
+    table: Any, names: Sequence[str], rules: RecordRules, numbers: Integers | None, fit: Fit
 ) -> tuple[BadCell, ...]:
     limit = rules.max_field
     if limit is None:
@@ -60,7 +60,7 @@ def _too_long(
         for row in np.flatnonzero(counted > limit).tolist():
             message = f"a field of {counted[row]:,} bytes in column {name!r}; --max-field allows {limit:,}"
             found.setdefault(row, BadCell(row=row, column=name, code=Reason.TOO_LONG, message=message))
-    for number, extras in mended.extras.items():
+    for number, extras in fit.extras.items():
         longest = max(len(value.encode()) for value in extras.values())
         if longest > limit:
             row = int(_rows(numbers, [number])[0])

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ingest import columns as typing_
-from ingest import inference, mending, naming, opening, reader, rescuing, sifting
+from ingest import inference, naming, opening, ragged, reader, rescuing, sifting
 from ingest.errors import SourceError
 from ingest.jobs import LOAD_DATA, PREVIEW, PROFILE, SQLITE, STAGE, Failure, Job, Layout, MemberCount, Result, Task
 from ingest.model import LINEAGE_COLUMN, Codec, Column, Origin, Reason, Reject
@@ -145,10 +145,10 @@ def _rows(job: Job, parsed: reader.Parsed) -> _Rows:
     layout = job.layout
     raw = job.members[0].header.names
     names = [raw[i] if (column := layout.columns[i]) is None else column.name for i in range(layout.width)]
-    sifted = sifting.sift(parsed.table, names, layout.rules, parsed.kept, parsed.mended)
+    sifted = sifting.sift(parsed.table, names, layout.rules, parsed.kept, parsed.fit)
     numbers, table = _kept(parsed.kept, sifted.kept), sifted.table
     if layout.rules.rescue:
-        column = rescuing.column(table, layout.rescued, parsed.mended.extras, numbers, names)
+        column = rescuing.column(table, layout.rescued, parsed.fit.extras, numbers, names)
         table = table.append_column(str(layout.width), column)
     bad = _bad_records(sifted.bad, parsed.kept)
     return _Rows(table=table, numbers=numbers, bad=bad, discarded=sifted.discarded)
@@ -319,10 +319,10 @@ def _stage(task: Task, worker: int) -> Result:
         members = tuple(dataclasses.replace(m, rows=int(n)) for m, n in zip(members, per_file, strict=True))
     else:
         members = (dataclasses.replace(members[0], rows=rows),)
-    if parsed.mended.ways:
-        members = _with_mended(members, parsed.mended, numbers)
+    if parsed.fit.ways:
+        members = _with_fitted(members, parsed.fit, numbers)
     staged, size = None, 0
-    if rows:
+    if rows and not job.dry:
         assert layout.shape is not None
         if job.lineage:
             batch = batch.append_column(LINEAGE_COLUMN, _bigints(ids[which] if job.bundle else np.full(rows, ids[0])))
@@ -341,7 +341,7 @@ def _stage(task: Task, worker: int) -> Result:
         base_lines=text.base_lines,
         broken=parsed.ends_broken,
         exact=parsed.exact,
-        kept=_write_kept(task, numbers) if rows and numbers is not None else None,
+        kept=_write_kept(task, numbers) if staged is not None and numbers is not None else None,
         members=members,
         staged=staged,
         staged_bytes=size,
@@ -349,15 +349,15 @@ def _stage(task: Task, worker: int) -> Result:
     )
 
 
-def _with_mended(
-    members: tuple[MemberCount, ...], mended: mending.Fitted, numbers: npt.NDArray[np.int64] | None
+def _with_fitted(
+    members: tuple[MemberCount, ...], fitted: ragged.Fit, numbers: npt.NDArray[np.int64] | None
 ) -> tuple[MemberCount, ...]:
     """How many of the rows of each member were made of ragged records."""
     counted, end = [], 0
     for member in members:
         start, end = end, end + member.records
-        ways = {number: way for number, way in mended.ways.items() if start <= number < end}
-        counted.append(dataclasses.replace(member, mended=mending.count(ways, numbers)))
+        ways = {number: way for number, way in fitted.ways.items() if start <= number < end}
+        counted.append(dataclasses.replace(member, fitted=ragged.count(ways, numbers)))
     return tuple(counted)
 
 

@@ -189,8 +189,8 @@ def test_exact_rules_hold_on_any_bytes(data: bytes, after_broken: bool, rules: R
         for number, (_, _, cells, row) in enumerate(expected)
         if row is not None and cells is not None and any(cells[width:])
     }
-    assert parsed.mended.extras == extras
-    assert set(parsed.mended.ways) == {
+    assert parsed.fit.extras == extras
+    assert set(parsed.fit.ways) == {
         number
         for number, (_, _, cells, row) in enumerate(expected)
         if row is not None and cells is not None and len(cells) != width

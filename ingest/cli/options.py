@@ -63,7 +63,7 @@ LogFile = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class LoadOptions:
-    """What `load` and `plan` can be told, as it is typed; each field is an option of both."""
+    """What `load`, `plan` and `check` can be told, as it is typed; each field is an option of all three."""
 
     to: To = None
     table: Annotated[

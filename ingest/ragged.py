@@ -16,14 +16,14 @@ import numpy as np
 import pyarrow as pa
 
 from ingest.inference import Integers, lengths, mask_array, row_array, valid_rows
-from ingest.model import Dialect, Mended, RecordRules
+from ingest.model import Dialect, Fitted, RecordRules
 
 Parse = Callable[[bytes, int], Any]
 """Bytes of records that all have so many fields, to a pa.Table of text, a column a field."""
 
 
 class Way(StrEnum):
-    """How a ragged record was made to fit; the counts of `Mended`."""
+    """How a ragged record was made to fit; the counts of `Fitted`."""
 
     PADDED = "padded"
     TRIMMED = "trimmed"
@@ -31,7 +31,7 @@ class Way(StrEnum):
 
 
 @dataclass(slots=True, kw_only=True)
-class Fitted:
+class Fit:
     """The ragged records that are rows."""
 
     tables: list[Any] = field(default_factory=list)  #: pa.Tables of the header's width
@@ -50,10 +50,10 @@ def fit(
     dialect: Dialect,
     rules: RecordRules,
     null: Sequence[str],
-) -> Fitted:
+) -> Fit:
     """The rows of those ragged records that can be some. `ragged`: their numbers, and how many fields each has.
 
-    `text` gives a record without its line end. What is in no field of `Fitted` is a reject.
+    `text` gives a record without its line end. What is in no field of `Fit` is a reject.
     """
     ends = tuple(end.encode() for end in (dialect.delimiter, dialect.quote, *null) if end)
     groups: dict[int, list[int]] = {}
@@ -64,7 +64,7 @@ def fit(
             wanted = rules.rescue or text(number).endswith(ends)  # else its last field is none that can be cut off
         if wanted:
             groups.setdefault(actual, []).append(number)
-    found = Fitted()
+    found = Fit()
     for actual, numbers in groups.items():
         table = parse(b"".join(text(number) + dialect.separator for number in numbers), actual)
         if table.num_rows != len(numbers):
@@ -76,16 +76,16 @@ def fit(
     return found
 
 
-def count(ways: Mapping[int, Way], kept: Integers | None) -> Mended:
-    """How many of these records were mended in each way; `kept`: the records that are rows in the end, None: all."""
+def count(ways: Mapping[int, Way], kept: Integers | None) -> Fitted:
+    """How many of these records were fitted in each way; `kept`: the records that are rows in the end, None: all."""
     numbers = np.fromiter(ways, dtype=np.int64, count=len(ways))
     if kept is not None:
         numbers = numbers[np.isin(numbers, kept)]
     counts = Counter(ways[number] for number in numbers.tolist())
-    return Mended(**{way.value: counts[way] for way in Way})
+    return Fitted(**{way.value: counts[way] for way in Way})
 
 
-def _pad(found: Fitted, table: Any, numbers: list[int], width: int, rules: RecordRules) -> None:
+def _pad(found: Fit, table: Any, numbers: list[int], width: int, rules: RecordRules) -> None:
     for position in range(table.num_columns, width):
         table = table.append_column(str(position), pa.nulls(table.num_rows, pa.string()))
     found.tables.append(table)
@@ -94,7 +94,7 @@ def _pad(found: Fitted, table: Any, numbers: list[int], width: int, rules: Recor
         found.ways.update(dict.fromkeys(numbers, Way.PADDED))
 
 
-def _cut(found: Fitted, table: Any, numbers: list[int], width: int, rules: RecordRules) -> None:
+def _cut(found: Fit, table: Any, numbers: list[int], width: int, rules: RecordRules) -> None:
     beyond = [column.combine_chunks() for column in table.columns[width:]]
     empty = np.ones(len(numbers), dtype=np.bool_)
     for column in beyond:
@@ -115,7 +115,7 @@ def _cut(found: Fitted, table: Any, numbers: list[int], width: int, rules: Recor
                 found.extras.setdefault(numbers[row], {})[position] = value
 
 
-def merge(table: Any, numbers: Integers, fitted: Fitted) -> tuple[Any, Integers]:
+def merge(table: Any, numbers: Integers, fitted: Fit) -> tuple[Any, Integers]:
     """The rows of a table, whose records have these ascending numbers, and the fitted ones, in the order of records."""
     if not fitted.numbers:
         return table, numbers
