@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from ingest.errors import DatabaseUnreachable, IngestError, LeaseHeld, LedgerError, UsageError
     from ingest.model import (
         Action,
+        Check,
         ColumnType,
         Decision,
         Event,
+        FileCheck,
         FileOutcome,
         Listener,
         Notice,
@@ -44,11 +46,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Action",
     "Budget",
+    "Check",
     "ColumnType",
     "DatabaseUnreachable",
     "Decision",
     "DeclaredType",
     "Event",
+    "FileCheck",
     "FileOutcome",
     "IngestError",
     "LeaseHeld",
@@ -66,6 +70,7 @@ __all__ = [
     "TablePlan",
     "UsageError",
     "__version__",
+    "check",
     "load",
     "plan",
 ]
@@ -75,9 +80,11 @@ _HOMES = {
     "ingest.settings": ("Budget", "DeclaredType", "Settings"),
     "ingest.model": (
         "Action",
+        "Check",
         "ColumnType",
         "Decision",
         "Event",
+        "FileCheck",
         "FileOutcome",
         "Listener",
         "Notice",
@@ -93,7 +100,7 @@ _HOMES = {
 
 
 class Options(TypedDict, total=False):
-    """What `load` and `plan` can be told: the fields of `Settings`, in the words of the command line if you like.
+    """What `load`, `plan` and `check` can be told: the fields of `Settings`, in the command line's words if you like.
 
     Sizes are bytes or text (`16 * 1024**2`, `"16MiB"`), times seconds.
     """
@@ -122,6 +129,10 @@ class Options(TypedDict, total=False):
     thousands: str
     on_misfit: str
     new_columns: str
+    ragged: str
+    rescue_column: str | None
+    empty_rows: str
+    max_field: int | str
     transform: str | None  #: `"module:function"`, importable by the workers
     lineage: str
     mode: str
@@ -174,6 +185,22 @@ def plan(
     return run.plan(_listed(paths), _settings(to, options), on_event=on_event)
 
 
+def check(
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    to: str | os.PathLike[str] | None = None,
+    on_event: Listener | None = None,
+    **options: Unpack[Options],
+) -> Check:
+    """What `load` would come to with the same arguments: every record read and typed, and nothing written.
+
+    What only the database knows, as a key that is there already, it cannot tell. Raises what `load` raises.
+    """
+    from ingest import run
+
+    return run.check(_listed(paths), _settings(to, options), on_event=on_event)
+
+
 def _listed(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
     return [os.fspath(paths)] if isinstance(paths, (str, os.PathLike)) else [os.fspath(p) for p in paths]
 
@@ -183,7 +210,7 @@ def _settings(to: str | os.PathLike[str] | None, options: Options) -> Settings:
     from ingest.settings import Settings, parse_budget, parse_key, parse_size, parse_type
 
     given: dict[str, Any] = dict(options)
-    for name in ("slice_bytes", "commit_bytes", "sample"):
+    for name in ("slice_bytes", "commit_bytes", "sample", "max_field"):
         if isinstance(given.get(name), str):
             given[name] = parse_size(given[name])
     for name in ("include", "exclude", "null"):

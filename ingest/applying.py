@@ -325,7 +325,7 @@ class Applying:
         if not refs:
             return
         longest = self._target.longest_text(connection)
-        read = _limited(chain.from_iterable(map(_read_rejects, refs)), limit)
+        read = _limited(chain.from_iterable(map(read_rejects, refs)), limit)
         rejects = (_shortened(reject, longest) for reject in read)
         ledger.write_rejects(
             connection, self._run_id, file_id=file_id, table_name=table_name, rejects=rejects, applied=applied
@@ -351,7 +351,8 @@ def _row(connection: Connection, file_id: int) -> FileRow:
     return row
 
 
-def _read_rejects(ref: RejectsRef) -> Iterator[Reject]:
+def read_rejects(ref: RejectsRef) -> Iterator[Reject]:
+    """Rejects out of the spool, their lines and records counted in the file."""
     with open(ref.path, encoding="ascii") as file:
         for line in file:
             fields = json.loads(line)

@@ -113,7 +113,7 @@ class BadCell:
     """The first cell of a row that does not fit its column."""
 
     row: int  #: from 0 within the table that came in
-    column: str
+    column: str | None  #: None: it is in none
     code: Reason
     message: str
 

@@ -18,7 +18,7 @@ from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
-from ingest.model import Event, FileOutcome, LeftOut, Notice, Opened, Progress, Reason, RunReport
+from ingest.model import Event, FileOutcome, Fitted, LeftOut, Notice, Opened, Progress, Reason, RunReport
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -122,6 +122,7 @@ def _summary_of(report: RunReport) -> dict[str, Any]:
         "discarded": report.discarded,
         "superseded": report.superseded,
         "ignored": report.ignored,
+        "fitted": as_plain(report.fitted),
     }
 
 
@@ -336,6 +337,7 @@ class Console:
             lines.append(f"superseded: {_counted(report.superseded, 'record')}, for newer ones with the same key")
         if report.ignored:
             lines.append(f"ignored: {_counted(report.ignored, 'record')}, for rows with the same key")
+        lines += fitted_lines(report.fitted)
         if report.left_out and report.files:
             lines.append(f"left alone: {_counted(len(report.left_out), 'path')}; -v names them")
         if report.vanished:
@@ -378,7 +380,8 @@ def _first_left_out(left_out: tuple[LeftOut, ...]) -> str:
 
 def _doing(now: Progress) -> str:
     done = f"{now.files_done:,}/{now.files_total:,} files"
-    return f"looking at values, {done}" if now.phase == "plan" else f"loading, {done}"
+    doing = {"plan": "looking at values", "check": "checking"}.get(now.phase, "loading")
+    return f"{doing}, {done}"
 
 
 def _detail(now: Progress) -> str:
@@ -387,6 +390,16 @@ def _detail(now: Progress) -> str:
     rate = now.rows / now.seconds if now.seconds > 0 else 0.0
     rejected = f", {_counted(now.rejected, 'reject')}" if now.rejected else ""
     return f"{_counted(now.rows, 'row')}, {rate:,.0f} rows/s{rejected}"
+
+
+def fitted_lines(fitted: Fitted) -> list[str]:
+    """Ragged records that are rows: nobody is to find out by himself."""
+    told = (
+        ("padded", fitted.padded, "with too few fields, filled up with NULL"),
+        ("trimmed", fitted.trimmed, "with nothing but empty fields beyond the last column"),
+        ("rescued", fitted.rescued, "with values beyond the last column, which are in the rescue column"),
+    )
+    return [f"{word}: {_counted(count, 'record')} {what}" for word, count, what in told if count]
 
 
 def _size(count: int) -> str:

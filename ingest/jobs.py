@@ -6,7 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ingest.model import Column, Dialect, Header, Merge, Reason, Slice, Source, TableShape
+from ingest.model import (
+    LENIENT,
+    NONE_FITTED,
+    Column,
+    Dialect,
+    Fitted,
+    Header,
+    Merge,
+    Reason,
+    RecordRules,
+    Slice,
+    Source,
+    TableShape,
+)
 
 PROFILE = "profile"  #: look at the values, to infer types
 PREVIEW = "preview"  #: run the transform on the head, to see its columns
@@ -71,6 +84,13 @@ class Layout:
     merge: Merge | None = None  #: how records meet rows with the same key; None: they are added
     kept: Mapping[str, str] = field(default_factory=dict)  #: with --on-misfit widen: why a column keeps its type
     ignore_new: bool = False  #: columns that the transform returns and the table lacks are left out
+    rules: RecordRules = LENIENT
+    rescued: tuple[tuple[int, str], ...] = ()  #: positions and names of columns that go into the rescue column
+
+    @property
+    def width(self) -> int:
+        """Fields of a record as the header has them: the rescue column, the last where there is one, is none."""
+        return len(self.columns) - self.rules.rescue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +111,7 @@ class Job:
     guess: bool = False  #: PROFILE: slices that end at some line end, to be proven by reading them all
     sample: int | None = None  #: PROFILE: bytes to look at; None: all
     lineage: bool = False  #: STAGE: rows carry their file_id
+    dry: bool = False  #: STAGE: to the point where a batch would be staged, and no further
     reject_limit: int | None = None  #: rejects of a slice to keep the text of; None: all
 
     @property
@@ -125,6 +146,7 @@ class MemberCount:
     records: int
     rows: int
     sha256: str | None  #: of the file's bytes on disk, where the worker read all of them
+    fitted: Fitted = NONE_FITTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from ingest import manifest, spool
 from ingest.bundles import BUNDLE_FILES, bundles
+from ingest.checking import Rehearsal
 from ingest.crew import Crew, Lost, discard, log_result, renumbered
 from ingest.jobs import STAGE, Failure, Job, JobSliced, Layout, Member, Result
 from ingest.model import FileOutcome, Progress, Reason, StopRequest, TableShape
@@ -38,7 +39,7 @@ class Loading:
         self,
         *,
         crew: Crew,
-        writing: Writing,
+        writing: Writing | Rehearsal,
         settings: Settings,
         stop: StopRequest,
         on_outcome: Callable[[FileOutcome], None],
@@ -46,10 +47,11 @@ class Loading:
     ) -> None:
         self._crew = crew
         self._writing = writing
+        self._dry = writing.dry
         self._settings = settings
         self._stop = stop
         self._on_outcome = on_outcome
-        self._tally = Tally(on_progress, TICK)
+        self._tally = Tally(on_progress, TICK, "check" if writing.dry else "load")
         self._turns = Turns()
         self._loads: dict[int, Load] = {}  # by job
         self._orders: dict[int, tuple[Load | None, Step]] = {}
@@ -103,6 +105,7 @@ class Loading:
         self._jobs += 1
         whole = not first.from_bytes and whole_at_once(first.source, start, self._settings)
         lineage = layout.shape.lineage
+        in_one = layout.merge is not None or first.in_one or not lineage
         budget = self._settings.max_rejects
         job = Job(
             job_id=self._jobs,
@@ -115,11 +118,13 @@ class Loading:
             layout=layout,
             start=start,
             slice_bytes=self._settings.slice_bytes,
-            commit_bytes=None if layout.merge or first.in_one or not lineage else self._settings.commit_bytes,
+            # What is not written needs no one transaction, and no room to wait for it.
+            commit_bytes=None if in_one and not self._dry else self._settings.commit_bytes,
             whole=whole,
             after_broken=first.after_broken,
             expect_prefix=row.prefix_sha256 if first.from_bytes else None,
             lineage=lineage,
+            dry=self._dry,
             reject_limit=max(budget.count, REJECTS_SHOWN) if budget and budget.count is not None else None,
         )
         if budget is None and self._settings.max_rejects_run is None:
@@ -233,6 +238,7 @@ class Loading:
         load.records += result.records
         load.read += result.records
         load.rejected += result.rejected
+        load.fitted += result.members[0].fitted
         load.broken = load.broken or result.broken
         step.records += result.records
         step.rows += result.rows
@@ -308,7 +314,7 @@ class Loading:
         load.committed = load.position = step.end
         load.prefix = step.prefix
         load.records_at, load.rejected_at = load.records, load.rejected
-        load.rejects_at, load.broken_at = len(load.rejects), load.broken
+        load.rejects_at, load.broken_at, load.fitted_at = len(load.rejects), load.broken, load.fitted
         load.ended = done
         if not self._turns.hold(load, order):
             self._writing.order(order)
@@ -533,7 +539,7 @@ class Loading:
         load.records, load.rejected = load.records_at, load.rejected_at
         del load.rejects[load.rejects_at :]
         load.texts = min(load.texts, load.rejected)
-        load.broken = load.broken_at
+        load.broken, load.fitted = load.broken_at, load.fitted_at
         load.next, load.sliced = 0, None
         self._loads.pop(load.job.job_id, None)
         self._jobs += 1

@@ -127,6 +127,7 @@ class Reason(StrEnum):
     INTERNAL = "internal"
     # rejects of a record
     RAGGED = "ragged"
+    TOO_LONG = "too_long"
     BROKEN_QUOTE = "broken_quote"
     BAD_BYTE = "bad_byte"
     NUL_BYTE = "nul_byte"
@@ -213,6 +214,42 @@ class Dialect:
     def separator(self) -> bytes:
         """The byte at which slices may end: carriage return only where no line feed ends a line."""
         return b"\r" if self.line_end == "\r" else b"\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordRules:
+    """What the user wants to become of records that are not as the header says."""
+
+    pad: bool = False  #: short ones are filled up with NULL; else they are rejects
+    rescue: bool = False  #: values beyond the last column are kept; else their records are rejects
+    discard_empty: bool = False  #: records without any value are discarded; else they are rows of NULLs
+    max_field: int | None = None  #: bytes of the longest field, unquoted; records with a longer one are rejects
+
+
+LENIENT = RecordRules()
+"""No limit, and nothing done that was not asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """How many ragged records were made to fit, and are rows."""
+
+    padded: int = 0  #: short ones, filled up with NULL
+    trimmed: int = 0  #: long ones with nothing but empty fields beyond the last column
+    rescued: int = 0  #: long ones whose values beyond the last column are in the rescue column
+
+    def __add__(self, other: Fitted) -> Fitted:
+        return Fitted(
+            padded=self.padded + other.padded,
+            trimmed=self.trimmed + other.trimmed,
+            rescued=self.rescued + other.rescued,
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.padded or self.trimmed or self.rescued)
+
+
+NONE_FITTED = Fitted()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -391,13 +428,14 @@ class FileOutcome:
     discarded: int = 0
     superseded: int = 0  #: left out for a newer record with the same key
     ignored: int = 0  #: left out for an earlier row with the same key
+    fitted: Fitted = NONE_FITTED  #: ragged records that this run made rows of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """How far a run is, counted from what is committed."""
 
-    phase: str  #: "plan" (types are being inferred) or "load"
+    phase: str  #: "plan" (types are being inferred), "load" or "check"
     files_done: int
     files_total: int
     bytes_done: int
@@ -445,6 +483,46 @@ class RunReport:
     @property
     def ignored(self) -> int:
         return sum(f.ignored for f in self.files)
+
+    @property
+    def fitted(self) -> Fitted:
+        return sum((f.fitted for f in self.files), NONE_FITTED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileCheck:
+    """How one file would end in a load; the names are those of `FileOutcome`."""
+
+    path: str
+    display: str
+    table: str
+    action: Action
+    state: str  #: loaded, skipped, refused or failed
+    code: Reason
+    sentence: str
+    hint: str = ""
+    bytes: int = 0
+    records: int = 0
+    rows: int = 0
+    rejected: int = 0
+    discarded: int = 0
+    fitted: Fitted = NONE_FITTED
+    rejects: tuple[Reject, ...] = ()  #: the first of them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """What a load would come to, as far as can be told without writing."""
+
+    database: str  #: the URL without its secrets
+    new: bool  #: the database does not exist
+    exit_code: int  #: of such a load
+    seconds: float
+    files: tuple[FileCheck, ...]
+    tables: tuple[TablePlan, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    vanished: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

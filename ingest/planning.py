@@ -27,6 +27,21 @@ if TYPE_CHECKING:
 RACY_NS = 2_000_000_000
 """A file changed this shortly before it was looked at may have changed again within the same time stamp."""
 
+OPTIONS_OF_RECORDS = (
+    "null",
+    "decimal",
+    "thousands",
+    "rename",
+    "names",
+    "new_columns",
+    "transform",
+    "ragged",
+    "rescue_column",
+    "empty_rows",
+    "max_field",
+)
+"""The settings that decide what becomes of a record: a file that is loaded in part goes on with the same ones only."""
+
 
 def decide(
     target: Target,
@@ -472,10 +487,7 @@ def header_json(header: Header, settings: Settings) -> str:
             "line_end": header.dialect.line_end,
             "data_start": header.data_start,
             "names": header.names,
-            "options": {
-                name: getattr(settings, name)
-                for name in ("null", "decimal", "thousands", "rename", "names", "new_columns", "transform")
-            }
+            "options": {name: getattr(settings, name) for name in OPTIONS_OF_RECORDS}
             | {"spelled": [[one.column, one.spelling] for one in settings.declared if one.spelling]},
         }
     )

@@ -12,7 +12,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,9 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import csv
 
-from ingest import quoting
+from ingest import quoting, ragged
 from ingest.errors import SourceError
-from ingest.model import Dialect, Reason, Reject, Slice, Source
+from ingest.model import LENIENT, Dialect, Reason, RecordRules, Reject, Slice, Source
 from ingest.opening import UTF8_BOM, open_raw, reading
 
 Numbers = npt.NDArray[np.int64]
@@ -52,6 +52,7 @@ class Parsed:
     lines: int  #: physical line ends
     ends_broken: bool  #: a broken quote occurred
     exact: bool  #: it was not by the book, and was split by the exact rules
+    fit: ragged.Fit = field(default_factory=ragged.Fit)  #: of ragged records that are rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,15 +226,16 @@ def read(
     dialect: Dialect,
     *,
     null: Sequence[str] = (),
+    rules: RecordRules = LENIENT,
     exact: bool = False,
     after_broken: bool = False,
     proven: bool = False,
 ) -> Parsed:
     """Split a slice into `header_width` columns of text, and set aside the records that cannot be.
 
-    An unquoted field that is empty or one of `null` is NULL; a quoted one never is. `exact`: the slice's borders were
-    found by the exact rules; `proven`: they are those of the file's data. Raises `Unproven` where neither is so
-    and the slice is not by the book.
+    An unquoted field that is empty or one of `null` is NULL; a quoted one never is. `rules` decide which ragged records
+    are rows. `exact`: the slice's borders were found by the exact rules; `proven`: they are those of the file's data.
+    Raises `Unproven` where neither is so and the slice is not by the book.
     """
     walked = not by_the_book(data, dialect)
     if walked and not (exact or proven):
@@ -256,40 +258,63 @@ def read(
                 exact=False,
             )
     records = split(data, dialect, exact=walked, after_broken=after_broken)
-    found = {int(number): (Reason.BROKEN_QUOTE, _BROKEN) for number in records.broken}
-    for number in _records_at(records, np.frombuffer(data, dtype=np.uint8) == 0):
-        found.setdefault(number, (Reason.NUL_BYTE, "has a NUL byte"))
-    for number, message in _undecodable(data, records):
-        found.setdefault(number, (Reason.BAD_BYTE, message))
     total = len(records.starts)
+    found = _unparsable(data, records)
     cut = np.array(sorted(found), dtype=np.int64)
     left = np.delete(np.arange(total, dtype=np.int64), cut)
-    ragged: list[tuple[int, int]] = []
+    odd: list[tuple[int, int]] = []
 
     def set_aside(row: Any) -> str:
-        ragged.append((int(left[row.number - 1]), row.actual_columns))
+        odd.append((int(left[row.number - 1]), row.actual_columns))
         return "skip"
 
     table = _parse(_without(data, records, cut), header_width, dialect, null, set_aside)
-    for number, actual in ragged:
-        fields = "1 field" if actual == 1 else f"{actual} fields"
-        found[number] = (Reason.RAGGED, f"has {fields}, expected {header_width}")
-    if table.num_rows + len(found) != total:
-        raise _miscounted(table.num_rows + len(found), total)
-    numbers = sorted(found)
+    if table.num_rows + len(odd) != len(left):
+        raise _miscounted(table.num_rows + len(odd) + len(found), total)
+    numbers = np.setdiff1d(left, np.array([number for number, _ in odd], dtype=np.int64), assume_unique=True)
+    fitted = ragged.fit(
+        odd,
+        lambda number: data[records.starts[number] : records.ends[number]],
+        lambda part, width: _parse(part, width, dialect, null),
+        width=header_width,
+        dialect=dialect,
+        rules=rules,
+        null=null,
+    )
+    table, numbers = ragged.merge(table, numbers, fitted)
+    fits = set(fitted.numbers)
+    found |= {number: _ragged(actual, header_width) for number, actual in odd if number not in fits}
+    bad = sorted(found)
     rejects = [
         Reject(code=found[number][0], message=found[number][1], line=line, byte=byte, record=number, text=text)
-        for number, (line, byte, text) in zip(numbers, _places(data, records, numbers), strict=True)
+        for number, (line, byte, text) in zip(bad, _places(data, records, bad), strict=True)
     ]
     return Parsed(
         table=table,
         records=total,
         rejects=rejects,
-        kept=np.delete(np.arange(total, dtype=np.int64), numbers) if numbers else None,
+        kept=numbers if bad else None,
         lines=len(records.line_ends),
         ends_broken=len(records.broken) > 0,
         exact=walked,
+        fit=fitted,
     )
+
+
+def _unparsable(data: bytes, records: Records) -> dict[int, tuple[Reason, str]]:
+    """The numbers of the records that the parser must not see, and why."""
+    found = {int(number): (Reason.BROKEN_QUOTE, _BROKEN) for number in records.broken}
+    for number in _records_at(records, np.frombuffer(data, dtype=np.uint8) == 0):
+        found.setdefault(number, (Reason.NUL_BYTE, "has a NUL byte"))
+    for number, message in _undecodable(data, records):
+        found.setdefault(number, (Reason.BAD_BYTE, message))
+    return found
+
+
+def _ragged(actual: int, width: int) -> tuple[Reason, str]:
+    fields = "1 field" if actual == 1 else f"{actual} fields"
+    how = "to fill short records with NULL: --ragged pad" if actual < width else "to keep such: --rescue-column NAME"
+    return Reason.RAGGED, f"has {fields}, expected {width} ({how})"
 
 
 _BROKEN = "has a quote that is not closed, or not followed by a delimiter or the line's end"

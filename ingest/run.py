@@ -1,4 +1,4 @@
-"""`load` and `plan`, behind the command line and the Python API alike.
+"""`load`, `plan` and `check`, behind the command line and the Python API alike.
 
 Starts the pool's first host before it imports what a run needs: the two take a third of a second each.
 """
@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 
 from ingest.crew import Host
-from ingest.model import Listener, Plan, RunReport, StopRequest
+from ingest.model import Check, Listener, Plan, RunReport, StopRequest
 from ingest.settings import Settings
 
 
@@ -37,6 +37,14 @@ def plan(paths: Sequence[str | os.PathLike[str]], settings: Settings, *, on_even
         from ingest.session import Session
 
         return Session(paths, settings, on_event or _deaf, StopRequest(), host).plan()
+
+
+def check(paths: Sequence[str | os.PathLike[str]], settings: Settings, *, on_event: Listener | None = None) -> Check:
+    """What `load` would come to with the same arguments: reads and types everything, and writes nothing."""
+    with Host.early(settings.workers, settings.start_method) as host:
+        from ingest.session import Session
+
+        return Session(paths, settings, on_event or _deaf, StopRequest(), host).check()
 
 
 def _deaf(event: object) -> None:

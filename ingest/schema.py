@@ -80,6 +80,7 @@ def group(planned: Planned, settings: Settings) -> list[TableSchema]:
         schema = schemas.setdefault(str(work.table), TableSchema(state=planned.tables[str(work.table)]))
         try:
             names = naming.column_names(header.names, names=settings.names, rename=settings.rename)
+            names = _with_rescue(names, settings)
         except SourceError as error:
             refuse_work(planned, work, Reason(error.code), f"{work.source.display}: {error.message}", error.hint)
             continue
@@ -92,6 +93,20 @@ def group(planned: Planned, settings: Settings) -> list[TableSchema]:
     for schema in schemas.values():
         schema.columns = _known_columns(schema.state, settings)
     return [schema for schema in schemas.values() if schema.groups]
+
+
+def _with_rescue(names: tuple[str, ...], settings: Settings) -> tuple[str, ...]:
+    """The columns of a file, the rescue column as the last where there is to be one."""
+    rescue = settings.rescue_column
+    if rescue is None:
+        return names
+    if rescue.casefold() in {name.casefold() for name in names}:
+        raise SourceError(
+            f"it has a column {rescue!r} of its own, and --rescue-column is to be another.",
+            code=Reason.HEADER,
+            hint="Give --rescue-column another name.",
+        )
+    return (*names, rescue)
 
 
 def match(planned: Planned, schema: TableSchema, settings: Settings, target: Target) -> None:
@@ -125,9 +140,10 @@ def _alike(planned: Planned, schema: TableSchema, settings: Settings) -> None:
     first = schema.groups[0]
     there = f"the table {schema.key}" if not schema.is_new else first.work[0].source.display
     columns = [c.name for c in schema.columns] if not schema.is_new else _offered(first, settings)
-    known = {name.casefold() for name in columns}
+    rescue = {(settings.rescue_column or "").casefold()}  # which every file has
+    known = {name.casefold() for name in columns} - rescue
     for one in schema.groups:
-        names = {name.casefold() for name in _offered(one, settings)}
+        names = {name.casefold() for name in _offered(one, settings)} - rescue
         fewer = min(len(names), len(known))
         if 2 * len(names & known) >= fewer:
             continue
@@ -157,6 +173,8 @@ def _match_group(planned: Planned, schema: TableSchema, one: Group, settings: Se
         one.work.clear()
         return
     unknown = [name for name, column in one.where.items() if column is None]
+    if not schema.is_new and _match_rescue(schema, one, settings):
+        unknown.remove(settings.rescue_column or "")
     if not unknown:
         return
     if schema.is_new or (settings.new_columns == "add" and schema.state.made_by_us):
@@ -168,6 +186,9 @@ def _match_group(planned: Planned, schema: TableSchema, one: Group, settings: Se
     if settings.new_columns == "ignore":
         schema.notes.append(f"left out at your request: {', '.join(repr(n) for n in unknown)}")
         return
+    if settings.new_columns == "rescue":
+        schema.notes.append(f"kept in {settings.rescue_column}: {', '.join(repr(n) for n in unknown)}")
+        return
     near = naming.nearest(unknown[0], there)
     sentence = f"its column {unknown[0]!r} is not in the table {schema.key}"
     sentence += f"; the nearest is {near!r}" if near else ""
@@ -177,6 +198,27 @@ def _match_group(planned: Planned, schema: TableSchema, one: Group, settings: Se
     for work in list(one.work):
         refuse_work(planned, work, Reason.NEW_COLUMNS, sentence, hint)
     one.work.clear()
+
+
+def _match_rescue(schema: TableSchema, one: Group, settings: Settings) -> bool:
+    """See to the rescue column of a table that is there: whether it is made now. It has to be text."""
+    name = settings.rescue_column
+    if name is None or name not in one.where:  # a transform may have dropped it
+        return False
+    where = one.where[name]
+    if where is None and schema.state.made_by_us:
+        schema.added.append(_new_column(name, settings, None))
+        one.where[name] = name
+        return True
+    column = schema.column(where) if where is not None else None
+    if column is None or column.type is not ColumnType.TEXT:
+        what = f"; it is {column.type.value}" if column is not None else ""
+        raise TableError(
+            f"the table {schema.key} has no column {name!r} of text, which --rescue-column names{what}.",
+            code=Reason.COLUMNS,
+            hint="Make a column of text for it (ALTER TABLE … ADD COLUMN), or name another one.",
+        )
+    return False
 
 
 def _merge(planned: Planned, schema: TableSchema, settings: Settings, target: Target) -> Merge:
@@ -230,6 +272,8 @@ def _fits_target(schema: TableSchema, settings: Settings, target: Target) -> Non
 
 
 def _new_column(name: str, settings: Settings, returned: Column | None) -> Column:
+    if name == settings.rescue_column:
+        return Column(name=name, type=ColumnType.TEXT, origin=Origin.DECLARED, note="what has no column, as JSON")
     for declared in settings.declared:
         if declared.column == name:
             return Column(
@@ -284,7 +328,7 @@ def profile_layout(schema: TableSchema, one: Group, settings: Settings) -> Layou
         if there is None or there.name not in schema.open or settings.on_misfit != "widen":
             there = Column(name=there.name if there is not None else name, type=ColumnType.TEXT)
         columns.append(_written(there, settings))
-    return Layout(columns=tuple(columns), null=settings.nulls)
+    return Layout(columns=tuple(columns), null=settings.nulls, rules=settings.rules)
 
 
 def _written(column: Column, settings: Settings) -> Column:
@@ -294,7 +338,7 @@ def _written(column: Column, settings: Settings) -> Column:
 
 def preview_layout(one: Group, settings: Settings) -> Layout:
     """How the head of a file is read for the transform."""
-    return Layout(columns=one.source_types, null=settings.nulls, transform=settings.transform)
+    return Layout(columns=one.source_types, null=settings.nulls, transform=settings.transform, rules=settings.rules)
 
 
 def settle(schema: TableSchema, profiles: Mapping[str, Any]) -> None:
@@ -431,6 +475,7 @@ def load_layout(schema: TableSchema, one: Group, shape: TableShape, settings: Se
             _written(known[where], settings) if (where := one.where[name]) is not None else None for name in one.names
         )
     kept = widening.kept(schema.columns, schema.state, target) if settings.on_misfit == "widen" else {}
+    rescue = settings.new_columns == "rescue"
     return Layout(
         columns=columns,
         null=settings.nulls,
@@ -439,6 +484,8 @@ def load_layout(schema: TableSchema, one: Group, shape: TableShape, settings: Se
         stage_format=target.stage_format(shape),
         transform=settings.transform,
         ignore_new=settings.new_columns == "ignore",
+        rules=settings.rules,
+        rescued=tuple((i, name) for i, name in enumerate(one.names) if rescue and one.where[name] is None),
         merge=schema.merge,
     )
 

@@ -12,14 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from ingest import ledger, manifest, planning, preparing, spool, turns
+from ingest import checking, ledger, manifest, planning, preparing, spool, turns
 from ingest import schema as schemas
+from ingest.checking import Rehearsal
 from ingest.crew import Crew, Host
 from ingest.errors import DatabaseUnreachable, IngestError, UsageError
 from ingest.jobs import Layout
 from ingest.loading import Loading
 from ingest.model import (
     Action,
+    Check,
     Decision,
     FileOutcome,
     Listener,
@@ -118,24 +120,59 @@ class Session:
             self._target.close()
 
     def _plan(self) -> Plan:
+        with self._planned() as (found, new, _, planned, tables):
+            return Plan(
+                database=self._target.label,
+                new=new,
+                decisions=self._decisions(planned, found),
+                tables=self._table_plans(planned, tables),
+                left_out=found.left_out,
+                vanished=tuple(planned.vanished),
+            )
+
+    @contextlib.contextmanager
+    def _planned(self) -> Iterator[tuple[Manifest, bool, Crew, Planned, list[TableSchema]]]:
+        """What a scan and the ledger say, and a crew; nothing is written but into a folder of our own."""
         found = self._scan()
         new = not self._target.exists()
         self._opened(new)
         reading = self._target.connect() if not new else contextlib.nullcontext(None)
-        with tempfile.TemporaryDirectory(prefix="ingest-plan-") as folder, self._new_crew(Path(folder)) as crew:
+        folder = tempfile.TemporaryDirectory(prefix="ingest-plan-", dir=self._settings.spool)
+        with folder as name, self._new_crew(Path(name)) as crew:
             planned = planning.decide(
                 self._target, reading, found, self._settings, folders=self._folders(), on_pending=crew.start
             )
-            tables = self._tables(planned, crew, found)
-        return Plan(
-            database=self._target.label,
-            new=new,
-            decisions=self._decisions(planned, found),
-            tables=tuple(schemas.table_plan(table, self._settings) for table in tables)
-            + self._other_tables(planned, tables),
-            left_out=found.left_out,
-            vanished=tuple(planned.vanished),
-        )
+            yield found, new, crew, planned, self._tables(planned, crew, found)
+
+    def _table_plans(self, planned: Planned, tables: Sequence[TableSchema]) -> tuple[TablePlan, ...]:
+        shown = tuple(schemas.table_plan(table, self._settings) for table in tables)
+        return shown + self._other_tables(planned, tables)
+
+    def check(self) -> Check:
+        """What a load would come to: all of it but the writing."""
+        with self._closing(), self._target.worded(), self._planned() as (found, new, crew, planned, tables):
+            for decision in planned.decisions:
+                self._outcome(_outcome_of(decision))
+            rehearsal = Rehearsal()
+            with contextlib.closing(rehearsal):
+                shapes = {table.key: shape for table in tables if (shape := self._shape(table)) is not None}
+                rows = checking.rows(planned.work)
+                self._run_loading(crew, planned, tables, shapes, rows, writing=rehearsal)
+            order = {source.path: number for number, source in enumerate(found.sources)}
+            return Check(
+                database=self._target.label,
+                new=new,
+                exit_code=self._exit_code(),
+                seconds=time.monotonic() - self._began,
+                files=tuple(map(rehearsal.checked, sorted(self._outcomes, key=lambda o: order[o.path]))),
+                tables=self._table_plans(planned, tables),
+                left_out=found.left_out,
+                vanished=tuple(planned.vanished),
+                warnings=tuple(self._warnings),
+            )
+
+    def _shape(self, table: TableSchema) -> TableShape | None:
+        return schemas.table_plan(table, self._settings).shape
 
     def _scan(self) -> Manifest:
         settings = self._settings
@@ -305,7 +342,8 @@ class Session:
                 self._outcome(_outcome_of(decision))
             if planned.work:
                 self._check_space(crew, planned, shapes | staged, folder)
-                unfinished = self._run_loading(crew, planned, tables, shapes | staged, rows)
+                assert self._writing is not None
+                unfinished = self._run_loading(crew, planned, tables, shapes | staged, rows, writing=self._writing)
                 stopped = bool(self._stop.count)
             if not stopped:
                 self._replace(run_id, planned, found, shapes, staged)
@@ -326,11 +364,12 @@ class Session:
         tables: list[TableSchema],
         shapes: dict[str, TableShape],
         rows: dict[str, FileRow],
+        *,
+        writing: Writing | Rehearsal,
     ) -> list[Work]:
-        assert self._writing is not None
         loading = Loading(
             crew=crew,
-            writing=self._writing,
+            writing=writing,
             settings=self._settings,
             stop=self._stop,
             on_outcome=self._outcome,
@@ -342,7 +381,8 @@ class Session:
                 continue  # it was refused while it was made
             shape = shapes[table.key]
             for work, layout in self._in_turn(planned, table, shape):
-                if way := self._target.way(shape, [c for c in layout.columns if c is not None]):
+                way = "" if writing.dry else self._target.way(shape, [c for c in layout.columns if c is not None])
+                if way:
                     self._tell("info", f"rows go into {shape.table} {way}")
                 loading.add(work, rows, layout)
         loading.run()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ingest import patterns
 from ingest.errors import UsageError
-from ingest.model import UNTOLD, ColumnType, Mode, Spelling, Told
+from ingest.model import LINEAGE_COLUMN, UNTOLD, ColumnType, Mode, RecordRules, Spelling, Told
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -30,6 +30,10 @@ FILE_TIMEOUT = 600.0
 
 CONNECTIONS = 2
 """Files that the writer puts into a server's database at once."""
+
+MAX_FIELD = 16 * MIB
+"""Bytes of the longest field that is loaded. What MySQL and MariaDB are sent at once is at most 16 MiB by default, so a
+longer one goes into few databases; it is a slice, so for most slices the limit costs nothing to keep."""
 
 REJECTS_SHOWN = 1_000
 """Rejects kept of a file that is refused; reading goes on until there are so many."""
@@ -92,6 +96,10 @@ class Settings:
     thousands: str = ""
     on_misfit: str = "reject"
     new_columns: str = "add"
+    ragged: str = "reject"
+    rescue_column: str | None = None
+    empty_rows: str = "load"
+    max_field: int = MAX_FIELD  #: bytes
     transform: str | None = None
     lineage: str = "file"
     mode: str = "append"
@@ -114,14 +122,17 @@ class Settings:
         if self.on_misfit == "widen" and (self.transform or self.mode == Mode.REPLACE or self.sample):
             what = "--transform" if self.transform else "--mode replace" if self.mode == Mode.REPLACE else "--sample"
             raise UsageError(f"--on-misfit widen looks at all values of the files, and cannot with {what}.")
-        _one_of("new_columns", self.new_columns, "add", "refuse", "ignore")
+        _one_of("new_columns", self.new_columns, "add", "refuse", "ignore", "rescue")
+        _one_of("ragged", self.ragged, "reject", "pad")
+        _one_of("empty_rows", self.empty_rows, "load", "discard")
+        _check_rescue(self)
         _one_of("lineage", self.lineage, "none", "file")
         _one_of("mode", self.mode, *Mode)
         _check_key(self.mode, self.key, self.newest_by)
         _one_of("on_change", self.on_change, "refuse", "reload", "skip")
         _one_of("on_duplicate", self.on_duplicate, "refuse", "skip", "load")
         _one_of("on_lost", self.on_lost, "refuse", "reload", "ignore")
-        for name in ("slice_bytes", "commit_bytes", "file_timeout"):
+        for name in ("slice_bytes", "commit_bytes", "file_timeout", "max_field"):
             if getattr(self, name) <= 0:
                 raise UsageError(f"--{name.replace('_', '-')} must be greater than 0.")
         for name in ("workers", "connections", "min_age", "wait"):
@@ -149,6 +160,16 @@ class Settings:
             moment=moment, decimal=self.decimal, thousands=self.thousands, null=self.nulls_of.get(column, ())
         )
 
+    @property
+    def rules(self) -> RecordRules:
+        """What becomes of records that are not as the header says."""
+        return RecordRules(
+            pad=self.ragged == "pad",
+            rescue=self.rescue_column is not None,
+            discard_empty=self.empty_rows == "discard",
+            max_field=self.max_field,
+        )
+
 
 def _check_signs(decimal: str, thousands: str) -> None:
     for name, sign in (("decimal", decimal), ("thousands", thousands)):
@@ -156,6 +177,19 @@ def _check_signs(decimal: str, thousands: str) -> None:
             raise UsageError(f"--{name} {sign!r} is not one sign.", hint=f"Write it as it is: --{name} ','")
     if decimal == thousands:
         raise UsageError(f"--decimal and --thousands are both {decimal!r}.")
+
+
+def _check_rescue(settings: Settings) -> None:
+    name = settings.rescue_column
+    if settings.new_columns == "rescue" and name is None:
+        raise UsageError("--new-columns rescue needs a column to put them in.", hint="Add --rescue-column NAME.")
+    if settings.new_columns == "rescue" and settings.transform is not None:
+        raise UsageError(
+            "--new-columns rescue does not go with --transform: what your function returns is what is loaded.",
+            hint="Let the function drop the columns, or put them where they belong.",
+        )
+    if name is not None and (not name.strip() or not name.isprintable() or name.casefold() == LINEAGE_COLUMN):
+        raise UsageError(f"--rescue-column {name!r} cannot be the name of that column.")
 
 
 def _check_key(mode: str, key: tuple[str, ...], newest_by: str | None) -> None:

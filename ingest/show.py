@@ -11,10 +11,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
-from ingest.console import printable
+from ingest.console import fitted_lines, printable
 from ingest.history import RejectedRecord, RunStory, Status
-from ingest.model import Action, Column, Decision, Plan
+from ingest.model import Action, Check, Column, Decision, FileCheck, Fitted, Plan, Reject
 from ingest.rows import FileRow, RunRow
+
+REJECTS_OF_A_FILE = 20
+"""Rejects of each file that `check` shows: more are for `--json`, or for a load and its ledger."""
 
 REJECT_COLUMNS = ("file", "line", "byte", "record", "column", "reason", "message", "raw", "applied")
 
@@ -59,6 +62,48 @@ def _column(column: Column) -> tuple[object, ...]:
     if column.precision is not None:
         kind += f"({column.precision},{column.scale or 0})"
     return (column.name, kind, column.origin.value, column.note)
+
+
+def check(what: Check, out: TextIO) -> None:
+    """What would become of each file, the first of its rejects as `rejects` shows them, and the sums."""
+    ends = {"loaded": "load", "skipped": "skip", "refused": "refuse", "failed": "fail"}
+    head = ("would", "table", "file", "records", "rows", "rejected", "discarded", "why")
+    rows = (
+        (ends[f.state], f.table, f.display, *(f.records, f.rows, f.rejected, f.discarded), f"{f.sentence} {f.hint}")
+        for f in what.files
+    )
+    table(out, head, rows)
+    for file in what.files:
+        shown = (_rejected(file, reject) for reject in file.rejects[:REJECTS_OF_A_FILE])
+        if file.rejects:
+            line(out, "")
+            rejects(shown, out)
+        if file.rejected > REJECTS_OF_A_FILE:
+            line(out, f"and {file.rejected - REJECTS_OF_A_FILE:,} more of {file.display}")
+    counts = Counter(file.state for file in what.files)
+    told = ", ".join(f"{word} {counts[state]:,}" for state, word in ends.items() if counts[state])
+    rows_told = sum(file.rows for file in what.files)
+    line(out, "")
+    line(out, f"load would {told or 'do nothing, for there is no file'}" + (f": {rows_told:,} rows" if told else ""))
+    if fitted := fitted_lines(sum((file.fitted for file in what.files), Fitted())):
+        for text in fitted:
+            line(out, text)
+    if any(file.rows for file in what.files):
+        line(out, "not checked: keys, CHECKs, foreign keys and what else only the database knows")
+
+
+def _rejected(file: FileCheck, reject: Reject) -> RejectedRecord:
+    return RejectedRecord(
+        file=file.path,
+        line=reject.line,
+        byte=reject.byte,
+        record=reject.record,
+        column=reject.column,
+        reason=reject.code.value,
+        message=reject.message,
+        raw=reject.text,
+        applied=True,  # what becomes of the whole file was told above
+    )
 
 
 def status(what: Status, out: TextIO) -> None:

@@ -13,8 +13,9 @@ from ingest.work import Work
 class Tally:
     """Adds up what was done of the files that it was given, and tells it at most every `every` seconds."""
 
-    def __init__(self, on_progress: Callable[[Progress], None], every: float) -> None:
+    def __init__(self, on_progress: Callable[[Progress], None], every: float, phase: str) -> None:
         self._on_progress = on_progress
+        self._phase = phase
         self._every = every
         self._files = self._files_done = self._bytes = self._bytes_done = self._rows = self._rejected = 0
         self._began = time.monotonic()
@@ -41,7 +42,7 @@ class Tally:
         with contextlib.suppress(BrokenPipeError):
             self._on_progress(
                 Progress(
-                    phase="load",
+                    phase=self._phase,
                     files_done=self._files_done,
                     files_total=self._files,
                     bytes_done=min(self._bytes_done, self._bytes),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ingest.jobs import Failure, Job, JobSliced, Layout, MemberCount, Place, Result
-from ingest.model import Codec, FileOutcome, FileState, Reason, Source, TableShape
+from ingest.model import NONE_FITTED, Codec, FileOutcome, FileState, Fitted, Reason, Source, TableShape
 from ingest.orders import Apply, RejectsRef
 from ingest.rows import FileRow, Move
 from ingest.settings import Settings
@@ -77,6 +77,8 @@ class Load:
     read: int = 0  #: records read in this run
     inserted: int = 0  #: rows committed in this run
     discarded: int = 0
+    fitted: Fitted = NONE_FITTED  #: in this run so far; of a bundle its members tell
+    fitted_at: Fitted = NONE_FITTED  #: in this run, up to `position`
 
     @property
     def single(self) -> bool:
@@ -211,6 +213,7 @@ class Load:
             discarded=self.discarded if one else move.discarded,
             superseded=move.superseded,  # where there are any, a file is one move
             ignored=move.ignored,
+            fitted=self.fitted if one else self.members[number].fitted,
         )
 
     def refusal(self) -> FileOutcome:

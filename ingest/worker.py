@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ingest import columns as typing_
-from ingest import inference, naming, opening, reader
+from ingest import inference, naming, opening, ragged, reader, rescuing, sifting
 from ingest.errors import SourceError
 from ingest.jobs import LOAD_DATA, PREVIEW, PROFILE, SQLITE, STAGE, Failure, Job, Layout, MemberCount, Result, Task
 from ingest.model import LINEAGE_COLUMN, Codec, Column, ColumnType, Origin, Reason, Reject
@@ -95,19 +95,30 @@ class _Text:
     parsed: reader.Parsed
     data: bytes
     members: tuple[MemberCount, ...]
+    rows: _Rows
     base_lines: int = 0
+
+
+@dataclasses.dataclass(slots=True)
+class _Rows:
+    """The records of a task that are rows, as text, and what became of others that were split well."""
+
+    table: pa.Table  #: with the rescue column as the last, where there is one
+    numbers: npt.NDArray[np.int64] | None  #: the record of each row; None: row i is record i
+    bad: list[tuple[int, Any]]  #: records that are not to be loaded, and why
+    discarded: int
 
 
 def _read(task: Task) -> _Text:
     job, slice_ = task.job, task.slice
     first = job.members[0]
-    width = len(job.layout.columns)
+    width, rules = job.layout.width, job.layout.rules
     if job.bundle:
         data, members = _read_bundle(job)
-        parsed = reader.read(data, width, first.header.dialect, null=job.layout.null, proven=False)
+        parsed = reader.read(data, width, first.header.dialect, null=job.layout.null, rules=rules)
         if parsed.rejects or parsed.records != sum(m.records for m in members):
             raise _Split
-        return _Text(parsed=parsed, data=data, members=members)
+        return _Text(parsed=parsed, data=data, members=members, rows=_rows(job, parsed))
     data = reader.load_bytes(job.source, slice_)
     sha256, base_lines = None, 0
     if slice_.index == 0:
@@ -120,12 +131,27 @@ def _read(task: Task) -> _Text:
         width,
         first.header.dialect,
         null=job.layout.null,
+        rules=rules,
         exact=slice_.exact,
         after_broken=slice_.after_broken,
         proven=slice_.first and slice_.last,
     )
     members = (MemberCount(file_id=first.file_id, records=parsed.records, rows=parsed.table.num_rows, sha256=sha256),)
-    return _Text(parsed=parsed, data=data, members=members, base_lines=base_lines)
+    return _Text(parsed=parsed, data=data, members=members, rows=_rows(job, parsed), base_lines=base_lines)
+
+
+def _rows(job: Job, parsed: reader.Parsed) -> _Rows:
+    """The rows of what was split: without those that are none, and with the rescue column."""
+    layout = job.layout
+    raw = job.members[0].header.names
+    names = [raw[i] if (column := layout.columns[i]) is None else column.name for i in range(layout.width)]
+    sifted = sifting.sift(parsed.table, names, layout.rules, parsed.kept, parsed.fit)
+    numbers, table = _kept(parsed.kept, sifted.kept), sifted.table
+    if layout.rules.rescue:
+        column = rescuing.column(table, layout.rescued, parsed.fit.extras, numbers, names)
+        table = table.append_column(str(layout.width), column)
+    bad = _bad_records(sifted.bad, parsed.kept)
+    return _Rows(table=table, numbers=numbers, bad=bad, discarded=sifted.discarded)
 
 
 def _before(job: Job, end: int) -> tuple[hashlib._Hash, int]:
@@ -180,7 +206,7 @@ def _profile(task: Task) -> Result:
     return _result(
         task,
         records=text.parsed.records,
-        profiles=_profiles(text.parsed.table, job.layout),
+        profiles=_profiles(text.rows.table, job.layout),
         broken=text.parsed.ends_broken,
     )
 
@@ -203,7 +229,7 @@ def _profile_sample(job: Job) -> list[Any]:
     makes a type wider or a later value a reject, never a wrong row.
     """
     header, sample = job.members[0].header, job.sample or 0
-    width = len(job.layout.columns)
+    width = job.layout.width
     separator = header.dialect.separator
     profiles = [ColumnProfile() for _ in range(width)]
     with opening.open_decoded(job.source) as stream:
@@ -223,8 +249,8 @@ def _profile_sample(job: Job) -> list[Any]:
                 data = data[: data.rfind(separator) + 1] or data
             if not data:
                 continue
-            parsed = reader.read(data, width, header.dialect, null=job.layout.null, exact=True)
-            found = _profiles(parsed.table, job.layout)
+            parsed = reader.read(data, width, header.dialect, null=job.layout.null, rules=job.layout.rules, exact=True)
+            found = _profiles(_rows(job, parsed).table, job.layout)
             profiles = [merge(a, b) for a, b in zip(profiles, found, strict=True)]
     return profiles
 
@@ -238,8 +264,9 @@ def _preview(task: Task) -> tuple[Column, ...]:
         data = stream.read(PREVIEW_BYTES)
     if len(data) == PREVIEW_BYTES:
         data = data[: data.rfind(header.dialect.separator) + 1] or data
-    parsed = reader.read(data, len(job.layout.columns), header.dialect, null=job.layout.null, exact=True)
-    typed = _typed(parsed.table, job.layout)
+    layout = job.layout
+    parsed = reader.read(data, layout.width, header.dialect, null=layout.null, rules=layout.rules, exact=True)
+    typed = _typed(_rows(job, parsed).table, layout)
     table, _ = _transformed(task, typed.table)
     return tuple(
         Column(
@@ -268,15 +295,15 @@ def _stage(task: Task, worker: int) -> Result:
     parsed = text.parsed
     rejects = list(parsed.rejects)
     # `numbers` holds the record number of each row of `batch`, None while row i is record i.
-    numbers: np.ndarray[Any, Any] | None = parsed.kept
-    typed = _typed(parsed.table, layout)
-    bad = _bad_records(typed.bad, numbers)
+    numbers = text.rows.numbers
+    typed = _typed(text.rows.table, layout)
+    bad = text.rows.bad + _bad_records(typed.bad, numbers)
     numbers = _kept(numbers, typed.kept)
     batch = typed.table
-    discarded = 0
+    discarded = text.rows.discarded
     if layout.transform is not None:
         returned, positions = _transformed(task, batch)
-        discarded = batch.num_rows - len(positions)
+        discarded += batch.num_rows - len(positions)
         numbers = _kept(numbers, positions)
         fitted = _to_table(returned, layout)
         bad += _bad_records(fitted.bad, numbers)
@@ -303,8 +330,10 @@ def _stage(task: Task, worker: int) -> Result:
         members = tuple(dataclasses.replace(m, rows=int(n)) for m, n in zip(members, per_file, strict=True))
     else:
         members = (dataclasses.replace(members[0], rows=rows),)
+    if parsed.fit.ways:
+        members = _with_fitted(members, parsed.fit, numbers)
     staged, size = None, 0
-    if rows:
+    if rows and not job.dry:
         assert layout.shape is not None
         if job.lineage:
             batch = batch.append_column(LINEAGE_COLUMN, _bigints(ids[which] if job.bundle else np.full(rows, ids[0])))
@@ -325,7 +354,7 @@ def _stage(task: Task, worker: int) -> Result:
         base_lines=text.base_lines,
         broken=parsed.ends_broken,
         exact=parsed.exact,
-        kept=_write_kept(task, numbers) if rows and numbers is not None else None,
+        kept=_write_kept(task, numbers) if staged is not None and numbers is not None else None,
         members=members,
         staged=staged,
         staged_bytes=size,
@@ -339,6 +368,18 @@ def distinct(batch: pa.Table, key: tuple[str, ...]) -> bool:
     if not all(pa.types.is_integer(column.type) or pa.types.is_date(column.type) for column in columns.itercolumns()):
         return False
     return bool(columns.group_by(list(key), use_threads=False).aggregate([]).num_rows == batch.num_rows)
+
+
+def _with_fitted(
+    members: tuple[MemberCount, ...], fitted: ragged.Fit, numbers: npt.NDArray[np.int64] | None
+) -> tuple[MemberCount, ...]:
+    """How many of the rows of each member were made of ragged records."""
+    counted, end = [], 0
+    for member in members:
+        start, end = end, end + member.records
+        ways = {number: way for number, way in fitted.ways.items() if start <= number < end}
+        counted.append(dataclasses.replace(member, fitted=ragged.count(ways, numbers)))
+    return tuple(counted)
 
 
 def _bigints(numbers: npt.NDArray[np.int64]) -> Any:

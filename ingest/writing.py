@@ -51,6 +51,8 @@ class _Life:
 class Writing:
     """Sends orders to the writer process, up to `connections` at once; survives its death."""
 
+    dry = False  #: `checking.Rehearsal` writes nothing
+
     def __init__(
         self,
         *,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ingest import reader
 from ingest.errors import SourceError
-from ingest.model import Dialect, Header, Reason, Slice, Source
+from ingest.model import LENIENT, Dialect, Header, Reason, RecordRules, Slice, Source
 from ingest.reader import Parsed, Unproven, by_the_book, count_records, load_bytes, locate, read, read_file
 from ingest.slicing import slices
 
@@ -155,43 +155,62 @@ def oracle(data: bytes, *, after_broken: bool) -> list[tuple[int, int, list[byte
     return found
 
 
+def fit(cells: list[bytes | None], width: int, rules: RecordRules) -> Row | None:
+    """The row that these fields are; None: they are a reject."""
+    texts = [None if cell is None else cell.decode() for cell in cells]
+    if len(cells) <= width:
+        return texts + [None] * (width - len(cells)) if len(cells) == width or rules.pad else None
+    return texts[:width] if rules.rescue or not any(texts[width:]) else None
+
+
 MESSY = st.lists(
     st.sampled_from([b'"', b'"', b",", b",", b"\n", b"\n", b"\r", b"a", b"b", b'""', b'","', b'"\n']), max_size=24
 ).map(b"".join)
 
 
 @settings(deadline=None, max_examples=400)
-@given(MESSY, st.booleans())
-@example(b'TV 42",299\n', False)
-@example(b'TV 42",299\n', True)
-@example(b'"x"y,1\n2,3\n', False)
-@example(b'"never,closed\n2,3\n', False)
-def test_exact_rules_hold_on_any_bytes(data: bytes, after_broken: bool) -> None:
+@given(MESSY, st.booleans(), st.builds(RecordRules, pad=st.booleans(), rescue=st.booleans()))
+@example(b'TV 42",299\n', False, LENIENT)
+@example(b'TV 42",299\n', True, LENIENT)
+@example(b'"x"y,1\n2,3\n', False, LENIENT)
+@example(b'"never,closed\n2,3\n', False, LENIENT)
+@example(b'a\n1,2,""\n1,2,,\n1,2,"",3\n,,,\n', False, RecordRules(pad=True, rescue=True))
+def test_exact_rules_hold_on_any_bytes(data: bytes, after_broken: bool, rules: RecordRules) -> None:
     width = 2
-    expected = oracle(data, after_broken=after_broken)
-    parsed = read(data, width, COMMA, exact=True, after_broken=after_broken)
-    assert parsed.records == len(expected)
-    good = [
-        (number, [None if cell is None else cell.decode() for cell in cells])
-        for number, (_, _, cells) in enumerate(expected)
-        if cells is not None and len(cells) == width
+    expected = [
+        (start, end, cells, None if cells is None else fit(cells, width, rules))
+        for start, end, cells in oracle(data, after_broken=after_broken)
     ]
+    parsed = read(data, width, COMMA, rules=rules, exact=True, after_broken=after_broken)
+    assert parsed.records == len(expected)
+    good = [(number, row) for number, (_, _, _, row) in enumerate(expected) if row is not None]
+    extras = {
+        number: {place: cell.decode() for place, cell in enumerate(cells) if place >= width and cell is not None}
+        for number, (_, _, cells, row) in enumerate(expected)
+        if row is not None and cells is not None and any(cells[width:])
+    }
+    assert parsed.fit.extras == extras
+    assert set(parsed.fit.ways) == {
+        number
+        for number, (_, _, cells, row) in enumerate(expected)
+        if row is not None and cells is not None and len(cells) != width
+    }
     assert rows(parsed) == [cells for _, cells in good]
     kept = list(range(parsed.records)) if parsed.kept is None else parsed.kept.tolist()
     assert kept == [number for number, _ in good]
     assert [(r.record, r.byte, r.text, r.code) for r in parsed.rejects] == [
         (number, start, data[start:end].decode(), Reason.BROKEN_QUOTE if cells is None else Reason.RAGGED)
-        for number, (start, end, cells) in enumerate(expected)
-        if cells is None or len(cells) != width
+        for number, (start, end, cells, row) in enumerate(expected)
+        if row is None
     ]
     lines_before = [
-        data[:start].count(b"\n") + data[:start].replace(b"\r\n", b"").count(b"\r") for start, _, _ in expected
+        data[:start].count(b"\n") + data[:start].replace(b"\r\n", b"").count(b"\r") for start, *_ in expected
     ]
     assert [r.line for r in parsed.rejects] == [lines_before[r.record] + 1 for r in parsed.rejects]
     assert parsed.lines == data.count(b"\n") + data.replace(b"\r\n", b"").count(b"\r")
-    assert parsed.ends_broken == any(cells is None for _, _, cells in expected)
+    assert parsed.ends_broken == any(cells is None for _, _, cells, _ in expected)
     places = locate(data, COMMA, range(len(expected)), exact=parsed.exact or after_broken, after_broken=after_broken)
-    assert [(byte, text) for _, byte, text in places] == [(s, data[s:e].decode()) for s, e, _ in expected]
+    assert [(byte, text) for _, byte, text in places] == [(s, data[s:e].decode()) for s, e, *_ in expected]
 
 
 @settings(deadline=None, max_examples=60)
@@ -291,8 +310,8 @@ def test_ragged_records_are_rejected_with_their_place() -> None:
     assert parsed.kept is not None
     assert parsed.kept.tolist() == [0, 2, 4]
     assert [(r.code, r.message, r.line, r.byte, r.record, r.text) for r in parsed.rejects] == [
-        (Reason.RAGGED, "has 1 field, expected 2", 4, 9, 1, "2"),
-        (Reason.RAGGED, "has 3 fields, expected 2", 6, 16, 3, '"4\n",d,e'),
+        (Reason.RAGGED, "has 1 field, expected 2 (to fill short records with NULL: --ragged pad)", 4, 9, 1, "2"),
+        (Reason.RAGGED, "has 3 fields, expected 2 (to keep such: --rescue-column NAME)", 6, 16, 3, '"4\n",d,e'),
     ]
     assert parsed.lines == 7
     assert parsed.records == 5

@@ -22,7 +22,7 @@ import typer
 from ingest.cli.options import File, Json, LedgerSchema, LoadOptions, LogFile, Paths, To, Verbose, settings_from, spread
 from ingest.console import Console, JsonLines, as_json, printable
 from ingest.errors import DatabaseUnreachable, IngestError, LeaseHeld, UsageError
-from ingest.model import Event, Listener, Opened, RunReport, StopRequest
+from ingest.model import Event, FileOutcome, Listener, Opened, RunReport, StopRequest
 
 EXIT_CODES: dict[type[BaseException], int] = {
     UsageError: 2,
@@ -131,6 +131,26 @@ def plan(paths: Paths, options: LoadOptions, json: Json = False, verbose: Verbos
             print(as_json(what))
         else:
             show.plan(what, _stdout())
+
+
+@app.command()
+@spread
+def check(paths: Paths, options: LoadOptions, json: Json = False, verbose: Verbose = False) -> None:
+    """Read and type everything as load would, and say what would come of it. Writes nothing."""
+    console = Console(sys.stderr, to=options.to, verbose=verbose)
+    with _errors(console, JsonLines(sys.stdout) if json else None, verbose), _piped():
+        settings = settings_from(options)
+        from ingest import run, show
+
+        with console:
+            # What becomes of the files is the result, and told on stdout.
+            what = run.check(paths, settings, on_event=lambda e: None if isinstance(e, FileOutcome) else console(e))
+        console(Opened(database=what.database, new=what.new))
+        if json:
+            print(as_json(what))
+        else:
+            show.check(what, _stdout())
+    raise typer.Exit(what.exit_code)
 
 
 @app.command()

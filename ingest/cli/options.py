@@ -16,6 +16,7 @@ import typer
 from ingest.settings import (
     COMMIT_BYTES,
     FILE_TIMEOUT,
+    MAX_FIELD,
     MIB,
     SLICE_BYTES,
     Settings,
@@ -62,7 +63,7 @@ LogFile = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class LoadOptions:
-    """What `load` and `plan` can be told, as it is typed; each field is an option of both."""
+    """What `load`, `plan` and `check` can be told, as it is typed; each field is an option of all three."""
 
     to: To = None
     table: Annotated[
@@ -180,9 +181,28 @@ class LoadOptions:
         ),
     ] = "reject"
     new_columns: Annotated[
-        Literal["add", "refuse", "ignore"],
-        typer.Option(help="A column that the table lacks: add it (tables made by ingest), refuse the file, ignore it."),
+        Literal["add", "refuse", "ignore", "rescue"],
+        typer.Option(
+            help="A column that the table lacks: add it (tables made by ingest), refuse the file, ignore it, or keep "
+            "its values in the rescue column."
+        ),
     ] = "add"
+    ragged: Annotated[
+        Literal["reject", "pad"],
+        typer.Option(help="Records with fewer fields than the header: rejects, or filled up with NULL."),
+    ] = "reject"
+    rescue_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Keep values beyond the last column as JSON in this column.", show_default=False
+        ),
+    ] = None
+    empty_rows: Annotated[
+        Literal["load", "discard"], typer.Option(help="Records without any value: rows of NULLs, or left out.")
+    ] = "load"
+    max_field: Annotated[
+        str, typer.Option(metavar="SIZE", help="The longest field; a record with a longer one is a reject.")
+    ] = f"{MAX_FIELD // MIB}MiB"
     transform: Annotated[
         str | None,
         typer.Option(
@@ -279,6 +299,10 @@ def settings_from(options: LoadOptions) -> Settings:
         thousands=options.thousands,
         on_misfit=options.on_misfit,
         new_columns=options.new_columns,
+        ragged=options.ragged,
+        rescue_column=options.rescue_column,
+        empty_rows=options.empty_rows,
+        max_field=parse_size(options.max_field),
         transform=options.transform,
         lineage=options.lineage,
         mode=options.mode,
