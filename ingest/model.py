@@ -93,6 +93,7 @@ class Reason(StrEnum):
     LOADED = "loaded"
     SAME_CONTENT = "same_content"
     CHANGED = "changed"
+    GROWN = "grown"
     MOVED = "moved"
     DUPLICATE = "duplicate"
     TABLE_LOST = "table_lost"

@@ -406,14 +406,14 @@ class Session:
         settings = self._settings
         largest = max(
             (
-                work.source.size
+                work.bytes_left
                 if settings.key or (shape := shapes.get(str(work.table))) is None or not shape.lineage or work.in_one
-                else min(work.source.size, settings.commit_bytes + int(WHOLE * settings.slice_bytes))
+                else min(work.bytes_left, settings.commit_bytes + int(WHOLE * settings.slice_bytes))
             )
             for work in planned.work
         )
         crew.allow(largest)
-        need = min(crew.budget, sum(work.source.size for work in planned.work)) * 3 // 2
+        need = min(crew.budget, sum(work.bytes_left for work in planned.work)) * 3 // 2
         free = spool.free_bytes(folder)
         if free < need:
             raise UsageError(
