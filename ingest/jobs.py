@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ingest.model import Column, Dialect, Header, Merge, Reason, Slice, Source, TableShape
+from ingest.model import Column, ColumnType, Dialect, Header, Merge, Reason, Slice, Source, TableShape
 
 PROFILE = "profile"  #: look at the values, to infer types
 PREVIEW = "preview"  #: run the transform on the head, to see its columns
@@ -158,6 +158,8 @@ class Result:
     staged_bytes: int = 0
     rejects_path: str | None = None
     profiles: Any = None  #: PROFILE: one per column; PREVIEW: the columns of the transform's result
+    nulls: tuple[int, ...] = ()  #: PROFILE: by column, records without a value
+    apart: tuple[dict[ColumnType, tuple[int, ...]], ...] = ()  #: PROFILE of a bundle, as `apart.kinds` has it
     seconds: float = 0.0
     pid: int = 0
     process: str = ""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from ingest import ledger, manifest, planning, preparing, spool, turns
+from ingest import drift, ledger, manifest, planning, preparing, spool, turns
 from ingest import schema as schemas
 from ingest.crew import Crew, Host
 from ingest.errors import DatabaseUnreachable, IngestError, UsageError
@@ -22,6 +22,8 @@ from ingest.model import (
     Action,
     Decision,
     FileOutcome,
+    Inferred,
+    LeftOut,
     Listener,
     Manifest,
     Notice,
@@ -135,6 +137,24 @@ class Session:
             + self._other_tables(planned, tables),
             left_out=found.left_out,
             vanished=tuple(planned.vanished),
+        )
+
+    def schema(self) -> Inferred:
+        """What the files would make of their tables in a database without any. Opens no database."""
+        with self._closing():
+            return self._inferred()
+
+    def _inferred(self) -> Inferred:
+        found, nothing = self._scan(), contextlib.nullcontext(None)
+        folder = tempfile.TemporaryDirectory(prefix="ingest-schema-")
+        with folder as name, self._new_crew(Path(name)) as crew:
+            planned = planning.decide(self._target, nothing, found, self._settings, on_pending=crew.start)
+            tables = self._tables(planned, crew, found)
+        refused = (decision for decision in planned.decisions if decision.action is Action.REFUSE)
+        return Inferred(
+            tables=tuple(drift.inferred(table, self._settings, self._target) for table in tables),
+            left_out=found.left_out
+            + tuple(LeftOut(path=d.source.display, code=d.code, sentence=d.sentence) for d in refused),
         )
 
     def _scan(self) -> Manifest:
@@ -291,6 +311,9 @@ class Session:
                 on_pending=lambda: self._start_processes(run_id, crew),
             )
             tables = self._tables(planned, crew, found)
+            for table in tables:
+                for level, sentence in drift.notices(table):
+                    self._tell(level, sentence)
             self._check_stop()
             # Files may have been looked at for long, and the server been restarted meanwhile.
             self._persist(lambda again: preparing.check(self._target, run_id))

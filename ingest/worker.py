@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ingest import apart, inference, naming, opening, reader
 from ingest import columns as typing_
-from ingest import inference, naming, opening, reader
 from ingest.errors import SourceError
 from ingest.jobs import LOAD_DATA, PREVIEW, PROFILE, SQLITE, STAGE, Failure, Job, Layout, MemberCount, Result, Task
 from ingest.model import LINEAGE_COLUMN, Codec, Column, Origin, Reason, Reject
@@ -177,10 +177,14 @@ def _profile(task: Task) -> Result:
     if job.sample is not None:
         return _result(task, profiles=_profile_sample(job))
     text = _read(task)
+    table = text.parsed.table
+    profiles = inference.profile(table)
     return _result(
         task,
         records=text.parsed.records,
-        profiles=inference.profile(text.parsed.table),
+        profiles=profiles,
+        nulls=tuple(column.null_count for column in table.columns),
+        apart=apart.kinds(table, profiles, [m.records for m in text.members]) if job.bundle else (),
         broken=text.parsed.ends_broken,
     )
 
