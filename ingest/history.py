@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ingest import ledger
+from ingest import ledger, tails
 from ingest.errors import LedgerError, UsageError
 from ingest.model import FileState, Mode
 from ingest.rows import FileRow, RejectRow, RunRow
@@ -240,7 +240,13 @@ def _tell(row: FileRow, kept: int) -> Iterator[str]:
         case FileState.LOADED:
             when = _time(row.loaded_at) if row.loaded_at else "an unknown time"
             yield f"{row.path} is loaded into {row.table_name}: {records}."
-            yield f"It was loaded at {when} by run {row.run_id}, in attempt {row.attempts}."
+            tail = tails.begins_at(row)
+            what = "It was" if tail is None else f"It has grown: what follows its first {tail:,} bytes was"
+            yield f"{what} loaded at {when} by run {row.run_id}, in attempt {row.attempts}."
+        case FileState.STARTED if tails.as_before(row) is not row:
+            yield f"{row.path} is loaded into {row.table_name}: {records}."
+            yield f"Run {row.run_id} began at {_time(row.started_at)} to load what was added to it, and did not end."
+            yield "Nothing of it is in the table; the next load with --on-change append-tail does it."
         case FileState.STARTED:
             yield f"{row.path} is partly loaded into {row.table_name}: {records}, {row.committed_bytes:,} bytes of it."
             yield f"Run {row.run_id} began attempt {row.attempts} at {_time(row.started_at)} and did not end it."

@@ -10,6 +10,7 @@ from ingest.model import (
     LENIENT,
     NONE_FITTED,
     Column,
+    ColumnType,
     Dialect,
     Fitted,
     Header,
@@ -184,6 +185,8 @@ class Result:
     staged_bytes: int = 0
     rejects_path: str | None = None
     profiles: Any = None  #: PROFILE: one per column; PREVIEW: the columns of the transform's result
+    nulls: tuple[int, ...] = ()  #: PROFILE: by column, records without a value
+    apart: tuple[dict[ColumnType, tuple[int, ...]], ...] = ()  #: PROFILE of a bundle, as `apart.kinds` has it
     seconds: float = 0.0
     pid: int = 0
     process: str = ""

@@ -131,10 +131,12 @@ class Loading:
             job = renumbered(job, job.job_id, reject_limit=REJECTS_SHOWN)
         load = Load(works=works, rows=rows, layout=layout, shape=layout.shape, job=job)
         load.version, load.committed, load.reset = row.version, row.committed_bytes, first.reset
-        load.position, load.prefix, load.broken = start, job.expect_prefix, first.after_broken
+        load.position, load.prefix = start, job.expect_prefix
+        load.broken = load.broken_at = first.after_broken
         if first.from_bytes:
             load.records = load.records_at = row.committed_records
             load.rejected = load.rejected_at = row.rows_rejected
+            load.kept = row.rows_rejected if first.tail else 0
         self._loads[job.job_id] = load
         self._unfinished[id(load)] = load
         return load
@@ -283,7 +285,7 @@ class Loading:
         if load.doom is not None:
             self._settle(load)
             return
-        self._run_rejected += load.rejected
+        self._run_rejected += load.fresh
         load.counted = True
         if load.sliced is not None and load.sliced.sha256:
             load.step.sha256 = load.sliced.sha256
@@ -332,7 +334,7 @@ class Loading:
         if isinstance(order, Apply):
             self._free(step)
             if isinstance(answer, Done) and answer.moves:
-                order = replace(order, moves=answer.moves)
+                order = replace(order, moves=load.added(answer.moves) if load and answer.landed else answer.moves)
             if load is None:
                 self._empty_done(order, answer)
             elif isinstance(answer, Done):
@@ -356,7 +358,7 @@ class Loading:
             load.rejects.insert(load.rejects_at, answer.rejects)
             load.rejects_at += 1
         self._run_rejected += found if load.counted else 0
-        own = load.rejected if load.counted else 0
+        own = load.fresh if load.counted else 0
         (move,) = order.moves
         why = load.over_budget(self._settings, self._run_rejected - own, at_end=load.counted)
         if why is not None:
@@ -437,7 +439,7 @@ class Loading:
         load.doom = failure
         load.ended = False
         if load.counted:
-            self._run_rejected -= load.rejected
+            self._run_rejected -= load.fresh
             load.counted = False
         self._settle(load)
 

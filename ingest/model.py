@@ -95,6 +95,7 @@ class Reason(StrEnum):
     LOADED = "loaded"
     SAME_CONTENT = "same_content"
     CHANGED = "changed"
+    GROWN = "grown"
     MOVED = "moved"
     DUPLICATE = "duplicate"
     TABLE_LOST = "table_lost"
@@ -294,6 +295,11 @@ class Column:
     spelling: Spelling = PLAIN
     native: str = ""  #: the type as the database itself spells it, where the target needs to know
 
+    @property
+    def typed(self) -> str:
+        """The type as --type takes it."""
+        return self.type.value + (f"({self.precision},{self.scale or 0})" if self.precision is not None else "")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableShape:
@@ -386,6 +392,28 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderGroup:
+    """Files of one table with the same columns, and how these differ from the table's."""
+
+    files: tuple[str, ...]  #: as `Source.display`
+    columns: tuple[str, ...]
+    added: tuple[str, ...] = ()  #: columns that the table lacks
+    missing: tuple[str, ...] = ()  #: columns of the table that they lack
+    renamed: tuple[tuple[str, str], ...] = ()  #: a column, and the missing one that it may be: a guess, not applied
+    spelled: tuple[tuple[str, str], ...] = ()  #: a column, and the table's in another case that it goes to
+    reordered: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixedColumn:
+    """A new column that has to be text because its values are of different types in different files."""
+
+    name: str
+    type: ColumnType  #: what it becomes
+    kinds: tuple[tuple[ColumnType, tuple[str, ...]], ...]  #: what it is in which files, as `Source.display`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TablePlan:
     """What will be done to one table before its first row."""
 
@@ -394,6 +422,8 @@ class TablePlan:
     shape: TableShape | None  #: None when no file of it has a record and it is not there
     added: tuple[str, ...] = ()  #: columns that will be added to an existing table
     notes: tuple[str, ...] = ()
+    headers: tuple[HeaderGroup, ...] = ()  #: the files to be loaded, by their columns
+    mixed: tuple[MixedColumn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -406,6 +436,35 @@ class Plan:
     tables: tuple[TablePlan, ...]
     left_out: tuple[LeftOut, ...] = ()
     vanished: tuple[str, ...] = ()  #: loaded once, below the scanned paths, and no longer there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferredColumn:
+    """A column as `load` would make it."""
+
+    name: str
+    type: str  #: as --type takes it: bigint, decimal(12,2)
+    nullable: bool  #: a record has no value there, or nobody looked
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferredTable:
+    """A table as `load` would make it for these files."""
+
+    table: TableName
+    files: int
+    columns: tuple[InferredColumn, ...]  #: without our own
+    sql: str  #: its CREATE TABLE, for the database that is named
+    options: str  #: the same types as options for a shell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inferred:
+    """What the files say of their tables, whatever is loaded already."""
+
+    tables: tuple[InferredTable, ...]
+    left_out: tuple[LeftOut, ...] = ()  #: files that say nothing, and why
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,10 @@ import json
 import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from ingest import ledger, manifest, naming, opening, replacing, sniff
+from ingest import ledger, manifest, naming, opening, replacing, sniff, tails
 from ingest.errors import SourceError, TableError
 from ingest.model import Action, Decision, FileState, Header, Manifest, Mode, Reason, Source, TableName
 from ingest.rows import FileRow, TableRow
@@ -23,6 +23,10 @@ from ingest.work import Planned, TableState, Work, refuse
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
+
+_MERGE_AGAIN = (
+    "To merge the new content as well: ingest forget FILE, and the same command again. To leave it: --on-change skip."
+)
 
 RACY_NS = 2_000_000_000
 """A file changed this shortly before it was looked at may have changed again within the same time stamp."""
@@ -101,19 +105,26 @@ class _Planner:
             state = self._table(connection, table, known.get(str(table)), rows)
             self._out.tables[state.key] = state
             spelled[str(table)] = state.table
+        self._broken = self._broken_parts(connection, rows)
         for row in rows:
             if row.file_id in self._void:
                 continue
             self._rows[row.path_key] = row = self._as_it_is(row)  # noqa: PLW2901
             if row.sha256 is not None:
                 self._by_hash.setdefault((row.table_name, row.sha256), []).append(row)
-            if row.state is FileState.STARTED and row.committed_bytes:
-                if not os.path.lexists(row.path):
-                    self._orphans.append(row)
-                if row.rows_rejected and connection is not None:
-                    reasons = {reject.reason for reject in ledger.rejects(connection, file_id=row.file_id)}
-                    self._broken |= {row.file_id} if Reason.BROKEN_QUOTE in reasons else set()
+            if row.state is FileState.STARTED and row.committed_bytes and not os.path.lexists(row.path):
+                self._orphans.append(row)
         return [(source, spelled[str(table)]) for source, table in named]
+
+    def _broken_parts(self, connection: Connection | None, rows: Sequence[FileRow]) -> set[int]:
+        """The files with a broken quote in what is loaded of them, where a run may go on behind it."""
+        tails_too = self._settings.on_change == "append-tail"
+        going_on = (
+            row.rows_rejected and row.committed_bytes and (tails_too or row.state is FileState.STARTED) for row in rows
+        )
+        if connection is None or not any(going_on):
+            return set()
+        return ledger.rejected_for(connection, Reason.BROKEN_QUOTE)
 
     def _named(
         self, connection: Connection | None, sources: Sequence[Source], known: Collection[str]
@@ -172,7 +183,8 @@ class _Planner:
             self._void |= {r.file_id for r in rows if r.table_name == str(state.staging)}
 
     def _as_it_is(self, row: FileRow) -> FileRow:
-        """The row, or, of a table that is to be filled again, what the run will make of it first."""
+        """The row, or what the run will make of it first: of a table to be filled again, or of an interrupted tail."""
+        row = tails.as_before(row)
         if row.table_name not in self._out.lost or not row.rows_loaded:
             return row
         code, sentence = self._out.lost[row.table_name]
@@ -325,20 +337,22 @@ class _Planner:
                 self._reload(work, why, row)
         elif self._settings.on_change == "skip":
             self._skip(work.source, work.table, Reason.CHANGED, f"{why}; --on-change skip leaves it so")
+        elif self._settings.on_change == "append-tail":
+            self._tail(work, row)
         elif row.merged:
             self._refuse(
                 work,
                 Reason.MERGED,
                 f"{why}, and that cannot be taken back: its records were merged with rows of others ({row.mode})",
-                "To merge the new content as well: ingest forget FILE, and the same command again. "
-                "To leave it: --on-change skip.",
+                _MERGE_AGAIN,
             )
         elif self._settings.on_change == "refuse":
             self._refuse(
                 work,
                 Reason.CHANGED,
                 f"{why}; what was loaded is still there",
-                "Give --on-change reload to replace its rows, or --on-change skip to leave them.",
+                "Give --on-change reload to replace its rows, or --on-change skip to leave them; if it only grew, "
+                "--on-change append-tail loads what was added.",
             )
         elif not self._out.tables[str(work.table)].can_replace(row):
             self._refuse(
@@ -354,6 +368,34 @@ class _Planner:
         work.action, work.code, work.reset = Action.RELOAD, Reason.CHANGED, True
         work.sentence = f"{why}; its {row.rows_loaded} old rows are replaced"
         self._out.work.append(work)
+
+    def _tail(self, work: Work, row: FileRow) -> None:
+        """Load what was added to a file, if it only grew."""
+        assert work.header is not None
+        if not row.committed_records:
+            if self._original(work):
+                self._reload(work, "it had no record when it was loaded, and has some now", row)
+            return
+        try:
+            beginning = _beginning(work.source, row.committed_bytes)
+        except SourceError as error:
+            self._refuse(work, Reason(error.code), error.message, error.hint)
+            return
+        why = _not_grown(beginning, row, work.header.dialect.separator)
+        why = why or tails.why_not(row, header_json(work.header, self._settings), self._settings.mode)
+        if why:
+            hint = _MERGE_AGAIN if row.merged else "Give --on-change reload to replace its rows, or skip to leave them."
+            self._refuse(work, Reason.CHANGED, f"only what was added to it was to be loaded, but {why}", hint)
+        elif not beginning.more:
+            self._skip(
+                work.source, work.table, Reason.SAME_CONTENT, "it is loaded already, with the same content packed anew"
+            )
+            self._out.touched.append((row, work.source, work.sha256 or ""))
+        elif self._original(work):
+            work.action, work.code, work.tail, work.from_bytes = Action.RESUME, Reason.GROWN, True, row.committed_bytes
+            work.sentence = f"it grew, and its first {row.committed_bytes:,} bytes are those that are loaded"
+            work.after_broken = row.file_id in self._broken
+            self._out.work.append(work)
 
     def _lost(self, work: Work, state: TableState, lost: Reason) -> None:
         if self._settings.on_lost == "reload":
@@ -483,8 +525,7 @@ def header_json(header: Header, settings: Settings) -> str:
     """What the ledger keeps of how a file is read: its header, and the options that decide what becomes of a record."""
     return json.dumps(
         {
-            "delimiter": header.dialect.delimiter,
-            "line_end": header.dialect.line_end,
+            **asdict(header.dialect),
             "data_start": header.data_start,
             "names": header.names,
             "options": {name: getattr(settings, name) for name in OPTIONS_OF_RECORDS}
@@ -503,17 +544,44 @@ def _same_options(row: FileRow, header: Header, settings: Settings) -> bool:
     return row.mode == settings.mode and bool(kept == json.loads(header_json(header, settings))["options"])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Beginning:
+    """The first bytes of a file, as many as are committed of it, or all it has."""
+
+    length: int
+    sha256: str
+    last: bytes  #: the last byte of them
+    more: bool  #: there are others behind them
+
+
+def _beginning(source: Source, length: int) -> _Beginning:
+    """Read it, of the decoded stream. Raises SourceError."""
+    digest, left, last = hashlib.sha256(), length, b""
+    with opening.reading(source), opening.open_decoded(source) as stream:
+        while left and (block := stream.read(min(left, 1 << 20))):
+            digest.update(block)
+            left -= len(block)
+            last = block[-1:]
+        more = bool(stream.read(1))
+    return _Beginning(length=length - left, sha256=digest.hexdigest(), last=last, more=more)
+
+
 def _prefix_holds(source: Source, header: Header, row: FileRow) -> bool:
     """Whether the committed part of a file is unchanged, and ends where a record does."""
-    if row.prefix_sha256 is None:
-        return False
-    digest, left, last = hashlib.sha256(), row.committed_bytes, b""
     try:
-        with opening.open_decoded(source) as stream:
-            while left and (block := stream.read(min(left, 1 << 20))):
-                digest.update(block)
-                left -= len(block)
-                last = block[-1:]
-    except (OSError, SourceError):
+        return not _not_grown(_beginning(source, row.committed_bytes), row, header.dialect.separator)
+    except SourceError:
         return False
-    return not left and last == header.dialect.separator and digest.hexdigest() == row.prefix_sha256
+
+
+def _not_grown(beginning: _Beginning, row: FileRow, separator: bytes) -> str:
+    """Why what is committed of a file is not the beginning of what it is now, ended by a line end; "" if it is."""
+    if beginning.length < row.committed_bytes:
+        return f"it is shorter now: {beginning.length:,} of the {row.committed_bytes:,} bytes that are loaded"
+    if row.prefix_sha256 is None:
+        return "the ledger does not know the hash of what is loaded of it"
+    if beginning.sha256 != row.prefix_sha256:
+        return f"the first {row.committed_bytes:,} bytes, which are loaded, have changed"
+    if beginning.last != separator:
+        return "what is loaded of it has no line end at its end, so its last record may have been but a part of one"
+    return ""

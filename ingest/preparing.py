@@ -14,7 +14,7 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from ingest import ledger, manifest, planning
+from ingest import ledger, manifest, planning, tails
 from ingest import schema as schemas
 from ingest.errors import LedgerError, TableError
 from ingest.failpoints import failpoint
@@ -51,16 +51,21 @@ def open_ledger(
             version=_version(),
             options=_options(settings, paths),
         )
-    _undo(target, run_id)
+    _mend(target, run_id)
     _drop_emptied(target)
     failpoint("after_start_run")
     return run_id
 
 
-def _undo(target: Target, run_id: int) -> None:
-    """Finish what a killed run was taking back."""
+def _mend(target: Target, run_id: int) -> None:
+    """Finish what a killed run was taking back, and forget the tails that it had begun: nothing of them is there."""
     with target.begin() as connection:
         for row in ledger.files(connection):
+            before = tails.as_before(row)
+            if before is not row:
+                ledger.withdraw(
+                    connection, run_id, before=before, version=row.version, epoch=row.epoch, code=None, error=None
+                )
             if row.state is not FileState.UNDOING:
                 continue
             shape = target.shape(connection, target.table_of(row.table_name))
@@ -245,6 +250,9 @@ def register(target: Target, settings: Settings, run_id: int, planned: Planned) 
         for row, *_ in planned.touched:
             if row.error_code:
                 ledger.drop_rejects(connection, row.file_id, applied=False)
+        for work in planned.work:
+            if work.tail and work.row is not None and work.row.error_code:
+                ledger.drop_rejects(connection, work.row.file_id, applied=False)
         for row, code, sentence in planned.notes:
             ledger.note(connection, row.file_id, code=code, error=sentence)
         _record_refused(connection, run_id, planned)
@@ -292,6 +300,9 @@ def _new_file(work: Work, planned: Planned, settings: Settings) -> NewFile:
     state = planned.tables[str(work.table)]
     lineage = state.shape.lineage if state.shape is not None else settings.lineage == "file"
     lineage = lineage or work.staging is not None
+    header = planning.header_json(work.header, settings) if work.header else None
+    if header is not None and work.tail and work.row is not None:
+        header = tails.marked(header, work.row)
     return NewFile(
         table_name=work.home,
         path=source.path,
@@ -302,7 +313,7 @@ def _new_file(work: Work, planned: Planned, settings: Settings) -> NewFile:
         scanned_ns=source.scanned_ns,
         lineage=lineage,
         sha256=work.sha256,
-        header=planning.header_json(work.header, settings) if work.header else None,
+        header=header,
         mode=settings.mode,
     )
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 
-from ingest import heads, widening
+from ingest import drift, heads, widening
 from ingest import schema as schemas
 from ingest.bundles import bundles
 from ingest.crew import Crew, Lost, renumbered
@@ -46,7 +47,9 @@ class Profiling:
         self._told = 0.0
         self._jobs: dict[int, tuple[Group, Work | None]] = {}
         self._number = PROFILES
-        self._found: dict[int, list[list[ColumnProfile]]] = {}
+        self._found: dict[int, list[Result]] = {}
+        self._files: dict[int, tuple[str, ...]] = {}  # by job: what people call them
+        self._values: dict[int, drift.Values] = {}  # by id() of the group
         self._slices: dict[int, int] = {}
         self._bytes_done = self._bytes_total = 0
 
@@ -78,7 +81,21 @@ class Profiling:
                             merged[column] = merge(merged[column], profile) if column in merged else profile
                 schemas.settle(table, merged)
                 widening.look(self._target, table.state, table.columns, table.before)
+                table.mixed = drift.mixed(table, self._values)
+                table.added = drift.explained(table.added, table.mixed)
+                table.filled = self._filled(table)
+        for table in tables:
+            table.headers = drift.headers(table)
         return [table for table in tables if table.groups]
+
+    def _filled(self, table: TableSchema) -> set[str]:
+        """The columns that have a value in every record of every file."""
+        filled = {column.name for column in table.added}
+        for one in table.groups:
+            values = self._values.get(id(one))
+            given = zip(one.names, values.nulls, strict=False) if values is not None else ()
+            filled &= {one.where[name] or name for name, nulls in given if not nulls}
+        return filled
 
     def _open(self, table: TableSchema) -> set[str]:
         """Columns that are there, and of which the values decide: which type they get, or how dates are written."""
@@ -120,9 +137,15 @@ class Profiling:
         merged: dict[int, list[ColumnProfile]] = {}
         for job_id, results in self._found.items():
             one, _ = self._jobs[job_id]
-            for profiles in results:
-                known = merged.get(id(one))
-                merged[id(one)] = [merge(a, b) for a, b in zip(known, profiles, strict=True)] if known else profiles
+            profiles = functools.reduce(_merged, (result.profiles for result in results))
+            known = merged.get(id(one))
+            merged[id(one)] = _merged(known, profiles) if known else profiles
+            values = self._values.setdefault(id(one), drift.Values())
+            values.seen.append(
+                drift.Seen(files=self._files[job_id], profiles=profiles, apart=results[0].apart if results else ())
+            )
+            nulls = [result.nulls for result in results] + ([tuple(values.nulls)] if values.nulls else [])
+            values.nulls = [sum(column) for column in zip(*nulls, strict=True)] if all(nulls) else []
         return merged
 
     def _gather(self) -> None:
@@ -150,7 +173,8 @@ class Profiling:
                     self._refuse(job, message.failure)
                 else:
                     if isinstance(message, Result):
-                        self._found.setdefault(job.job_id, []).append(message.profiles)
+                        self._found.setdefault(job.job_id, []).append(message)
+                        self._files[job.job_id] = tuple(member.source.display for member in job.members)
                         self._bytes_done += message.slice.length
                     else:
                         self._slices[job.job_id] = message.slices
@@ -250,3 +274,8 @@ class Profiling:
         for table in tables:
             table.groups = [one for one in table.groups if one.work]
             schemas.match(self._planned, table, self._settings, self._target)
+
+
+def _merged(some: list[ColumnProfile], others: list[ColumnProfile]) -> list[ColumnProfile]:
+    """The profiles of the same columns, together."""
+    return [merge(a, b) for a, b in zip(some, others, strict=True)]

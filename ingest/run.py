@@ -1,4 +1,4 @@
-"""`load`, `plan` and `check`, behind the command line and the Python API alike.
+"""`load`, `plan` and `check`, behind the command line and the Python API alike; `schema`, for the command line.
 
 Starts the pool's first host before it imports what a run needs: the two take a third of a second each.
 """
@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 
 from ingest.crew import Host
-from ingest.model import Check, Listener, Plan, RunReport, StopRequest
+from ingest.model import Check, Inferred, Listener, Plan, RunReport, StopRequest
 from ingest.settings import Settings
 
 
@@ -45,6 +45,16 @@ def check(paths: Sequence[str | os.PathLike[str]], settings: Settings, *, on_eve
         from ingest.session import Session
 
         return Session(paths, settings, on_event or _deaf, StopRequest(), host).check()
+
+
+def schema(
+    paths: Sequence[str | os.PathLike[str]], settings: Settings, *, on_event: Listener | None = None
+) -> Inferred:
+    """The tables that a load would make of these files, if there were none. Opens no database, and writes nothing."""
+    with Host.early(settings.workers, settings.start_method) as host:
+        from ingest.session import Session
+
+        return Session(paths, settings, on_event or _deaf, StopRequest(), host).schema()
 
 
 def _deaf(event: object) -> None:

@@ -20,7 +20,9 @@ from ingest.model import (
     Column,
     ColumnType,
     Dialect,
+    HeaderGroup,
     Merge,
+    MixedColumn,
     Mode,
     Origin,
     Reason,
@@ -45,6 +47,14 @@ class Group:
     returned: tuple[Column, ...] = ()  #: with a transform: what it gave for the head of a file
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offered:
+    """What files have for their table, before any of them is refused for it."""
+
+    where: dict[str, str | None]  #: column of the files to column of the table, None where that has none yet
+    files: tuple[str, ...]  #: as `Source.display`
+
+
 @dataclass(slots=True, kw_only=True)
 class TableSchema:
     """One table: its files by header, its columns as they are and as they will be."""
@@ -56,6 +66,10 @@ class TableSchema:
     open: set[str] = field(default_factory=set)  #: columns that are there, and whose values are looked at all the same
     before: dict[str, Column] = field(default_factory=dict)  #: those whose type is to be changed, as they are now
     notes: list[str] = field(default_factory=list)
+    offered: list[Offered] = field(default_factory=list)
+    headers: tuple[HeaderGroup, ...] = ()  #: how those differ from the table
+    mixed: tuple[MixedColumn, ...] = ()
+    filled: set[str] = field(default_factory=set)  #: columns that were seen to have a value in every record
     merge: Merge | None = None  #: how records meet rows with the same key; None: they are added
 
     @property
@@ -164,6 +178,7 @@ def _alike(planned: Planned, schema: TableSchema, settings: Settings) -> None:
 def _match_group(planned: Planned, schema: TableSchema, one: Group, settings: Settings) -> None:
     there = [c.name for c in (*schema.columns, *schema.added)]
     one.where = dict(naming.match_columns(_offered(one, settings), there))
+    schema.offered.append(Offered(where=dict(one.where), files=tuple(work.source.display for work in one.work)))
     given = set(one.where.values())
     demanded = next((c.name for c in schema.columns if c.required and c.name not in given), None)
     if demanded is not None:
@@ -524,6 +539,8 @@ def table_plan(schema: TableSchema, settings: Settings) -> TablePlan:
         shape=shape,
         added=() if schema.is_new else tuple(c.name for c in schema.added),
         notes=tuple(notes),
+        headers=schema.headers,
+        mixed=schema.mixed,
     )
 
 

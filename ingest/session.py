@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from ingest import checking, ledger, manifest, planning, preparing, spool, turns
+from ingest import checking, drift, ledger, manifest, planning, preparing, spool, turns
 from ingest import schema as schemas
 from ingest.checking import Rehearsal
 from ingest.crew import Crew, Host
@@ -24,6 +24,8 @@ from ingest.model import (
     Check,
     Decision,
     FileOutcome,
+    Inferred,
+    LeftOut,
     Listener,
     Manifest,
     Notice,
@@ -173,6 +175,24 @@ class Session:
 
     def _shape(self, table: TableSchema) -> TableShape | None:
         return schemas.table_plan(table, self._settings).shape
+
+    def schema(self) -> Inferred:
+        """What the files would make of their tables in a database without any. Opens no database."""
+        with self._closing():
+            return self._inferred()
+
+    def _inferred(self) -> Inferred:
+        found, nothing = self._scan(), contextlib.nullcontext(None)
+        folder = tempfile.TemporaryDirectory(prefix="ingest-schema-")
+        with folder as name, self._new_crew(Path(name)) as crew:
+            planned = planning.decide(self._target, nothing, found, self._settings, on_pending=crew.start)
+            tables = self._tables(planned, crew, found)
+        refused = (decision for decision in planned.decisions if decision.action is Action.REFUSE)
+        return Inferred(
+            tables=tuple(drift.inferred(table, self._settings, self._target) for table in tables),
+            left_out=found.left_out
+            + tuple(LeftOut(path=d.source.display, code=d.code, sentence=d.sentence) for d in refused),
+        )
 
     def _scan(self) -> Manifest:
         settings = self._settings
@@ -328,6 +348,9 @@ class Session:
                 on_pending=lambda: self._start_processes(run_id, crew),
             )
             tables = self._tables(planned, crew, found)
+            for table in tables:
+                for level, sentence in drift.notices(table):
+                    self._tell(level, sentence)
             self._check_stop()
             # Files may have been looked at for long, and the server been restarted meanwhile.
             self._persist(lambda again: preparing.check(self._target, run_id))
@@ -446,14 +469,14 @@ class Session:
         settings = self._settings
         largest = max(
             (
-                work.source.size
+                work.bytes_left
                 if settings.key or (shape := shapes.get(str(work.table))) is None or not shape.lineage or work.in_one
-                else min(work.source.size, settings.commit_bytes + int(WHOLE * settings.slice_bytes))
+                else min(work.bytes_left, settings.commit_bytes + int(WHOLE * settings.slice_bytes))
             )
             for work in planned.work
         )
         crew.allow(largest)
-        need = min(crew.budget, sum(work.source.size for work in planned.work)) * 3 // 2
+        need = min(crew.budget, sum(work.bytes_left for work in planned.work)) * 3 // 2
         free = spool.free_bytes(folder)
         if free < need:
             raise UsageError(

@@ -129,7 +129,7 @@ class Settings:
         _one_of("lineage", self.lineage, "none", "file")
         _one_of("mode", self.mode, *Mode)
         _check_key(self.mode, self.key, self.newest_by)
-        _one_of("on_change", self.on_change, "refuse", "reload", "skip")
+        _one_of("on_change", self.on_change, "refuse", "reload", "append-tail", "skip")
         _one_of("on_duplicate", self.on_duplicate, "refuse", "skip", "load")
         _one_of("on_lost", self.on_lost, "refuse", "reload", "ignore")
         for name in ("slice_bytes", "commit_bytes", "file_timeout", "max_field"):

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ingest.columns import BadCell
 from ingest.cells import Integers, contiguous, lengths, mask_array, valid_rows
+from ingest.columns import BadCell
 from ingest.model import Reason, RecordRules
 from ingest.ragged import Fit
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ingest.jobs import Failure, Job, JobSliced, Layout, MemberCount, Place, Result
@@ -65,6 +65,7 @@ class Load:
     records_at: int = 0  #: of the whole file, up to `position`
     rejected: int = 0  #: of the whole file so far
     rejected_at: int = 0
+    kept: int = 0  #: of these, those of a part that is loaded whatever becomes of the rest
     rejects: list[RejectsRef] = field(default_factory=list)  #: all of this attempt, for a refusal
     rejects_at: int = 0  #: how many of them are of records before `position`
     texts: int = 0
@@ -97,6 +98,19 @@ class Load:
         pairs = zip(self.works, self.rows, strict=True)
         return tuple(row.file_id for work, row in pairs if work.row is not None and self.committed == 0)
 
+    @property
+    def fresh(self) -> int:
+        """The rejects that are this run's to judge."""
+        return self.rejected - self.kept
+
+    def added(self, moves: tuple[Move, ...]) -> tuple[Move, ...]:
+        """What this run did, where the moves tell what the ledger has of the file in all."""
+        if not self.works[0].tail:
+            return moves
+        (move,), row = moves, self.rows[0]
+        rows, superseded = move.rows - row.rows_loaded, move.superseded - row.rows_superseded
+        return (replace(move, rows=rows, superseded=superseded, ignored=move.ignored - row.rows_ignored),)
+
     def place(self, result: Result) -> Place:
         """Where the rows of the next result stand in the file."""
         return Place(
@@ -112,8 +126,8 @@ class Load:
     def over_budget(self, settings: Settings, run_rejected: int, *, at_end: bool) -> Failure | None:
         """Why its rejects are too many, if they are; `run_rejected` are those of the files that are loaded."""
         budget, run = settings.max_rejects, settings.max_rejects_run
-        found = self.rejected
-        if not found:
+        found, nothing = self.rejected, "Nothing of what was added to it" if self.works[0].tail else "Nothing of it"
+        if not self.fresh:
             return None
         allowed: float | None = None
         if budget is None:
@@ -126,14 +140,14 @@ class Load:
             said = f"{budget.percent:g}% of {self.records}" if budget and budget.percent is not None else f"{allowed:g}"
             return Failure(
                 code=Reason.OVER_BUDGET,
-                message=f"{self._found()} cannot be loaded, and --max-rejects allows {said}. Nothing of it was loaded.",
+                message=f"{self._found()} cannot be loaded, and --max-rejects allows {said}. {nothing} was loaded.",
                 hint=f"See them with: {self._listing(settings)}",
             )
-        if run is not None and run_rejected + found > run:
+        if run is not None and run_rejected + self.fresh > run:
             return Failure(
                 code=Reason.OVER_BUDGET,
                 message=f"{self._found()} cannot be loaded; with {run_rejected} of other files that is more than "
-                f"--max-rejects-run {run}. Nothing of the file was loaded.",
+                f"--max-rejects-run {run}. {nothing} was loaded.",
                 hint=f"See them with: {self._listing(settings)}",
             )
         return None
@@ -154,6 +168,7 @@ class Load:
         """How many rejects there are: all of them once the file was read to its end."""
         complete = self.sliced is not None and self.next == self.sliced.slices and not self.more
         words = "1 record" if self.rejected == 1 else f"{self.rejected:,} records"
+        words += f" ({self.kept:,} of before)" if self.kept else ""
         return words if complete else f"at least {words}"
 
     def _listing(self, settings: Settings) -> str:
@@ -209,7 +224,7 @@ class Load:
             self.rows[number].file_id,
             records=self.read if one else move.records,
             rows=self.inserted if one else move.rows,
-            rejected=self.rejected if one else 0,
+            rejected=self.fresh if one else 0,
             discarded=self.discarded if one else move.discarded,
             superseded=move.superseded,  # where there are any, a file is one move
             ignored=move.ignored,
@@ -232,7 +247,7 @@ class Load:
             file_id=self.rows[0].file_id,
             bytes=work.source.size,
             records=self.read,
-            rejected=self.rejected,
+            rejected=self.fresh,
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ingest.errors import TableError
-from ingest.model import Action, Decision, FileState, Header, Reason, Source, TableName, TableShape
+from ingest.model import Action, Codec, Decision, FileState, Header, Reason, Source, TableName, TableShape
 from ingest.rows import FileRow, TableRow
 
 
@@ -27,14 +27,20 @@ class Work:
     sha256: str | None = None
     from_bytes: int = 0
     reset: bool = False  #: rows of an earlier content go first
+    tail: bool = False  #: it is loaded but for what was added to it since
     after_broken: bool = False  #: what is loaded of it had a broken quote
     alone: bool = False  #: it killed its workers before: by itself, and once
     staging: TableName | None = None  #: it goes into this table first, whose rows then replace those of `table`
 
     @property
     def in_one(self) -> bool:
-        """Whether it is one transaction whatever its size: what it replaces stays if the new content is refused."""
-        return self.reset and self.row is not None and self.row.state is FileState.LOADED
+        """Whether it is one transaction whatever its size: what is loaded of it stays if the new content is refused."""
+        return self.tail or (self.reset and self.row is not None and self.row.state is FileState.LOADED)
+
+    @property
+    def bytes_left(self) -> int:
+        """How much of the file on disk is to be read."""
+        return self.source.size - (self.from_bytes if self.source.codec is Codec.PLAIN else 0)
 
     @property
     def home(self) -> str:

@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ingest import apart, inference, naming, opening, ragged, reader, rescuing, sifting
 from ingest import columns as typing_
-from ingest import inference, naming, opening, ragged, reader, rescuing, sifting
 from ingest.errors import SourceError
 from ingest.jobs import LOAD_DATA, PREVIEW, PROFILE, SQLITE, STAGE, Failure, Job, Layout, MemberCount, Result, Task
 from ingest.model import LINEAGE_COLUMN, Codec, Column, ColumnType, Origin, Reason, Reject
@@ -203,10 +203,13 @@ def _profile(task: Task) -> Result:
     if job.sample is not None:
         return _result(task, profiles=_profile_sample(job))
     text = _read(task)
+    profiles = _profiles(text.rows.table, job.layout)
     return _result(
         task,
         records=text.parsed.records,
-        profiles=_profiles(text.rows.table, job.layout),
+        profiles=profiles,
+        nulls=tuple(column.null_count for column in text.parsed.table.columns),
+        apart=apart.kinds(text.parsed.table, profiles, [m.records for m in text.members]) if job.bundle else (),
         broken=text.parsed.ends_broken,
     )
 

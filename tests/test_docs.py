@@ -191,7 +191,8 @@ def test_every_command_and_its_options_are_in_the_readme() -> None:
     assert told.pop(()) == flags(root) | {"--help"}
     load = {row[0] for row in rows(section(README, "## Commands and options"), "Option")}
     told["load",] = {flag for cell in load for flag in FLAG.findall(cell.partition(" ")[0] + cell.partition(",")[2])}
-    told["plan",] = told["plan",] | set(LOAD_OPTIONS)
+    for name in ("plan", "schema"):
+        told[name,] = told[name,] | set(LOAD_OPTIONS)
     told["check",] = told["plan",]  # "those of plan"
     assert told == {words: flags(command) for words, command in COMMANDS.items()}
 

@@ -22,7 +22,7 @@ import typer
 from ingest.cli.options import File, Json, LedgerSchema, LoadOptions, LogFile, Paths, To, Verbose, settings_from, spread
 from ingest.console import Console, JsonLines, as_json, printable
 from ingest.errors import DatabaseUnreachable, IngestError, LeaseHeld, UsageError
-from ingest.model import Event, FileOutcome, Listener, Opened, RunReport, StopRequest
+from ingest.model import Event, FileOutcome, Listener, Notice, Opened, RunReport, StopRequest
 
 EXIT_CODES: dict[type[BaseException], int] = {
     UsageError: 2,
@@ -151,6 +151,34 @@ def check(paths: Paths, options: LoadOptions, json: Json = False, verbose: Verbo
         else:
             show.check(what, _stdout())
     raise typer.Exit(what.exit_code)
+
+
+@app.command()
+@spread
+def schema(
+    paths: Paths,
+    options: LoadOptions,
+    form: Annotated[
+        Literal["table", "sql", "options"],
+        typer.Option("--as", help="A table of columns and reasons, CREATE TABLE for the database of --to, or --type."),
+    ] = "table",
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show the tables that load would make of these files, and why each column has its type. Opens no database."""
+    console = Console(sys.stderr, to=options.to, verbose=verbose)
+    with _errors(console, JsonLines(sys.stdout) if json else None, verbose), _piped():
+        settings = settings_from(options)
+        from ingest import run, show
+
+        with console:
+            what = run.schema(paths, settings, on_event=console)
+        for left in what.left_out:
+            console(Notice(level="warning", text=left.sentence, path=left.path))
+        if json:
+            print(as_json(what))
+        else:
+            show.schema(what, form, _stdout())
 
 
 @app.command()

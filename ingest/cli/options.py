@@ -247,8 +247,8 @@ class LoadOptions:
         typer.Option(metavar="N", help="Rejects all files together may have. Default: no limit.", show_default=False),
     ] = None
     on_change: Annotated[
-        Literal["refuse", "reload", "skip"],
-        typer.Option(help="A loaded file whose content changed: refuse it, replace its rows, or skip it."),
+        Literal["refuse", "reload", "append-tail", "skip"],
+        typer.Option(help="A loaded file that changed: refuse it, replace its rows, load what was added, or skip it."),
     ] = "refuse"
     on_duplicate: Annotated[
         Literal["refuse", "skip", "load"], typer.Option(help="A file with the content of another, loaded one.")

@@ -30,7 +30,7 @@ from ingest.ledger.moves import (
     withdraw,
     write_rejects,
 )
-from ingest.ledger.questions import file, files, rejects, run, runs, sums, tables
+from ingest.ledger.questions import file, files, rejected_for, rejects, run, runs, sums, tables
 from ingest.ledger.versions import HEAD, create, upgrade, version
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "lose",
     "note",
     "register",
+    "rejected_for",
     "rejects",
     "rename",
     "replace",

@@ -300,9 +300,16 @@ def lose(connection: Connection, run_id: int, table_name: str, *, code: str, err
 
 
 def withdraw(
-    connection: Connection, run_id: int, *, before: FileRow, version: int, epoch: int, code: str, error: str
+    connection: Connection,
+    run_id: int,
+    *,
+    before: FileRow,
+    version: int,
+    epoch: int,
+    code: str | None,
+    error: str | None,
 ) -> None:
-    """A reload gave up before its first move: the row says again what it said `before`, with the reason beside it.
+    """A reload, or a tail, gave up before its first move: the row says again what it said `before`, with the reason.
 
     The table still holds the old content, so the old fingerprint is the true one. Raises `FenceError` if anything
     was committed since.
@@ -310,7 +317,7 @@ def withdraw(
     c = ingest_file.c
     conditions = [c.state == FileState.STARTED.value, c.committed_bytes == before.committed_bytes]
     values: dict[str, object] = {name: getattr(before, name) for name in _REGISTERED}
-    values |= {"state": before.state.value, "error_code": str(code), "error": storable(error)}
+    values |= {"state": before.state.value, "error_code": None if code is None else str(code), "error": storable(error)}
     _change(
         connection, run_id, file_id=before.file_id, version=version, epoch=epoch, conditions=conditions, values=values
     )

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, func, select
 
-from ingest.model import FileState
+from ingest.model import FileState, Reason
 from ingest.rows import FileRow, RejectRow, RunRow, TableRow, TableSums
 from ingest.tables import ingest_file, ingest_reject, ingest_run, ingest_table
 
@@ -56,6 +56,13 @@ def rejects(connection: Connection, *, file_id: int | None = None, limit: int | 
         query = query.where(ingest_reject.c.file_id == file_id)
     for row in connection.execute(query.execution_options(yield_per=1_000)):
         yield RejectRow.from_row(row)
+
+
+def rejected_for(connection: Connection, reason: Reason) -> set[int]:
+    """The numbers of files of which a record was set aside for this reason, and the rest was loaded."""
+    c = ingest_reject.c
+    query = select(c.file_id).where(c.reason == reason.value, c.applied).distinct()
+    return set(connection.execute(query).scalars())
 
 
 def tables(connection: Connection) -> dict[str, TableRow]:

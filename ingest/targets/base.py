@@ -285,8 +285,22 @@ class Target(ABC):
 
     def create_table(self, connection: Connection, shape: TableShape, token: str) -> None:
         """Create the table, its token in its definition."""
-        connection.execute(CreateTable(self.sql_table(shape)))
+        connection.execute(CreateTable(self.new_table(shape)))
         self.set_token(connection, shape.table, token)
+
+    def new_table(self, shape: TableShape) -> sa.Table:
+        """A table that is to be made, in SQLAlchemy's words."""
+        return self.sql_table(shape)
+
+    def create_sql(self, shape: TableShape) -> str:
+        """What to type to make the table, as a load would. Needs no connection."""
+        return str(CreateTable(self.new_table(shape)).compile(dialect=self._writing())).strip() + ";"
+
+    def _writing(self) -> sa.Dialect:
+        """The dialect of text for people: a % in a name stands there once, for no driver reads it."""
+        kind: Any = self.url.get_dialect()
+        dialect: sa.Dialect = kind(paramstyle="named")
+        return dialect
 
     def set_token(self, connection: Connection, table: TableName, token: str) -> None:
         """Write the token into the table's comment."""
@@ -316,7 +330,7 @@ class Target(ABC):
         made = sa.Table(table.name, sa.MetaData(), *(sa.Column(name, quote=True) for name in key), quote=True)
         made.schema = table.schema
         index = sa.Index("_".join((table.name, *key)), *made.columns, unique=True, quote=True)
-        return str(CreateIndex(index).compile(dialect=self.url.get_dialect()()))
+        return str(CreateIndex(index).compile(dialect=self._writing()))
 
     def add_columns(self, connection: Connection, table: TableName, columns: Sequence[Column]) -> None:
         """Add columns, all nullable, at the end of the table."""

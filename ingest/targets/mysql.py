@@ -323,19 +323,23 @@ class MySQLTarget(ServerTarget):
         # The next number to be given is part of the text, and none of the definition.
         return fingerprint_of(re.sub(r" AUTO_INCREMENT=\d+", "", text))
 
+    def new_table(self, shape: TableShape) -> sa.Table:
+        table = self.sql_table(replace(shape, columns=tuple(_for_a_key(c, shape.key) for c in shape.columns)))
+        options = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_row_format": "DYNAMIC"}
+        table.dialect_kwargs.update(options)
+        return table
+
     def create_table(self, connection: Connection, shape: TableShape, token: str) -> None:
         mysqldefinitions.check_letters(shape.table, [shape.table.name, *(column.name for column in shape.columns)])
-        table = self.sql_table(replace(shape, columns=tuple(_for_a_key(c, shape.key) for c in shape.columns)))
+        table = self.new_table(shape)
         table.comment = f"ingest {token}"
         collation = connection.execute(
             sa.text("SELECT default_collation_name FROM information_schema.schemata WHERE schema_name = :schema"),
             {"schema": shape.table.schema or self._server(connection).database},
         ).scalar()
-        options = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_row_format": "DYNAMIC"}
         if collation and collation.startswith("utf8mb4"):
             # The character set alone would bring its own collation, which does not compare with the other tables'.
-            options["mysql_collate"] = collation
-        table.dialect_kwargs.update(options)
+            table.dialect_kwargs["mysql_collate"] = collation
         connection.execute(CreateTable(table))
 
     def create_like(self, connection: Connection, shape: TableShape, staging: TableName, token: str) -> None:
