@@ -88,6 +88,8 @@ class Job:
     guess: bool = False  #: PROFILE: slices that end at some line end, to be proven by reading them all
     sample: int | None = None  #: PROFILE: bytes to look at; None: all
     lineage: bool = False  #: STAGE: rows carry their file_id
+    numbered: bool = False  #: STAGE: and the number of their record
+    first_record: int = 0  #: records of the file before `start`
     reject_limit: int | None = None  #: rejects of a slice to keep the text of; None: all
 
     @property

@@ -279,7 +279,7 @@ def _record_refused(connection: Connection, run_id: int, planned: Planned) -> No
 def _new_file(work: Work, planned: Planned, settings: Settings) -> NewFile:
     source = work.source
     state = planned.tables[str(work.table)]
-    lineage = state.shape.lineage if state.shape is not None else settings.lineage == "file"
+    lineage = state.shape.lineage if state.shape is not None else settings.lineage != "none"
     lineage = lineage or work.staging is not None
     return NewFile(
         table_name=work.home,

@@ -16,6 +16,8 @@ from ingest.errors import SourceError, TableError
 from ingest.jobs import Layout
 from ingest.model import (
     LINEAGE_COLUMN,
+    OWN_COLUMNS,
+    RECORD_COLUMN,
     Column,
     ColumnType,
     Dialect,
@@ -207,8 +209,8 @@ def _merge(planned: Planned, schema: TableSchema, settings: Settings, target: Ta
 
 def _fits_target(schema: TableSchema, settings: Settings, target: Target) -> None:
     shape = schema.state.shape
-    lineage = settings.lineage == "file" if shape is None else shape.lineage
-    total = len(schema.columns) + len(schema.added) + lineage
+    own = _own_columns(settings) if shape is None else [c for c in shape.columns if c.name in OWN_COLUMNS]
+    total = len(schema.columns) + len(schema.added) + len(own)
     if target.max_columns is not None and total > target.max_columns:
         raise TableError(
             f"the table {schema.key} would have {total} columns; the database takes {target.max_columns}.",
@@ -308,11 +310,15 @@ def _decided(name: str, profile: Any) -> Column:
 
 def new_shape(schema: TableSchema, settings: Settings) -> TableShape:
     """The table as it will be made."""
-    columns = list(schema.added)
-    if settings.lineage == "file":
-        columns.append(Column(name=LINEAGE_COLUMN, type=ColumnType.BIGINT, origin=Origin.LINEAGE))
+    columns = [*schema.added, *_own_columns(settings)]
     key = schema.merge.key if schema.merge is not None else ()
     return TableShape(table=schema.state.table, columns=tuple(columns), key=key)
+
+
+def _own_columns(settings: Settings) -> list[Column]:
+    """The columns that say where a row is from, as a new table gets them."""
+    names = {"none": (), "file": (LINEAGE_COLUMN,), "row": (LINEAGE_COLUMN, RECORD_COLUMN)}[settings.lineage]
+    return [Column(name=name, type=ColumnType.BIGINT, origin=Origin.LINEAGE) for name in names]
 
 
 def definition(columns: Sequence[Column]) -> str:
@@ -328,7 +334,7 @@ def definition(columns: Sequence[Column]) -> str:
                 "strict": c.strict,
             }
             for c in columns
-            if c.name != LINEAGE_COLUMN
+            if c.name not in OWN_COLUMNS
         ]
     )
 
@@ -342,7 +348,7 @@ def _known_columns(state: TableState) -> list[Column]:
         kept = {entry["name"]: entry for entry in json.loads(state.row.definition or "[]")}
     columns = []
     for column in state.shape.columns:
-        if column.name == LINEAGE_COLUMN:
+        if column.name in OWN_COLUMNS:
             continue
         entry = kept.get(column.name)
         if entry is not None:
@@ -398,7 +404,7 @@ def table_plan(schema: TableSchema, settings: Settings) -> TablePlan:
         shape = new_shape(schema, settings)
     else:
         assert schema.state.shape is not None
-        lineage = [c for c in schema.state.shape.columns if c.name == LINEAGE_COLUMN]
+        lineage = [c for c in schema.state.shape.columns if c.name in OWN_COLUMNS]
         shape = replace(schema.state.shape, columns=(*schema.columns, *schema.added, *lineage))
     notes = list(schema.notes)
     if schema.merge is not None:

@@ -105,7 +105,7 @@ class Settings:
         _one_of("types", self.types, "infer", "text")
         _one_of("names", self.names, "keep", "snake")
         _one_of("new_columns", self.new_columns, "add", "refuse", "ignore")
-        _one_of("lineage", self.lineage, "none", "file")
+        _one_of("lineage", self.lineage, "none", "file", "row")
         _one_of("mode", self.mode, *Mode)
         _check_key(self.mode, self.key, self.newest_by)
         _one_of("on_change", self.on_change, "refuse", "reload", "skip")

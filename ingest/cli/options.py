@@ -180,7 +180,8 @@ class LoadOptions:
         ),
     ] = None
     lineage: Annotated[
-        Literal["none", "file"], typer.Option(help="Give new tables a column that says from which file a row came.")
+        Literal["none", "file", "row"],
+        typer.Option(help="Give new tables a column with each row's file, or two, with its record as well."),
     ] = "file"
     mode: Annotated[
         Literal["append", "replace", "upsert", "insert-ignore"],
