@@ -120,6 +120,7 @@ class Options(TypedDict, total=False):
     null: str | Sequence[str]
     new_columns: str
     transform: str | None  #: `"module:function"`, importable by the workers
+    where: str | None  #: `"amount > 0"`
     lineage: str
     mode: str
     key: str | Sequence[str]  #: `"id"`, `"country,id"` or `("country", "id")`

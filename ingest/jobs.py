@@ -66,6 +66,7 @@ class Layout:
     shape: TableShape | None = None  #: STAGE: the table
     stage_format: str = ""  #: STAGE: a stage format
     transform: str | None = None  #: MODULE:FUNCTION
+    where: str | None = None  #: which records are taken, before the transform
     merge: Merge | None = None  #: how records meet rows with the same key; None: they are added
     ignore_new: bool = False  #: columns that the transform returns and the table lacks are left out
 
@@ -90,6 +91,7 @@ class Job:
     lineage: bool = False  #: STAGE: rows carry their file_id
     numbered: bool = False  #: STAGE: and the number of their record
     first_record: int = 0  #: records of the file before `start`
+    record_numbers: tuple[int, ...] = ()  #: where they do not count on: the number of each record
     reject_limit: int | None = None  #: rejects of a slice to keep the text of; None: all
 
     @property

@@ -466,15 +466,17 @@ def _lost_sentence(state: TableState) -> str:
 
 def header_json(header: Header, settings: Settings) -> str:
     """What the ledger keeps of how a file is read: its header, and the options that decide what becomes of a record."""
+    names = ["null", "rename", "names", "new_columns", "transform"]
+    names += ["where"] if settings.where else []  # files of before that was an option have none
     return json.dumps(
         {
             "delimiter": header.dialect.delimiter,
+            "quote": header.dialect.quote,
+            "escape": header.dialect.escape,
             "line_end": header.dialect.line_end,
             "data_start": header.data_start,
             "names": header.names,
-            "options": {
-                name: getattr(settings, name) for name in ("null", "rename", "names", "new_columns", "transform")
-            },
+            "options": {name: getattr(settings, name) for name in names},
         }
     )
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ingest import naming
+from ingest import filtering, naming
 from ingest.errors import SourceError, TableError
 from ingest.jobs import Layout
 from ingest.model import (
@@ -268,7 +268,7 @@ def profile_layout(one: Group, settings: Settings) -> Layout:
 
 def preview_layout(one: Group, settings: Settings) -> Layout:
     """How the head of a file is read for the transform."""
-    return Layout(columns=one.source_types, null=settings.null, transform=settings.transform)
+    return Layout(columns=one.source_types, null=settings.null, transform=settings.transform, where=settings.where)
 
 
 def settle(schema: TableSchema, profiles: Mapping[str, Any]) -> None:
@@ -380,6 +380,7 @@ def load_layout(schema: TableSchema, one: Group, shape: TableShape, settings: Se
         shape=final,
         stage_format=target.stage_format(shape),
         transform=settings.transform,
+        where=settings.where,
         ignore_new=settings.new_columns == "ignore",
         merge=schema.merge,
     )
@@ -420,6 +421,19 @@ def table_plan(schema: TableSchema, settings: Settings) -> TablePlan:
         added=() if schema.is_new else tuple(c.name for c in schema.added),
         notes=tuple(notes),
     )
+
+
+def check_where(tables: Sequence[TableSchema], settings: Settings) -> None:
+    """Raise UsageError if `--where` cannot be asked of the records of each table. Costs the import of pandas."""
+    if settings.where is None:
+        return
+    where = filtering.parse(settings.where)
+    for table in tables:
+        if not settings.transform:
+            filtering.check(where, [*table.columns, *table.added], f"the table {table.key}")
+            continue
+        for one in table.groups:
+            filtering.check(where, one.source_types, one.work[0].source.display)
 
 
 def idle_options(tables: Sequence[TableSchema], settings: Settings, *, all_files: bool) -> list[str]:

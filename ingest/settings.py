@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ingest import filtering
 from ingest.errors import UsageError
 from ingest.model import UNTOLD, ColumnType, Mode, Told
 
@@ -88,6 +89,7 @@ class Settings:
     null: tuple[str, ...] = ()
     new_columns: str = "add"
     transform: str | None = None
+    where: str | None = None
     lineage: str = "file"
     mode: str = "append"
     key: tuple[str, ...] = ()
@@ -108,6 +110,8 @@ class Settings:
         _one_of("lineage", self.lineage, "none", "file", "row")
         _one_of("mode", self.mode, *Mode)
         _check_key(self.mode, self.key, self.newest_by)
+        if self.where is not None:
+            filtering.parse(self.where)
         _one_of("on_change", self.on_change, "refuse", "reload", "skip")
         _one_of("on_duplicate", self.on_duplicate, "refuse", "skip", "load")
         _one_of("on_lost", self.on_lost, "refuse", "reload", "ignore")

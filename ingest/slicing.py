@@ -107,7 +107,7 @@ def slices(
     decoded bytes before it. A step ends at the first border `commit_bytes` or more after the step's start; None: at the
     end of the file only. A compressed source needs `spool`: slice i is written to `prefix` + "i.raw" in it.
     Not `hashed`, for a look at the values only: no hashes and no checksums, which are half of the work.
-    `first_record`: how many records come before `start`; each slice is told how many come before it (None: nobody asks).
+    `first_record`: records before `start`; each slice is told how many come before it. None: nobody asks.
     Holds at most two slices, or one and the longest record allowed.
 
     Raises `SourceError` with `CHANGED` (the prefix is another), `CHANGED_WHILE_READ`, `CORRUPT`, `UNREADABLE`, `SPOOL`.

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ingest import columns as typing_
-from ingest import inference, naming, opening, reader
+from ingest import filtering, inference, naming, opening, reader
 from ingest.errors import SourceError
 from ingest.jobs import LOAD_DATA, PREVIEW, PROFILE, SQLITE, STAGE, Failure, Job, Layout, MemberCount, Result, Task
 from ingest.model import LINEAGE_COLUMN, OWN_COLUMNS, RECORD_COLUMN, Codec, Column, Origin, Reason, Reject
@@ -229,7 +229,7 @@ def _preview(task: Task) -> tuple[Column, ...]:
         data = data[: data.rfind(header.dialect.separator) + 1] or data
     parsed = reader.read(data, len(job.layout.columns), header.dialect, null=job.layout.null, exact=True)
     typed = _typed(parsed.table, job.layout)
-    table, _ = _transformed(task, typed.table)
+    table, _ = _transformed(task, _filtered(job, typed.table)[0])
     return tuple(
         Column(
             name=str(name),
@@ -262,10 +262,14 @@ def _stage(task: Task, worker: int) -> Result:
     bad = _bad_records(typed.bad, numbers)
     numbers = _kept(numbers, typed.kept)
     batch = typed.table
-    discarded = 0
+    taken, discarded = batch.num_rows, 0
+    if layout.where is not None:
+        batch, positions = _filtered(job, batch)
+        numbers = _kept(numbers, positions)
+        discarded = taken - batch.num_rows
     if layout.transform is not None:
         returned, positions = _transformed(task, batch)
-        discarded = batch.num_rows - len(positions)
+        discarded = taken - len(positions)
         numbers = _kept(numbers, positions)
         fitted = _to_table(returned, layout)
         bad += _bad_records(fitted.bad, numbers)
@@ -329,6 +333,9 @@ def _bigints(numbers: npt.NDArray[np.int64]) -> Any:
 
 def _record_numbers(task: Task, text: _Text, numbers: Any) -> npt.NDArray[np.int64]:
     """The number of each row's record within its own file."""
+    if task.job.record_numbers:
+        own = np.array(task.job.record_numbers, dtype=np.int64)
+        return own if numbers is None else own[numbers]
     counts = [member.records for member in text.members]
     ends = np.cumsum(counts)
     own = np.arange(ends[-1], dtype=np.int64) - np.repeat(ends - counts, counts) + task.slice.first_record
@@ -395,7 +402,27 @@ def _write_kept(task: Task, numbers: npt.NDArray[np.int64]) -> str:
     return path
 
 
-# the user's transform --------------------------------------------------------------------------------------------
+# the user's condition, and transform ----------------------------------------------------------------------------
+
+
+def _filtered(job: Job, batch: pa.Table) -> tuple[pa.Table, npt.NDArray[np.int64] | None]:
+    """The rows of a batch for which `--where` is true, and which these are; None: all of them."""
+    layout = job.layout
+    if layout.where is None:
+        return batch, None
+    if layout.transform is not None or layout.shape is None:
+        columns = [column for column in layout.columns if column is not None]
+    else:
+        columns = list(layout.shape.columns)
+    try:
+        kept = filtering.kept(filtering.parse(layout.where), batch, columns)
+    except Exception as error:  # its text may quote a cell
+        raise SourceError(
+            f"--where {layout.where!r} cannot be asked of {job.source.display}: {type(error).__name__}.",
+            code=Reason.TRANSFORM,
+            hint="Nothing of the file was loaded.",
+        ) from error
+    return (batch, None) if len(kept) == batch.num_rows else (batch.take(_bigints(kept)), kept)
 
 
 def _transformed(task: Task, batch: pa.Table) -> tuple[pa.Table, npt.NDArray[np.int64]]:
