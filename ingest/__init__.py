@@ -134,6 +134,7 @@ class Options(TypedDict, total=False):
     empty_rows: str
     max_field: int | str
     transform: str | None  #: `"module:function"`, importable by the workers
+    where: str | None  #: `"amount > 0"`
     lineage: str
     mode: str
     key: str | Sequence[str]  #: `"id"`, `"country,id"` or `("country", "id")`

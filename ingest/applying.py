@@ -20,7 +20,7 @@ from ingest.errors import FenceError, TableError
 from ingest.failpoints import failpoint
 from ingest.model import FileState, Merge, Mode, Reason, Reject, TableShape
 from ingest.orders import Apply, Constrained, Finish, Order, RejectsRef, Replace, Settle
-from ingest.rows import FileRow, Move
+from ingest.rows import Closing, FileRow, Move
 from ingest.settings import REJECTS_SHOWN
 from ingest.targets import merging, refusals
 from ingest.targets.base import POSITION, Target
@@ -121,7 +121,11 @@ class Applying:
             self._write_rejects(connection, order.moves[0].file_id, order.table_name, order.rejects, applied=True)
             failpoint("before_advance")
             self._target.assert_open(connection)
-            ledger.advance(connection, self._run_id, moves)
+            if order.closing is None:
+                ledger.advance(connection, self._run_id, moves)
+            else:
+                closing = _sendable(order.closing, self._target.longest_text(connection))
+                ledger.mend(connection, self._run_id, moves[0], closing)
             failpoint("before_commit")
         failpoint("after_commit")
         return moves if order.merge is not None else ()
@@ -368,6 +372,20 @@ def _shortened(reject: Reject, longest: int | None) -> Reject:
         return reject
     kept = data[:longest].decode(errors="ignore")
     return dataclasses.replace(reject, text=f"{kept}… ({len(data):,} bytes)")
+
+
+def _sendable(closing: Closing, longest: int | None) -> Closing:
+    """Without the text of records that the database could not be sent: whoever mended them has it."""
+    if longest is None:
+        return closing
+    closed = tuple(
+        (one, text if text is not None and len(text) * 4 <= longest else None) for one, text in closing.closed
+    )
+    kept = (
+        s if s.mended is not None and len(s.mended) * 4 <= longest else dataclasses.replace(s, mended=None)
+        for s in closing.still_bad
+    )
+    return Closing(closed=closed, still_bad=tuple(kept))
 
 
 def _limited(rejects: Iterator[Reject], limit: int | None) -> Iterator[Reject]:

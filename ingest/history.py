@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ingest import ledger, tails
+from ingest import ledger, rejectfile, tails
 from ingest.errors import LedgerError, UsageError
 from ingest.model import FileState, Mode
 from ingest.rows import FileRow, RejectRow, RunRow
@@ -69,6 +69,17 @@ class RejectedRecord:
     message: str
     raw: str
     applied: bool  #: True: its file was loaded without it; False: its file was refused
+    reject_id: int
+    closed_run_id: int | None = None  #: the run that loaded it back, mended; None: it is open
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """Rejects to be mended."""
+
+    headers: Sequence[rejectfile.Written]  #: of their files
+    rejects: Iterator[rejectfile.Open]
+    refused: int  #: how many of the files were refused, so that they have to be mended themselves
 
 
 def database_label(to: str | None, *, ledger_schema: str | None = None) -> str:
@@ -106,8 +117,9 @@ def story(to: str | None, file: str, *, ledger_schema: str | None = None) -> lis
     """What happened to one file, in sentences; to each of its tables, if it was loaded into several."""
     with _reading(to, ledger_schema) as (_, connection):
         rows = _named(ledger.files(connection), file)
-        kept = {row.file_id: sum(1 for _ in ledger.rejects(connection, file_id=row.file_id)) for row in rows}
-    return [sentence for row in rows for sentence in _tell(row, kept[row.file_id])]
+        kept = {row.file_id: list(ledger.rejects(connection, file_id=row.file_id)) for row in rows}
+    counts = {file_id: (len(of), sum(1 for one in of if one.closed_run_id is not None)) for file_id, of in kept.items()}
+    return [sentence for row in rows for sentence in _tell(row, *counts[row.file_id])]
 
 
 def runs(to: str | None, *, ledger_schema: str | None = None) -> list[RunRow]:
@@ -125,15 +137,34 @@ def run(to: str | None, run_id: int, *, ledger_schema: str | None = None) -> Run
         return RunStory(run=row, files=tuple(f for f in ledger.files(connection) if f.run_id == run_id))
 
 
-def rejects(to: str | None, file: str | None = None, *, ledger_schema: str | None = None) -> Iterator[RejectedRecord]:
-    """The rejects of one file, or of all, as the ledger keeps them; reads them as they are asked for."""
+def rejects(
+    to: str | None, file: str | None = None, *, ledger_schema: str | None = None, closed: bool = False
+) -> Iterator[RejectedRecord]:
+    """The rejects of one file, or of all, as the ledger keeps them; reads them as they are asked for.
+
+    `closed`: those too that were mended and loaded back.
+    """
     with _reading(to, ledger_schema) as (_, connection):
         rows = ledger.files(connection)
         paths = {row.file_id: row.path for row in rows}
         wanted: list[int | None] = [None] if file is None else [row.file_id for row in _named(rows, file)]
         for file_id in wanted:
-            for reject in ledger.rejects(connection, file_id=file_id):
+            for reject in ledger.rejects(connection, file_id=file_id, still_open=not closed):
                 yield _rejected(paths.get(reject.file_id, f"file {reject.file_id}"), reject)
+
+
+@contextmanager
+def exported(to: str | None, *, ledger_schema: str | None = None) -> Iterator[Export]:
+    """The open rejects of all files, to be written out and mended; read as they are asked for, within the block."""
+    with _reading(to, ledger_schema) as (_, connection):
+        rows = {row.file_id: row for row in ledger.files(connection)}
+        of = sorted(ledger.files_with_open_rejects(connection) & rows.keys())
+        found = (reject for reject in ledger.rejects(connection, still_open=True) if reject.file_id in rows)
+        yield Export(
+            headers=[rejectfile.Written.of(rows[file_id].header) for file_id in of],
+            rejects=(rejectfile.opened(reject, rows[reject.file_id]) for reject in found),
+            refused=sum(1 for file_id in of if rows[file_id].state is not FileState.LOADED),
+        )
 
 
 def forget(to: str | None, files: Sequence[str], *, ledger_schema: str | None = None) -> int:
@@ -229,10 +260,12 @@ def _rejected(path: str, reject: RejectRow) -> RejectedRecord:
         message=reject.message,
         raw=reject.raw,
         applied=reject.applied,
+        reject_id=reject.reject_id,
+        closed_run_id=reject.closed_run_id,
     )
 
 
-def _tell(row: FileRow, kept: int) -> Iterator[str]:
+def _tell(row: FileRow, kept: int, closed: int) -> Iterator[str]:
     records = f"{row.rows_loaded:,} rows, {row.rows_rejected:,} rejected, {row.rows_discarded:,} discarded"
     if row.mode in (Mode.UPSERT, Mode.INSERT_IGNORE):
         records += f", {row.rows_superseded:,} superseded, {row.rows_ignored:,} ignored (--mode {row.mode})"
@@ -240,9 +273,12 @@ def _tell(row: FileRow, kept: int) -> Iterator[str]:
         case FileState.LOADED:
             when = _time(row.loaded_at) if row.loaded_at else "an unknown time"
             yield f"{row.path} is loaded into {row.table_name}: {records}."
+            by = "" if closed else f" by run {row.run_id}"
             tail = tails.begins_at(row)
             what = "It was" if tail is None else f"It has grown: what follows its first {tail:,} bytes was"
-            yield f"{what} loaded at {when} by run {row.run_id}, in attempt {row.attempts}."
+            yield f"{what} loaded at {when}{by}, in attempt {row.attempts}."
+            if closed:
+                yield f"{closed:,} of its records were rejects first, and loaded when mended, last by run {row.run_id}."
         case FileState.STARTED if tails.as_before(row) is not row:
             yield f"{row.path} is loaded into {row.table_name}: {records}."
             yield f"Run {row.run_id} began at {_time(row.started_at)} to load what was added to it, and did not end."
@@ -262,7 +298,7 @@ def _tell(row: FileRow, kept: int) -> Iterator[str]:
         yield f"{told} ({row.error_code or 'unknown'}): {row.error}"
     if row.deaths:
         yield f"Workers that read it died, {row.deaths} in a row."
-    if kept:
+    if kept := kept - closed:
         yield f"{kept:,} of its records are kept as rejects; see them with: ingest rejects list FILE"
     yield f"The ledger knows it with {row.size:,} bytes" + (f" and SHA-256 {row.sha256}." if row.sha256 else ".")
     try:

@@ -82,6 +82,7 @@ class Layout:
     shape: TableShape | None = None  #: STAGE: the table
     stage_format: str = ""  #: STAGE: a stage format
     transform: str | None = None  #: MODULE:FUNCTION
+    where: str | None = None  #: which records are taken, before the transform
     merge: Merge | None = None  #: how records meet rows with the same key; None: they are added
     kept: Mapping[str, str] = field(default_factory=dict)  #: with --on-misfit widen: why a column keeps its type
     ignore_new: bool = False  #: columns that the transform returns and the table lacks are left out
@@ -113,6 +114,9 @@ class Job:
     sample: int | None = None  #: PROFILE: bytes to look at; None: all
     lineage: bool = False  #: STAGE: rows carry their file_id
     dry: bool = False  #: STAGE: to the point where a batch would be staged, and no further
+    numbered: bool = False  #: STAGE: and the number of their record
+    first_record: int = 0  #: records of the file before `start`
+    record_numbers: tuple[int, ...] = ()  #: where they do not count on: the number of each record
     reject_limit: int | None = None  #: rejects of a slice to keep the text of; None: all
 
     @property

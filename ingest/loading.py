@@ -31,6 +31,12 @@ log = logging.getLogger("ingest")
 TICK = 0.2
 """Seconds between two looks at the clock, for progress, time-outs and a stop."""
 
+_MISNUMBERED = Failure(
+    code=Reason.COUNTS,
+    message="the records before a slice were counted twice, with two results.",
+    hint="Nothing of it was loaded. This is an error of this program: please report it.",
+)
+
 
 class Loading:
     """Loads what `add` was given; `run` returns when all of it has ended, or a stop was asked for."""
@@ -125,6 +131,8 @@ class Loading:
             expect_prefix=row.prefix_sha256 if first.from_bytes else None,
             lineage=lineage,
             dry=self._dry,
+            numbered=layout.shape.numbered,
+            first_record=row.committed_records if first.from_bytes else 0,
             reject_limit=max(budget.count, REJECTS_SHOWN) if budget and budget.count is not None else None,
         )
         if budget is None and self._settings.max_rejects_run is None:
@@ -227,6 +235,10 @@ class Loading:
             self._all_in(load)
 
     def _take(self, load: Load, result: Result) -> None:
+        if load.job.numbered and load.single and result.slice.first_record != load.records:
+            self._drop(result)
+            self._fail(load, _MISNUMBERED)
+            return
         step = load.step
         if result.slice.index == 0:
             load.lines = result.base_lines
@@ -550,6 +562,7 @@ class Loading:
             load.job,
             self._jobs,
             start=load.position,
+            first_record=load.records_at,
             whole=load.job.whole and not exact,
             exact=load.job.exact or exact,
             after_broken=load.broken,

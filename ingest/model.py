@@ -14,6 +14,12 @@ from enum import StrEnum
 LINEAGE_COLUMN = "_ingest_file_id"
 """The column of tables that the tool makes, naming the ledger's file of each row."""
 
+RECORD_COLUMN = "_ingest_record"
+"""The column beside it, with `--lineage row`: the number of the row's record within its file, from 0."""
+
+OWN_COLUMNS = frozenset((LINEAGE_COLUMN, RECORD_COLUMN))
+"""Columns that no file can have values for."""
+
 
 class Codec(StrEnum):
     """How the bytes of a file are packed."""
@@ -318,6 +324,11 @@ class TableShape:
     def lineage(self) -> bool:
         return any(c.name == LINEAGE_COLUMN for c in self.columns)
 
+    @property
+    def numbered(self) -> bool:
+        """Whether its rows carry the number of their record."""
+        return self.lineage and any(c.name == RECORD_COLUMN for c in self.columns)
+
     def column(self, name: str) -> Column | None:
         return next((c for c in self.columns if c.name == name), None)
 
@@ -351,6 +362,7 @@ class Slice:
     after_broken: bool = False  #: a broken quote came before: a stray quote is a reject from here on
     checksum: int | None = None  #: zlib.crc32 of its bytes as the slicer saw them; None: not looked at
     spooled: str | None = None  #: file with its decoded bytes, where the source itself cannot be seeked
+    first_record: int = 0  #: records of the file before it; counted only where rows carry their number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from ingest.errors import SourceError, UsageError
-from ingest.model import LINEAGE_COLUMN, Reason, Source, TableName
+from ingest.model import OWN_COLUMNS, Reason, Source, TableName
 
 OUR_TABLES = frozenset(
     ("ingest_file", "ingest_table", "ingest_run", "ingest_reject", "ingest_lease", "ingest_version"),
@@ -153,11 +153,11 @@ def _check_column(name: str, position: int) -> None:
             code=Reason.HEADER,
             hint="Give it another name with --rename, or correct the file.",
         )
-    if name.casefold() == LINEAGE_COLUMN:
+    if name.casefold() in OWN_COLUMNS:
         raise SourceError(
-            f"Column {position} of the header is named {name}, as the column that says which file a row is from.",
+            f"Column {position} of the header is named {name}, as a column of ours that says where a row is from.",
             code=Reason.HEADER,
-            hint=f"Give it another name: --rename {name}=source_file_id",
+            hint=f"Give it another name: --rename {name}=source{name.removeprefix('_ingest')}",
         )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ingest.errors import DatabaseUnreachable, IngestError, LedgerError
 from ingest.jobs import Failure
 from ingest.model import FileState, Merge, Reason, RunState, TableShape
-from ingest.rows import FileRow, Move, Totals
+from ingest.rows import Closing, FileRow, Move, Totals
 from ingest.targets.base import BatchRef
 
 
@@ -39,6 +39,7 @@ class Apply:
     left_out: tuple[int, ...] | None = None  #: numbers of refused rows, from 1 over all batches; None: none known yet
     merge: Merge | None = None  #: how rows meet those with the same key; the moves' counts are the writer's then
     reject_limit: int | None = None  #: refused rows to look for; None: all
+    closing: Closing | None = None  #: they are mended records of the (one) file, which is loaded; its offsets stay
 
     @property
     def rows(self) -> int:

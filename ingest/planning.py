@@ -39,6 +39,7 @@ OPTIONS_OF_RECORDS = (
     "names",
     "new_columns",
     "transform",
+    "where",
     "ragged",
     "rescue_column",
     "empty_rows",

@@ -282,6 +282,7 @@ class _Host:
             spool=Path(self._folder),
             prefix=f"j{job.job_id}-",
             hashed=job.kind == STAGE,
+            first_record=job.first_record if job.numbered else None,
         )
         return sliced.sha256
 

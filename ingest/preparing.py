@@ -298,7 +298,7 @@ def _record_refused(connection: Connection, run_id: int, planned: Planned) -> No
 def _new_file(work: Work, planned: Planned, settings: Settings) -> NewFile:
     source = work.source
     state = planned.tables[str(work.table)]
-    lineage = state.shape.lineage if state.shape is not None else settings.lineage == "file"
+    lineage = state.shape.lineage if state.shape is not None else settings.lineage != "none"
     lineage = lineage or work.staging is not None
     header = planning.header_json(work.header, settings) if work.header else None
     if header is not None and work.tail and work.row is not None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ingest import manifest
 from ingest.errors import SourceError, TableError
-from ingest.model import LINEAGE_COLUMN, FileState, Mode, Reason, Source, TableName, TableShape
+from ingest.model import OWN_COLUMNS, FileState, Mode, Reason, Source, TableName, TableShape
 from ingest.rows import FileRow, TableRow
 from ingest.targets.base import Target
 from ingest.work import TableState
@@ -34,8 +34,8 @@ def staged(target: Target, connection: Connection, state: TableState, row: Table
     shape = target.shape(connection, state.staging)
     if shape is None or state.shape is None or target.token(connection, state.staging) != row.token:
         return None
-    mine = [c for c in shape.columns if c.name != LINEAGE_COLUMN]
-    theirs = [c for c in state.shape.columns if c.name != LINEAGE_COLUMN]
+    mine = [c for c in shape.columns if c.name not in OWN_COLUMNS]
+    theirs = [c for c in state.shape.columns if c.name not in OWN_COLUMNS]
     same = mine == theirs[: len(mine)] and all(c.nullable for c in theirs[len(mine) :])
     keys = (set(target.unique_keys(connection, table)) for table in (state.table, state.staging))
     return shape if same and next(keys) == next(keys) else None

@@ -149,6 +149,9 @@ class RejectRow:
     message: str
     raw: str
     applied: bool
+    closed_run_id: int | None
+    closed_at: datetime | None
+    mended: str | None
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> Self:
@@ -207,6 +210,25 @@ class Move:
     reset: bool = False
     superseded: int = 0
     ignored: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StillBad:
+    """A reject that was given back and cannot be loaded so, either."""
+
+    reject_id: int
+    code: str
+    message: str
+    column: str | None
+    mended: str | None  #: the record as it was given; None: it is too long to be kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closing:
+    """What becomes of rejects of one file that were given back."""
+
+    closed: tuple[tuple[int, str | None], ...]  #: by number, with the record as it was given
+    still_bad: tuple[StillBad, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,12 +11,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ingest import naming, widening
+from ingest import filtering, naming, widening
 from ingest.errors import SourceError, TableError
 from ingest.jobs import Layout
 from ingest.model import (
     LINEAGE_COLUMN,
+    OWN_COLUMNS,
     PLAIN,
+    RECORD_COLUMN,
     Column,
     ColumnType,
     Dialect,
@@ -268,8 +270,8 @@ def _merge(planned: Planned, schema: TableSchema, settings: Settings, target: Ta
 
 def _fits_target(schema: TableSchema, settings: Settings, target: Target) -> None:
     shape = schema.state.shape
-    lineage = settings.lineage == "file" if shape is None else shape.lineage
-    total = len(schema.columns) + len(schema.added) + lineage
+    own = _own_columns(settings) if shape is None else [c for c in shape.columns if c.name in OWN_COLUMNS]
+    total = len(schema.columns) + len(schema.added) + len(own)
     if target.max_columns is not None and total > target.max_columns:
         raise TableError(
             f"the table {schema.key} would have {total} columns; the database takes {target.max_columns}.",
@@ -353,7 +355,13 @@ def _written(column: Column, settings: Settings) -> Column:
 
 def preview_layout(one: Group, settings: Settings) -> Layout:
     """How the head of a file is read for the transform."""
-    return Layout(columns=one.source_types, null=settings.nulls, transform=settings.transform, rules=settings.rules)
+    return Layout(
+        columns=one.source_types,
+        null=settings.nulls,
+        transform=settings.transform,
+        where=settings.where,
+        rules=settings.rules,
+    )
 
 
 def settle(schema: TableSchema, profiles: Mapping[str, Any]) -> None:
@@ -415,11 +423,15 @@ _MOMENTS = (ColumnType.DATE, ColumnType.TIMESTAMP)
 
 def new_shape(schema: TableSchema, settings: Settings) -> TableShape:
     """The table as it will be made."""
-    columns = list(schema.added)
-    if settings.lineage == "file":
-        columns.append(Column(name=LINEAGE_COLUMN, type=ColumnType.BIGINT, origin=Origin.LINEAGE))
+    columns = [*schema.added, *_own_columns(settings)]
     key = schema.merge.key if schema.merge is not None else ()
     return TableShape(table=schema.state.table, columns=tuple(columns), key=key)
+
+
+def _own_columns(settings: Settings) -> list[Column]:
+    """The columns that say where a row is from, as a new table gets them."""
+    names = {"none": (), "file": (LINEAGE_COLUMN,), "row": (LINEAGE_COLUMN, RECORD_COLUMN)}[settings.lineage]
+    return [Column(name=name, type=ColumnType.BIGINT, origin=Origin.LINEAGE) for name in names]
 
 
 def definition(columns: Sequence[Column], before: Mapping[str, Column] | None = None) -> str:
@@ -433,7 +445,7 @@ def definition(columns: Sequence[Column], before: Mapping[str, Column] | None = 
         if before and column.name in before:
             was = before[column.name]
             entry["was"] = _entry(was) | {"native": was.native}
-        if column.name != LINEAGE_COLUMN:
+        if column.name not in OWN_COLUMNS:
             entries.append(entry)
     return json.dumps(entries)
 
@@ -454,7 +466,7 @@ def _known_columns(state: TableState, settings: Settings) -> list[Column]:
     declared = {one.column: one for one in settings.declared if one.spelling}
     columns = []
     for column in state.shape.columns:
-        if column.name == LINEAGE_COLUMN:
+        if column.name in OWN_COLUMNS:
             continue
         entry = kept.get(column.name)
         if entry is not None and state.made_by_us:
@@ -498,6 +510,7 @@ def load_layout(schema: TableSchema, one: Group, shape: TableShape, settings: Se
         shape=final,
         stage_format=target.stage_format(shape),
         transform=settings.transform,
+        where=settings.where,
         ignore_new=settings.new_columns == "ignore",
         rules=settings.rules,
         rescued=tuple((i, name) for i, name in enumerate(one.names) if rescue and one.where[name] is None),
@@ -524,7 +537,7 @@ def table_plan(schema: TableSchema, settings: Settings) -> TablePlan:
         shape = new_shape(schema, settings)
     else:
         assert schema.state.shape is not None
-        lineage = [c for c in schema.state.shape.columns if c.name == LINEAGE_COLUMN]
+        lineage = [c for c in schema.state.shape.columns if c.name in OWN_COLUMNS]
         shape = replace(schema.state.shape, columns=(*schema.columns, *schema.added, *lineage))
     notes = list(schema.notes)
     if schema.merge is not None:
@@ -542,6 +555,19 @@ def table_plan(schema: TableSchema, settings: Settings) -> TablePlan:
         headers=schema.headers,
         mixed=schema.mixed,
     )
+
+
+def check_where(tables: Sequence[TableSchema], settings: Settings) -> None:
+    """Raise UsageError if `--where` cannot be asked of the records of each table. Costs the import of pandas."""
+    if settings.where is None:
+        return
+    where = filtering.parse(settings.where)
+    for table in tables:
+        if not settings.transform:
+            filtering.check(where, [*table.columns, *table.added], f"the table {table.key}")
+            continue
+        for one in table.groups:
+            filtering.check(where, one.source_types, one.work[0].source.display)
 
 
 def idle_options(tables: Sequence[TableSchema], settings: Settings, *, all_files: bool) -> list[str]:

@@ -244,6 +244,7 @@ class Session:
             on_event=self._on_event,
             check_stop=self._check_stop,
         ).tables()
+        schemas.check_where(tables, self._settings)
         self._tell_of_connections(tables)
         for sentence in schemas.idle_options(tables, self._settings, all_files=bool(tables) and not planned.decisions):
             self._tell("warning", sentence)

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingest import patterns
+from ingest import filtering, patterns
 from ingest.errors import UsageError
 from ingest.model import LINEAGE_COLUMN, UNTOLD, ColumnType, Mode, RecordRules, Spelling, Told
 
@@ -101,6 +101,7 @@ class Settings:
     empty_rows: str = "load"
     max_field: int = MAX_FIELD  #: bytes
     transform: str | None = None
+    where: str | None = None
     lineage: str = "file"
     mode: str = "append"
     key: tuple[str, ...] = ()
@@ -126,9 +127,11 @@ class Settings:
         _one_of("ragged", self.ragged, "reject", "pad")
         _one_of("empty_rows", self.empty_rows, "load", "discard")
         _check_rescue(self)
-        _one_of("lineage", self.lineage, "none", "file")
+        _one_of("lineage", self.lineage, "none", "file", "row")
         _one_of("mode", self.mode, *Mode)
         _check_key(self.mode, self.key, self.newest_by)
+        if self.where is not None:
+            filtering.parse(self.where)
         _one_of("on_change", self.on_change, "refuse", "reload", "append-tail", "skip")
         _one_of("on_duplicate", self.on_duplicate, "refuse", "skip", "load")
         _one_of("on_lost", self.on_lost, "refuse", "reload", "ignore")

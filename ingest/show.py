@@ -6,10 +6,9 @@ ledger; what is shown is handed in.
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from ingest import drift
 from ingest.console import fitted_lines, printable
@@ -17,10 +16,11 @@ from ingest.history import RejectedRecord, RunStory, Status
 from ingest.model import Action, Check, Column, Decision, FileCheck, Fitted, Inferred, Plan, Reject, TablePlan
 from ingest.rows import FileRow, RunRow
 
+if TYPE_CHECKING:
+    from ingest.mending import MendReport
+
 REJECTS_OF_A_FILE = 20
 """Rejects of each file that `check` shows: more are for `--json`, or for a load and its ledger."""
-
-REJECT_COLUMNS = ("file", "line", "byte", "record", "column", "reason", "message", "raw", "applied")
 
 
 def plan(what: Plan, out: TextIO) -> None:
@@ -129,6 +129,7 @@ def check(what: Check, out: TextIO) -> None:
 
 def _rejected(file: FileCheck, reject: Reject) -> RejectedRecord:
     return RejectedRecord(
+        reject_id=0,  # it is in no ledger
         file=file.path,
         line=reject.line,
         byte=reject.byte,
@@ -215,22 +216,28 @@ def rejects(what: Iterable[RejectedRecord], out: TextIO) -> int:
     for count, reject in enumerate(what, start=1):  # noqa: B007
         column = f" column {reject.column}:" if reject.column else ""
         whole = "" if reject.applied else " (the whole file was refused)"
+        whole = whole if reject.closed_run_id is None else f" (mended, and loaded by run {reject.closed_run_id})"
         line(out, f"{reject.file}:{reject.line}:{column} {reject.reason}: {reject.message}{whole}")
         line(out, f"    {reject.raw}")
     return count
 
 
-def export(what: Iterable[RejectedRecord], out: TextIO) -> int:
-    """The rejects as CSV with a header, raw text as it stood in the file; how many there were."""
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(REJECT_COLUMNS)
-    count = 0
-    for count, reject in enumerate(what, start=1):  # noqa: B007
-        # A name that is not UTF-8 is spelled out; the raw text is as the ledger keeps it.
-        file = reject.file.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        values = (getattr(reject, name) for name in REJECT_COLUMNS[1:-1])
-        writer.writerow((file, *values, "true" if reject.applied else "false"))
-    return count
+def mended(what: MendReport, path: str, out: TextIO) -> None:
+    """What became of a mended file: each line that was not loaded by name, then the sums."""
+    for sentence in what.refused:
+        line(out, f"error: refused: {sentence}")
+    for one in what.still_bad:
+        line(out, f"still open: reject {one.reject_id}, {one.file}:{one.line}: {one.reason}: {one.message}")
+    line(out, f"loaded: {_counted(what.loaded)} of {path}")
+    for name in ("discarded", "superseded", "ignored"):
+        if count := getattr(what, name):
+            line(out, f"{name}: {_counted(count)}")
+    if what.still_bad:
+        line(out, f"still open: {_counted(len(what.still_bad))}; mend {path} further, and load it again")
+
+
+def _counted(count: int) -> str:
+    return "1 record" if count == 1 else f"{count:,} records"
 
 
 def line(out: TextIO, text: str) -> None:

@@ -99,6 +99,7 @@ def slices(
     spool: Path | None = None,
     prefix: str = "",
     hashed: bool = True,
+    first_record: int | None = None,
 ) -> Generator[tuple[Slice, str], None, Sliced]:
     """Yield slices of about `slice_bytes` from `start` on; with one that ends a step, the hash of all before its end.
 
@@ -106,6 +107,7 @@ def slices(
     decoded bytes before it. A step ends at the first border `commit_bytes` or more after the step's start; None: at the
     end of the file only. A compressed source needs `spool`: slice i is written to `prefix` + "i.raw" in it.
     Not `hashed`, for a look at the values only: no hashes and no checksums, which are half of the work.
+    `first_record`: records before `start`; each slice is told how many come before it. None: nobody asks.
     Holds at most two slices, or one and the longest record allowed.
 
     Raises `SourceError` with `CHANGED` (the prefix is another), `CHANGED_WHILE_READ`, `CORRUPT`, `UNREADABLE`, `SPOOL`.
@@ -131,6 +133,7 @@ def slices(
                 if source.codec is not Codec.PLAIN:
                     spooled = _write(spool, f"{prefix}{index}.raw", data, source)
                 checksum = zlib.crc32(data) if hashed else None
+                count = None if first_record is None else _records(bytes(data), header, exact, broken)
             stream.take(length)
             found = Slice(
                 index=index,
@@ -144,15 +147,24 @@ def slices(
                 after_broken=broken,
                 checksum=checksum,
                 spooled=spooled,
+                first_record=first_record or 0,
             )
             yield found, stream.decoded.copy().hexdigest() if ends_step else ""
             position += length
             index += 1
             broken = broken_here
+            first_record = None if first_record is None or count is None else first_record + count
             if ends_step:
                 step, step_start = step + 1, position
         stream.check_unchanged(position)
         return Sliced(end=position, sha256=stream.on_disk.hexdigest(), prefix_sha256=stream.decoded.hexdigest())
+
+
+def _records(data: bytes, header: Header, exact: bool, after_broken: bool) -> int:
+    """How many records a slice holds. One that is not by the book, though it should be, is found out by its reader."""
+    from ingest import reader  # Arrow, which slicing does without where nobody asks for numbers
+
+    return len(reader.split(data, header.dialect, exact=exact, after_broken=after_broken).starts)
 
 
 def _share(left: int, slice_bytes: int) -> int:

@@ -240,6 +240,12 @@ ingest_reject = Table(
     Column("raw", _LONG, nullable=False),
     # Whether the file was loaded without this record; if not, the file was refused.
     Column("applied", Boolean, nullable=False),
+    # Run that loaded the record back, mended; empty while it is open.
+    Column("closed_run_id", BigInteger),
+    # When that was.
+    Column("closed_at", _TIME),
+    # The record as it was last given back, as CSV with commas: loaded so if closed, else refused for the reason above.
+    Column("mended", _LONG),
     Index("ix_ingest_reject_file_id", "file_id"),
     **_MYSQL,
 )

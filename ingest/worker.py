@@ -21,11 +21,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ingest import apart, inference, naming, opening, ragged, reader, rescuing, sifting
+from ingest import apart, filtering, inference, naming, opening, ragged, reader, rescuing, sifting
 from ingest import columns as typing_
 from ingest.errors import SourceError
 from ingest.jobs import LOAD_DATA, PREVIEW, PROFILE, SQLITE, STAGE, Failure, Job, Layout, MemberCount, Result, Task
-from ingest.model import LINEAGE_COLUMN, Codec, Column, ColumnType, Origin, Reason, Reject
+from ingest.model import LINEAGE_COLUMN, OWN_COLUMNS, RECORD_COLUMN, Codec, Column, ColumnType, Origin, Reason, Reject
 from ingest.profiles import ColumnProfile, merge
 from ingest.targets import staging
 
@@ -270,7 +270,7 @@ def _preview(task: Task) -> tuple[Column, ...]:
     layout = job.layout
     parsed = reader.read(data, layout.width, header.dialect, null=layout.null, rules=layout.rules, exact=True)
     typed = _typed(_rows(job, parsed).table, layout)
-    table, _ = _transformed(task, typed.table)
+    table, _ = _transformed(task, _filtered(job, typed.table)[0])
     return tuple(
         Column(
             name=str(name),
@@ -304,6 +304,11 @@ def _stage(task: Task, worker: int) -> Result:
     numbers = _kept(numbers, typed.kept)
     batch = typed.table
     discarded = text.rows.discarded
+    if layout.where is not None:
+        taken = batch.num_rows
+        batch, positions = _filtered(job, batch)
+        numbers = _kept(numbers, positions)
+        discarded += taken - batch.num_rows
     if layout.transform is not None:
         returned, positions = _transformed(task, batch)
         discarded += batch.num_rows - len(positions)
@@ -340,6 +345,8 @@ def _stage(task: Task, worker: int) -> Result:
         assert layout.shape is not None
         if job.lineage:
             batch = batch.append_column(LINEAGE_COLUMN, _bigints(ids[which] if job.bundle else np.full(rows, ids[0])))
+        if job.numbered:
+            batch = batch.append_column(RECORD_COLUMN, _bigints(_record_numbers(task, text, numbers)))
         staged = staging.stage(
             layout.stage_format, batch, layout.shape, stem=_stem(task, worker), name=str(slice_.index)
         )
@@ -388,6 +395,17 @@ def _with_fitted(
 def _bigints(numbers: npt.NDArray[np.int64]) -> Any:
     """An Arrow column of these; `pa.array` would import pandas, 0.2 s in every worker."""
     return pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(np.ascontiguousarray(numbers))])
+
+
+def _record_numbers(task: Task, text: _Text, numbers: Any) -> npt.NDArray[np.int64]:
+    """The number of each row's record within its own file."""
+    if task.job.record_numbers:
+        own = np.array(task.job.record_numbers, dtype=np.int64)
+        return own if numbers is None else own[numbers]
+    counts = [member.records for member in text.members]
+    ends = np.cumsum(counts)
+    own = np.arange(ends[-1], dtype=np.int64) - np.repeat(ends - counts, counts) + task.slice.first_record
+    return own if numbers is None else own[numbers]
 
 
 def _stem(task: Task, worker: int) -> str:
@@ -450,7 +468,27 @@ def _write_kept(task: Task, numbers: npt.NDArray[np.int64]) -> str:
     return path
 
 
-# the user's transform --------------------------------------------------------------------------------------------
+# the user's condition, and transform ----------------------------------------------------------------------------
+
+
+def _filtered(job: Job, batch: pa.Table) -> tuple[pa.Table, npt.NDArray[np.int64] | None]:
+    """The rows of a batch for which `--where` is true, and which these are; None: all of them."""
+    layout = job.layout
+    if layout.where is None:
+        return batch, None
+    if layout.transform is not None or layout.shape is None:
+        columns = [column for column in layout.columns if column is not None]
+    else:
+        columns = list(layout.shape.columns)
+    try:
+        kept = filtering.kept(filtering.parse(layout.where), batch, columns)
+    except Exception as error:  # its text may quote a cell
+        raise SourceError(
+            f"--where {layout.where!r} cannot be asked of {job.source.display}: {type(error).__name__}.",
+            code=Reason.TRANSFORM,
+            hint="Nothing of the file was loaded.",
+        ) from error
+    return (batch, None) if len(kept) == batch.num_rows else (batch.take(_bigints(kept)), kept)
 
 
 def _transformed(task: Task, batch: pa.Table) -> tuple[pa.Table, npt.NDArray[np.int64]]:
@@ -530,7 +568,7 @@ def _positions(index: Any, rows: int) -> npt.NDArray[np.int64] | None:
 def _to_table(returned: pa.Table, layout: Layout) -> typing_.Typed:
     """What the transform returned, in the table's columns and types."""
     assert layout.shape is not None
-    known = {c.name: c for c in layout.shape.columns if c.name != LINEAGE_COLUMN}
+    known = {c.name: c for c in layout.shape.columns if c.name not in OWN_COLUMNS}
     names = naming.match_columns(returned.column_names, list(known))
     unknown = [name for name, column in names.items() if column is None]
     if unknown and not layout.ignore_new:

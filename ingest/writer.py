@@ -156,7 +156,10 @@ class _Writer:
         """One try; `again` tells that an earlier one may have been committed."""
         began = time.perf_counter()
         if again and self._applying.landed(order):
-            moves = self._applying.counted(order) if isinstance(order, Apply) and order.merge is not None else ()
+            moves: tuple[Move, ...] = ()
+            # Of a file that was mended the row counts more than this order.
+            if isinstance(order, Apply) and order.merge is not None and order.closing is None:
+                moves = self._applying.counted(order)
             return Done(order=order.order, seconds=time.perf_counter() - began, landed=True, moves=moves)
         outcome = self._once(order)
         if isinstance(outcome, Constrained):

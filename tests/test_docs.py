@@ -349,7 +349,7 @@ def test_documents_of_the_other_commands_have_the_documented_fields(
     assert documented["status"] == {field.name for field in fields(Status)}
     assert documented["runs"] == {"ingest_run"}
     assert documented["runs RUN"] == {field.name for field in fields(RunStory)}
-    assert documented["rejects list"] - {"rejects export"} == {field.name for field in fields(RejectedRecord)}
+    assert documented["rejects list"] - {"ingest_reject"} == {field.name for field in fields(RejectedRecord)}
     status = json.loads(ingest("status", "--to", db, "--json", cwd=ROOT).stdout)
     assert set(status["files"][0]) == set(tables.ingest_file.c.keys())
     story = json.loads(ingest("status", "good.csv", "--to", db, "--json", cwd=ROOT).stdout)

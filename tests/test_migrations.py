@@ -182,3 +182,24 @@ def test_what_an_older_ledger_knows_is_kept(open_engine: Callable[[str], Engine]
     with engine.connect() as connection:
         (row,) = ledger.files(connection)
     assert (row.mode, row.merged, row.rows_loaded, row.rows_superseded, row.rows_ignored) == ("append", False, 7, 0, 0)
+
+
+def test_rejects_of_an_older_ledger_are_open_and_an_upgrade_can_be_gone_on_with(
+    open_engine: Callable[[str], Engine],
+) -> None:
+    """On MySQL each column is there for good when it was added, and the upgrade may be killed behind any of them."""
+    engine = open_engine("a.db")
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent.parent / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0003")
+        there = Table("ingest_reject", MetaData(), autoload_with=connection)
+        texts = {"table_name": "t", "reason": "ragged", "message": "m", "raw": "1,2", "applied": True}
+        given = {c.name: 0 for c in there.columns if not c.nullable and c.name != "reject_id"} | texts
+        connection.execute(there.insert().values(given))
+        connection.exec_driver_sql("ALTER TABLE ingest_reject ADD COLUMN closed_run_id BIGINT")
+    assert ledger.upgrade(engine) == ("0003", ledger.HEAD)
+    with engine.connect() as connection:
+        (row,) = ledger.rejects(connection, still_open=True)
+    assert (row.raw, row.closed_run_id, row.closed_at, row.mended) == ("1,2", None, None, None)

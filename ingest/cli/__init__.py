@@ -19,10 +19,25 @@ from typing import Annotated, Literal, TextIO
 
 import typer
 
-from ingest.cli.options import File, Json, LedgerSchema, LoadOptions, LogFile, Paths, To, Verbose, settings_from, spread
+from ingest.cli.options import (
+    Bulk,
+    File,
+    Json,
+    LedgerSchema,
+    LoadOptions,
+    LogFile,
+    Paths,
+    Spool,
+    To,
+    Verbose,
+    Wait,
+    settings_from,
+    spread,
+)
 from ingest.console import Console, JsonLines, as_json, printable
 from ingest.errors import DatabaseUnreachable, IngestError, LeaseHeld, UsageError
 from ingest.model import Event, FileOutcome, Listener, Notice, Opened, RunReport, StopRequest
+from ingest.settings import Settings
 
 EXIT_CODES: dict[type[BaseException], int] = {
     UsageError: 2,
@@ -233,16 +248,23 @@ def runs(
 
 @rejects_app.command("list")
 def rejects_list(
-    file: File = None, to: To = None, ledger_schema: LedgerSchema = None, json: Json = False, verbose: Verbose = False
+    file: File = None,
+    to: To = None,
+    ledger_schema: LedgerSchema = None,
+    *,
+    closed: Annotated[bool, typer.Option("--all", help="Those too that were mended and loaded back.")] = False,
+    json: Json = False,
+    verbose: Verbose = False,
 ) -> None:
     """Show the rejects of one file, or of all: where they are, why, and their text."""
     with _reading(to, ledger_schema, json, verbose):
         from ingest import history, show
 
+        found = history.rejects(to, file, ledger_schema=ledger_schema, closed=closed)
         if json:
-            for reject in history.rejects(to, file, ledger_schema=ledger_schema):
+            for reject in found:
                 print(as_json(reject))
-        elif not show.rejects(history.rejects(to, file, ledger_schema=ledger_schema), _stdout()):
+        elif not show.rejects(found, _stdout()):
             print("no rejects")
 
 
@@ -255,23 +277,52 @@ def rejects_export(
     ledger_schema: LedgerSchema = None,
     verbose: Verbose = False,
 ) -> None:
-    """Write all rejects to a CSV file, their text as it stood in their files."""
+    """Write the open rejects to a CSV file, each record in its fields, to be mended and loaded back."""
     with _reading(to, ledger_schema, False, verbose):
-        from ingest import history, show
+        from ingest import history, rejectfile
 
-        rejects = history.rejects(to, ledger_schema=ledger_schema)
-        if str(path) == "-":
-            with open(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", newline="") as out:
-                show.export(rejects, out)
-            return
         # An export that is there is not emptied for a ledger that cannot be read.
-        history.runs(to, ledger_schema=ledger_schema)
-        try:
-            with open(path, "w", encoding="utf-8", newline="") as out:
-                count = show.export(rejects, out)
-        except OSError as error:
-            raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
-        print(f"{count:,} rejects written to {printable(str(path))}", file=sys.stderr)
+        with history.exported(to, ledger_schema=ledger_schema) as what:
+            to_stdout = str(path) == "-"
+            try:
+                target = os.dup(sys.stdout.fileno()) if to_stdout else path
+                with open(target, "w", encoding="utf-8", newline="", errors="backslashreplace") as out:
+                    count = rejectfile.write(what.rejects, what.headers, out)
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
+        if not to_stdout:
+            print(f"{count:,} rejects written to {printable(str(path))}", file=sys.stderr)
+        if what.refused:
+            files = "1 file that was" if what.refused == 1 else f"{what.refused:,} files that were"
+            print(f"those of {files} refused cannot be loaded back: mend the file itself, and load it", file=sys.stderr)
+
+
+@rejects_app.command("load")
+def rejects_load(
+    path: Annotated[Path, typer.Argument(metavar="PATH.csv", help="An export whose records were mended.")],
+    to: To = None,
+    ledger_schema: LedgerSchema = None,
+    *,
+    bulk: Bulk = "auto",
+    wait: Wait = 0.0,
+    spool: Spool = None,
+    verbose: Verbose = False,
+) -> None:
+    """Load mended rejects into the tables they were meant for; each is closed once. Lines that are gone stay open."""
+    with _reading(to, ledger_schema, False, verbose) as console:
+        settings = Settings(to=to, ledger_schema=ledger_schema, bulk=bulk, wait=wait, spool=spool)
+        stop = StopRequest()
+        with _signals(stop, quiet=False):
+            from ingest import mending, show
+
+            def tell(level: str, text: str) -> None:
+                console(Notice(level=level, text=text))
+
+            report = mending.mend(path, settings, tell=tell, stop=stop)
+            show.mended(report, str(path), sys.stderr)
+    raise typer.Exit(report.exit_code)
 
 
 @app.command()
@@ -317,14 +368,14 @@ def ledger_upgrade(to: To = None, ledger_schema: LedgerSchema = None, verbose: V
 
 
 @contextmanager
-def _reading(to: str | None, ledger_schema: str | None, json: bool, verbose: bool) -> Iterator[None]:
+def _reading(to: str | None, ledger_schema: str | None, json: bool, verbose: bool) -> Iterator[Console]:
     """A command that reads the ledger: which database first, and its errors as everywhere."""
     console = Console(sys.stderr, to=to, quiet=json, verbose=verbose)
     with _errors(console, JsonLines(sys.stdout) if json else None, verbose), _piped():
         from ingest import history
 
         console(Opened(database=history.database_label(to, ledger_schema=ledger_schema), new=False))
-        yield
+        yield console
 
 
 @contextmanager

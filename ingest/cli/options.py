@@ -45,6 +45,18 @@ LedgerSchema = Annotated[
         show_default=False,
     ),
 ]
+Wait = Annotated[float, typer.Option(metavar="SECONDS", help="Wait so long for another run to end before giving up.")]
+Spool = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR",
+        help="Where staged batches lie until they are committed. Default: beside an SQLite file, else /var/tmp.",
+        show_default=False,
+    ),
+]
+Bulk = Annotated[
+    Literal["auto", "off"], typer.Option(help="Use the database's own bulk path where it has one, or never.")
+]
 Paths = Annotated[list[str], typer.Argument(metavar="PATH", help="CSV files, folders or globs.", show_default=False)]
 File = Annotated[
     str | None,
@@ -132,21 +144,10 @@ class LoadOptions:
     file_timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="End a worker that needs longer for one slice; its file fails.")
     ] = FILE_TIMEOUT
-    wait: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Wait so long for another run to end before giving up.")
-    ] = 0.0
-    spool: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR",
-            help="Where staged batches lie until they are committed. Default: beside an SQLite file, else /var/tmp.",
-            show_default=False,
-        ),
-    ] = None
+    wait: Wait = 0.0
+    spool: Spool = None
     ledger_schema: LedgerSchema = None
-    bulk: Annotated[
-        Literal["auto", "off"], typer.Option(help="Use the database's own bulk path where it has one, or never.")
-    ] = "auto"
+    bulk: Bulk = "auto"
     types: Annotated[
         Literal["infer", "text"], typer.Option(help="Infer types, never lossy, from all values; or load all as text.")
     ] = "infer"
@@ -211,8 +212,17 @@ class LoadOptions:
             show_default=False,
         ),
     ] = None
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CONDITION",
+            help="Load only records for which this is true, as amount > 0; the others are discarded.",
+            show_default=False,
+        ),
+    ] = None
     lineage: Annotated[
-        Literal["none", "file"], typer.Option(help="Give new tables a column that says from which file a row came.")
+        Literal["none", "file", "row"],
+        typer.Option(help="Give new tables a column with each row's file, or two, with its record as well."),
     ] = "file"
     mode: Annotated[
         Literal["append", "replace", "upsert", "insert-ignore"],
@@ -304,6 +314,7 @@ def settings_from(options: LoadOptions) -> Settings:
         empty_rows=options.empty_rows,
         max_field=parse_size(options.max_field),
         transform=options.transform,
+        where=options.where,
         lineage=options.lineage,
         mode=options.mode,
         key=() if options.key is None else parse_key(options.key),

@@ -8,6 +8,7 @@ rejects and ledger live or die together (only `upgrade` takes an engine and is a
 from __future__ import annotations
 
 from ingest.ledger.leases import Held, Holder, beat, give_lease, take_lease
+from ingest.ledger.mends import mend
 from ingest.ledger.moves import (
     advance,
     check_run,
@@ -30,7 +31,18 @@ from ingest.ledger.moves import (
     withdraw,
     write_rejects,
 )
-from ingest.ledger.questions import file, files, rejected_for, rejects, run, runs, sums, tables
+from ingest.ledger.questions import (
+    file,
+    files,
+    files_with_open_rejects,
+    rejected_for,
+    rejects,
+    rejects_by_id,
+    run,
+    runs,
+    sums,
+    tables,
+)
 from ingest.ledger.versions import HEAD, create, upgrade, version
 
 __all__ = [
@@ -44,6 +56,7 @@ __all__ = [
     "drop_rejects",
     "file",
     "files",
+    "files_with_open_rejects",
     "finish_run",
     "finish_undo",
     "forget",
@@ -51,10 +64,12 @@ __all__ = [
     "give_lease",
     "intend_table",
     "lose",
+    "mend",
     "note",
     "register",
     "rejected_for",
     "rejects",
+    "rejects_by_id",
     "rename",
     "replace",
     "run",

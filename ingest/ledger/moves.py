@@ -47,6 +47,8 @@ _NO_PROGRESS = dict.fromkeys(
 )
 _FRESH = {**_NO_PROGRESS, "epoch": 0, "version": 1, "attempts": 1, "deaths": 0}
 _REGISTERED = ("size", "mtime_ns", "ctime_ns", "scanned_ns", "sha256", "lineage", "header", "started_at", "mode")
+_UNAPPLIED = {"applied": False, "closed_run_id": None, "closed_at": None}
+"""Nothing of a file is in the table any more, what was mended of it neither: its rejects are open, and of no use."""
 _SETTLED = (FileState.REFUSED, FileState.FAILED, FileState.UNDOING)
 
 _AGAIN = (
@@ -201,7 +203,7 @@ def register(connection: Connection, run_id: int, entries: Sequence[NewFile]) ->
     if fresh:
         connection.execute(insert(ingest_file), fresh)
     if again:
-        _execute_fenced(connection, _AGAIN, again)
+        execute_fenced(connection, _AGAIN, again)
     rows: dict[str, FileRow] = {}
     for portion in portions(keys):
         found = connection.execute(select(ingest_file).where(c.path_key.in_(portion)))
@@ -236,7 +238,7 @@ def advance(connection: Connection, run_id: int, moves: Sequence[Move]) -> None:
         }
         for move in moves
     ]
-    _execute_fenced(connection, _ADVANCE, parameters)
+    execute_fenced(connection, _ADVANCE, parameters)
 
 
 def settle(
@@ -264,7 +266,7 @@ def settle(
     values: dict[str, object] = {"state": state.value, "error_code": str(code), "error": storable(error)}
     if deaths is not None:
         values["deaths"] = deaths
-    _change(connection, run_id, file_id=file_id, version=version, epoch=epoch, conditions=conditions, values=values)
+    change_file(connection, run_id, file_id=file_id, version=version, epoch=epoch, conditions=conditions, values=values)
 
 
 def finish_undo(
@@ -279,8 +281,8 @@ def finish_undo(
         raise ValueError(f"an undone file is not {state}")
     conditions = [ingest_file.c.state == FileState.UNDOING.value]
     values: dict[str, object] = {"state": state.value, "prefix_sha256": None, **_NO_PROGRESS}
-    _change(connection, run_id, file_id=file_id, version=version, epoch=epoch, conditions=conditions, values=values)
-    connection.execute(update(ingest_reject).where(ingest_reject.c.file_id == file_id).values(applied=False))
+    change_file(connection, run_id, file_id=file_id, version=version, epoch=epoch, conditions=conditions, values=values)
+    connection.execute(update(ingest_reject).where(ingest_reject.c.file_id == file_id).values(_UNAPPLIED))
 
 
 def lose(connection: Connection, run_id: int, table_name: str, *, code: str, error: str) -> None:
@@ -292,7 +294,7 @@ def lose(connection: Connection, run_id: int, table_name: str, *, code: str, err
     c = ingest_file.c
     lost = (c.table_name == table_name, c.rows_loaded > 0, c.state != FileState.UNDOING.value)
     ids = select(c.file_id).where(*lost)
-    connection.execute(update(ingest_reject).where(ingest_reject.c.file_id.in_(ids)).values(applied=False))
+    connection.execute(update(ingest_reject).where(ingest_reject.c.file_id.in_(ids)).values(_UNAPPLIED))
     values = {"state": FileState.REFUSED.value, "error_code": str(code), "error": error, "prefix_sha256": None}
     connection.execute(
         update(ingest_file).where(*lost).values({**values, **_NO_PROGRESS, "run_id": run_id, "version": c.version + 1})
@@ -318,7 +320,7 @@ def withdraw(
     conditions = [c.state == FileState.STARTED.value, c.committed_bytes == before.committed_bytes]
     values: dict[str, object] = {name: getattr(before, name) for name in _REGISTERED}
     values |= {"state": before.state.value, "error_code": None if code is None else str(code), "error": storable(error)}
-    _change(
+    change_file(
         connection, run_id, file_id=before.file_id, version=version, epoch=epoch, conditions=conditions, values=values
     )
 
@@ -397,7 +399,7 @@ def replace(connection: Connection, run_id: int, *, table_name: str, files: Sequ
         {"b_file_id": row.file_id, "b_version": row.version, "b_epoch": row.epoch, "b_key": key} for row, key in files
     ]
     if parameters:
-        _execute_fenced(connection, statement, parameters)
+        execute_fenced(connection, statement, parameters)
     for portion in portions([row.file_id for row, _ in files]):
         rejects = update(ingest_reject).where(ingest_reject.c.file_id.in_(portion))
         connection.execute(rejects.values(table_name=table_name))
@@ -499,7 +501,7 @@ def forget_table(connection: Connection, table_name: str) -> None:
 # Below the surface
 
 
-def _change(
+def change_file(
     connection: Connection,
     run_id: int,
     *,
@@ -517,7 +519,7 @@ def _change(
         raise _moved_on(1, result.rowcount)
 
 
-def _execute_fenced(connection: Connection, statement: Update, parameters: Sequence[Mapping[str, object]]) -> None:
+def execute_fenced(connection: Connection, statement: Update, parameters: Sequence[Mapping[str, object]]) -> None:
     """Run a conditional update for every set of parameters; each must match exactly one row."""
     if connection.dialect.supports_sane_multi_rowcount:
         matched = connection.execute(statement, parameters).rowcount

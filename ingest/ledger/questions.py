@@ -49,11 +49,18 @@ def run(connection: Connection, run_id: int, *, lock: bool = False) -> RunRow | 
     return RunRow.from_row(row) if row is not None else None
 
 
-def rejects(connection: Connection, *, file_id: int | None = None, limit: int | None = None) -> Iterator[RejectRow]:
-    """The rejects of one file or of all, in the order in which they were written; read as they are asked for."""
+def rejects(
+    connection: Connection, *, file_id: int | None = None, limit: int | None = None, still_open: bool = False
+) -> Iterator[RejectRow]:
+    """The rejects of one file or of all, in the order in which they were written; read as they are asked for.
+
+    `still_open`: without those that were mended and loaded back.
+    """
     query = select(ingest_reject).order_by(ingest_reject.c.reject_id).limit(limit)
     if file_id is not None:
         query = query.where(ingest_reject.c.file_id == file_id)
+    if still_open:
+        query = query.where(ingest_reject.c.closed_run_id.is_(None))
     for row in connection.execute(query.execution_options(yield_per=1_000)):
         yield RejectRow.from_row(row)
 
@@ -63,6 +70,21 @@ def rejected_for(connection: Connection, reason: Reason) -> set[int]:
     c = ingest_reject.c
     query = select(c.file_id).where(c.reason == reason.value, c.applied).distinct()
     return set(connection.execute(query).scalars())
+
+
+def rejects_by_id(connection: Connection, ids: Sequence[int]) -> dict[int, RejectRow]:
+    """Those of these rejects that the ledger knows."""
+    found: dict[int, RejectRow] = {}
+    for portion in portions(ids):
+        rows = connection.execute(select(ingest_reject).where(ingest_reject.c.reject_id.in_(portion)))
+        found.update((row.reject_id, RejectRow.from_row(row)) for row in rows)
+    return found
+
+
+def files_with_open_rejects(connection: Connection) -> set[int]:
+    """The numbers of the files that have rejects which were not loaded back."""
+    c = ingest_reject.c
+    return set(connection.execute(select(c.file_id).where(c.closed_run_id.is_(None)).distinct()).scalars())
 
 
 def tables(connection: Connection) -> dict[str, TableRow]:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.compiler import compiles
 
 from ingest.errors import TableError
 from ingest.jobs import POSTGRES, POSTGRES_BINARY, POSTGRES_TEXT
-from ingest.model import LINEAGE_COLUMN, Column, ColumnType, Merge, Mode, Origin, Reason, TableName, TableShape
+from ingest.model import OWN_COLUMNS, Column, ColumnType, Merge, Mode, Origin, Reason, TableName, TableShape
 from ingest.targets.base import GATHERED, LINEAGE, POSITION, BatchRef, fingerprint_of
 from ingest.targets.faults import Fault
 from ingest.targets.pgtypes import TEXTS, bare, why_text
@@ -537,7 +537,7 @@ def _same_values(table: sa.Table, offered: Any, names: Sequence[str]) -> sa.Colu
 
     That another file brought them is no difference.
     """
-    own = [name for name in names if name != LINEAGE_COLUMN]
+    own = [name for name in names if name not in OWN_COLUMNS]
     there, new = (sa.func.row(*(columns[name] for name in own)) for columns in (table.c, offered))
     return sa.func.record_image_eq(there, new, type_=sa.Boolean())
 
