@@ -150,12 +150,15 @@ def _read_bundle(job: Job) -> tuple[bytes, tuple[MemberCount, ...]]:
     members: list[MemberCount] = []
     dialect = job.members[0].header.dialect
     end = dialect.separator
+    special = [each.encode() for each in (dialect.quote, dialect.escape, "\r") if each]
     for member in job.members:
         whole = reader.read_file(member.source)
         data = whole[member.header.data_start :]
+        if dialect.escape and data.endswith(dialect.escape.encode()):
+            raise _Split  # what is put behind it would be escaped
         if not data.endswith(end):
             data += end
-        if b'"' in data or b"\r" in data or data.startswith(end) or end * 2 in data:
+        if any(each in data for each in special) or data.startswith(end) or end * 2 in data:
             count = reader.count_records(data, dialect)
             if count is None:
                 raise _Split
