@@ -225,7 +225,12 @@ def _quoted_best(head: Head, delimiter: str, told: Told) -> _Reading | None:
 def _escaped_best(usual: _Reading, head: Head, told: Told, reading: Callable[[str, str], _Reading]) -> _Reading:
     """A reading, or the one with a backslash if that breaks less."""
     quote = usual.dialect.quote
-    if told.escape is not None or not quote or f"\\{quote}".encode() not in head.data:
+    if (
+        told.escape is not None
+        or not quote
+        or "\\" in usual.dialect.delimiter
+        or f"\\{quote}".encode() not in head.data
+    ):
         return usual
     escaped = reading(quote, "\\")
     # Where a quote is taken for open to the end of the head, there are fewer records, and none of them broken.
@@ -302,28 +307,38 @@ def holds(head: Head, dialect: Dialect, told: Told) -> bool:
 
 def advice(record: bytes, dialect: Dialect, width: int) -> str:
     """What to type for a record that does not split into `width` fields in this dialect, and does in another."""
-    told = {"delimiter": "--delimiter", "quote": "--quote", "escape": "--escape"}
-    others = [
-        *(("escape", "") for _ in dialect.escape),
-        *(("escape", "\\") for _ in dialect.quote if not dialect.escape),
-        *(("quote", "") for _ in dialect.quote if dialect.quote.encode() in record),
-        *(("quote", quote) for quote in "\"'" if quote != dialect.quote and record.count(quote.encode()) > 1),
-        *(("delimiter", each) for each in dict.fromkeys(dialect.delimiter) if each != dialect.delimiter),
-        *(("delimiter", each) for each in COMMON if each != dialect.delimiter),
-    ]
-    for name, character in others:
-        found = quoting.fields(record, replace(dialect, **{name: character}))
-        if width > 1 and found is not None and len(found) == width:
-            return f"The first of them would have {width} fields with {told[name]} {_typed(character)}."
     if width == 1 and dialect.delimiter.encode() in record:
         return f"If it has one column, name a delimiter that it does not have: --delimiter {_typed(chr(1))}."
+    others = [
+        *({"escape": ""} for _ in dialect.escape),
+        *({"escape": "\\"} for _ in dialect.quote if not dialect.escape),
+        *({"quote": quote} for quote in "\"'" if quote != dialect.quote and record.count(quote.encode()) > 1),
+        *({"quote": ""} for _ in dialect.quote if dialect.quote.encode() in record),
+        *({"delimiter": each} for each in dict.fromkeys((*dialect.delimiter, *COMMON)) if each != dialect.delimiter),
+    ]
+    for other in others:
+        found = quoting.fields(record, replace(dialect, **other))
+        if width > 1 and found is not None and len(found) == width:
+            return _advised(*other.popitem(), dialect)
     return ""
+
+
+def _advised(option: str, character: str, dialect: Dialect) -> str:
+    typed = f"--{option} {_typed(character)}"
+    if not character:
+        what = "a quote" if option == "quote" else f"the character {dialect.escape}"
+        return f"If {what} is like any other in this file, give {typed}."
+    if option == "escape":
+        return f"It seems to have a backslash before quotes that belong to values: {typed}."
+    return f"It seems to be {'quoted' if option == 'quote' else 'separated'} otherwise: {typed}."
 
 
 def _typed(character: str) -> str:
     """A character as the options take it."""
     if not character:
         return "none"
+    if character == "'":
+        return '"\'"'  # shlex would write it in five characters
     return shlex.quote(character if character.isprintable() else f"\\x{ord(character):02x}")
 
 

@@ -157,6 +157,7 @@ class Result:
     staged: Staged | None = None
     staged_bytes: int = 0
     rejects_path: str | None = None
+    advice: str = ""  #: an option with which one of the rejects would not be one
     profiles: Any = None  #: PROFILE: one per column; PREVIEW: the columns of the transform's result
     seconds: float = 0.0
     pid: int = 0

@@ -234,6 +234,7 @@ class Loading:
         load.read += result.records
         load.rejected += result.rejected
         load.broken = load.broken or result.broken
+        load.advice = load.advice or result.advice
         step.records += result.records
         step.rows += result.rows
         step.rejected += result.rejected

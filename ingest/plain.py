@@ -39,6 +39,12 @@ class Plain:
         delimiters = np.flatnonzero(np.frombuffer(self.data, dtype=np.uint8) == ord(self.dialect.delimiter))
         return offsets + self.stretch * np.searchsorted(delimiters, offsets)
 
+    def text(self, value: str) -> str:
+        """A text that was taken from `data`, as it is in the slice."""
+        for stands, original in self.put:
+            value = value.replace(stands.decode(), original.decode())
+        return value
+
     def restored(self, table: pa.Table) -> pa.Table:
         """Columns of text that were split from `data`, as they are in the slice."""
         for stands, original in self.put:

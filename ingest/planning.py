@@ -469,6 +469,8 @@ def header_json(header: Header, settings: Settings) -> str:
     return json.dumps(
         {
             "delimiter": header.dialect.delimiter,
+            "quote": header.dialect.quote,
+            "escape": header.dialect.escape,
             "line_end": header.dialect.line_end,
             "data_start": header.data_start,
             "names": header.names,
@@ -485,8 +487,10 @@ def _columns_of(row: TableRow) -> set[str]:
 
 def _same_options(row: FileRow, header: Header, settings: Settings) -> bool:
     """Whether the rest of a file would be read as its committed part was."""
-    kept = json.loads(row.header or "{}").get("options")
-    return row.mode == settings.mode and bool(kept == json.loads(header_json(header, settings))["options"])
+    kept, now = json.loads(row.header or "{}"), json.loads(header_json(header, settings))
+    usual = {"quote": '"', "escape": ""}  # earlier versions knew no other
+    same = all(kept.get(key, usual.get(key)) == of for key, of in now.items() if key != "line_end")
+    return row.mode == settings.mode and same
 
 
 def _prefix_holds(source: Source, header: Header, row: FileRow) -> bool:

@@ -6,7 +6,8 @@ A quote inside an unquoted field is a literal character, but after a broken reco
 it belongs to cannot be known any more. A broken record ends at its first physical line end. Line ends are LF, CRLF
 and lone CR; blank lines are no records. Of several characters that separate fields, the leftmost place counts.
 
-Without a quote in the dialect every quote is a character like any other, and nothing can be broken.
+Without a quote in the dialect every quote is a character like any other (though `"` may be escaped, as Python's csv
+does), and nothing can be broken.
 
 With an escape, it makes a plain character of the quote, the delimiter's first character, the line end (one byte of it)
 or the escape after it, inside quotes and outside, as Python's csv writes them; a doubled quote still counts for one.
@@ -84,7 +85,7 @@ def _up_to(delimiter: bytes, stops: bytes) -> bytes:
 @lru_cache(maxsize=64)
 def escapable(dialect: Dialect) -> tuple[bytes, ...]:
     """What the dialect's escape makes plain characters of; the escape itself comes first, as pairs of it have to."""
-    found = (dialect.escape, dialect.quote, dialect.delimiter[0], "\n", "\r")
+    found = (dialect.escape, dialect.quote or '"', dialect.delimiter[0], "\n", "\r")
     return tuple(dict.fromkeys(each.encode() for each in found if each))
 
 

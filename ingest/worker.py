@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ingest import columns as typing_
-from ingest import inference, naming, opening, reader
+from ingest import dialects, inference, naming, opening, reader
 from ingest.errors import SourceError
 from ingest.jobs import LOAD_DATA, PREVIEW, PROFILE, SQLITE, STAGE, Failure, Job, Layout, MemberCount, Result, Task
 from ingest.model import LINEAGE_COLUMN, Codec, Column, Origin, Reason, Reject
@@ -320,6 +320,7 @@ def _stage(task: Task, worker: int) -> Result:
         staged=staged,
         staged_bytes=size,
         rejects_path=_write_rejects(task, rejects) if rejects else None,
+        advice=_advice(task, parsed.rejects),
     )
 
 
@@ -368,6 +369,14 @@ def _placed(task: Task, text: _Text, bad: list[tuple[int, Any]]) -> list[Reject]
         )
         for (record, cell), (line, byte, raw) in zip(bad, places, strict=False)
     ]
+
+
+def _advice(task: Task, rejects: Sequence[Reject]) -> str:
+    """What to type where records do not split as the dialect says, and some would in another."""
+    dialect, width = task.job.members[0].header.dialect, len(task.job.layout.columns)
+    torn = [reject for reject in rejects if reject.code in (Reason.BROKEN_QUOTE, Reason.RAGGED)]
+    advised = (dialects.advice(reject.text.encode(), dialect, width) for reject in torn[:20])
+    return next(filter(None, advised), "")
 
 
 def _write_rejects(task: Task, rejects: list[Reject]) -> str:
