@@ -156,9 +156,10 @@ class _Reading:
             return False
         columns = list(zip(*table, strict=True))
         typed = sum(all(VALUE.fullmatch(cell) for cell in column[1:]) for column in columns)
-        if before:
-            # The record in front may be the name of one column, and this the first of its values.
-            return typed * 2 >= self.width and not any(VALUE.fullmatch(cell) for cell in table[0])
+        if before and typed * 2 < self.width:
+            return False
+        if before and max(self.counts[:before]) < 2 and any(VALUE.fullmatch(cell) for cell in table[0]):
+            return False  # the record in front may be the name of one column, and this the first of its values
         if typed * 2 < self.width and (self.dialect.delimiter == " " or self.width < 4):
             return False
         return not any(self._doubt(cells) >= 0.25 for cells in table)
@@ -239,7 +240,9 @@ def _escaped_best(usual: _Reading, head: Head, told: Told, reading: Callable[[st
 
 
 def _single_quotes(head: Head, delimiter: str) -> int:
-    """How many fields seem to be enclosed by `'`."""
+    """How many fields seem to be enclosed by `'`; more than two are not counted."""
+    if not any(before + b"'" in head.data for before in (delimiter.encode(), b"\n", b"\r")):
+        return 0
     edge = rb"%b|[\r\n]" % re.escape(delimiter.encode())
     return sum(1 for _ in islice(re.finditer(_SINGLE % (edge, edge), head.data), 2))
 
@@ -302,6 +305,8 @@ def holds(head: Head, dialect: Dialect, told: Told) -> bool:
     if not dialect.quote or dialect.quote.encode() not in head.data:
         return True
     covered = quoting.masked(head.data[head.first :], dialect)
+    if quoting.by_the_book(dialect.delimiter, dialect.quote).fullmatch(covered):
+        return True  # all in one go, where nothing is cut off
     return not any(record.broken for record in quoting.walk(covered, dialect, final=head.whole))
 
 

@@ -73,6 +73,14 @@ def rules(delimiter: str, quote: str) -> Rules:
     )
 
 
+@lru_cache(maxsize=64)
+def by_the_book(delimiter: str, quote: str) -> re.Pattern[bytes]:
+    """A pattern for `masked` data, not too large, that begins unquoted and whose every quote encloses a field."""
+    d, q = re.escape(delimiter.encode()), re.escape(quote.encode())
+    field = rb"(?:(?<=%b)|(?<=[\r\n]))%b[^%b]*+(?:%b%b[^%b]*+)*+%b(?=%b|[\r\n]|\Z)" % (d, q, q, q, q, q, q, d)
+    return re.compile(rb"[^%b]*+(?:%b[^%b]*+)*+" % (q, field, q))
+
+
 def _up_to(delimiter: bytes, stops: bytes) -> bytes:
     """A pattern for everything before the next delimiter or one of some bytes."""
     first = re.escape(delimiter[:1])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from ingest import quoting, run
 from ingest.dialects import Head, advice, find, records
 from ingest.errors import SourceError, UsageError
 from ingest.model import UNTOLD, Dialect, Header, Reason, Told
+from ingest.planning import _same_options, header_json
 from ingest.reader import Unproven, count_records, load_bytes, locate, read
 from ingest.settings import TOLD, Settings, parse_delimiter, parse_told
 from ingest.show import _decision
@@ -88,6 +91,7 @@ def test_each_delimiter_is_found_with_each_way_to_quote(delimiter: str, line_end
         ("street and number\nMain street 5\nOak street 7\n", ","),
         # a blank and a colon with the evidence that they need
         ("name age\nann 5\nbob 7\n", " "),
+        ('"a" "b"\n"x" 1 2\n"y" 3 4\n"z" 5 6\n', " "),  # as R writes the names of rows
         ("root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1::/usr/sbin:/nologin\n", ":"),
         # lines in front that do not fit, and behind
         ("Sales, by region, 2024\n\nprinted today\nid;name;v\n1;x;1,5\n2;y;2,5\n3;z;3,5\n4;z;3,5\n", ";"),
@@ -418,6 +422,36 @@ def test_small_files_of_unusual_dialects_travel_together(tmp_path: Path, db: Pat
     assert tools.load(tmp_path, db, table="t", told=told).exit_code == 0
     expected = [(1, "x"), (2, "y"), (3, "z"), (4, "p||q"), (5, "back\\slash\\")]
     assert tools.query(db, "SELECT id, note FROM t ORDER BY id") == expected
+
+
+def test_a_part_loaded_file_is_gone_on_with_only_if_its_rest_is_read_the_same_way() -> None:
+    settings = Settings(to="x")
+    header = Header(dialect=Dialect(), names=("a", "b"), data_start=4)
+    text = header_json(header, settings)
+
+    def same(text: str, header: Header) -> bool:
+        return _same_options(SimpleNamespace(header=text, mode=settings.mode), header, settings)  # type: ignore[arg-type]
+
+    assert same(text, header)
+    assert same(text, replace(header, dialect=Dialect(line_end="\r\n")))
+    for other in (Dialect(escape="\\"), BARE, Dialect(delimiter=";")):
+        assert not same(text, replace(header, dialect=other))
+    assert not same(text, replace(header, names=("a", "c")))
+    older = json.loads(text)
+    del older["quote"], older["escape"]
+    assert same(json.dumps(older), header)
+    assert not same(json.dumps(older), replace(header, dialect=BACKSLASH))
+
+
+def test_a_delimiter_that_does_not_occur_makes_one_column_and_the_plan_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("id,note\n1,x\n")
+    for told, notes in ((";", 1), (",", 0)):
+        options = Settings(to=str(tmp_path / "x.db"), workers=1, told=Told(delimiter=told))
+        (table,) = run.plan([file], options).tables
+        assert len(table.notes) == notes
+        assert table.shape is not None
+        assert table.shape.columns[0].name == ("id,note" if notes else "id")
 
 
 def test_the_plan_names_what_is_unusual(tmp_path: Path) -> None:
