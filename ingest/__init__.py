@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         RunReport,
         StopRequest,
         TablePlan,
+        Told,
     )
     from ingest.settings import Budget, DeclaredType, Settings
 
@@ -68,6 +69,7 @@ __all__ = [
     "Settings",
     "StopRequest",
     "TablePlan",
+    "Told",
     "UsageError",
     "__version__",
     "check",
@@ -95,6 +97,7 @@ _HOMES = {
         "RunReport",
         "StopRequest",
         "TablePlan",
+        "Told",
     ),
 }
 
@@ -112,6 +115,7 @@ class Options(TypedDict, total=False):
     workers: int
     connections: int
     start_method: str
+    told: Told | Mapping[str, str | int | None]  #: `{"delimiter": ";", "quote": "none", "header": "2"}`
     slice_bytes: int | str
     commit_bytes: int | str
     file_timeout: float
@@ -208,7 +212,7 @@ def _listed(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) ->
 
 def _settings(to: str | os.PathLike[str] | None, options: Options) -> Settings:
     """The frozen settings for what a caller wrote."""
-    from ingest.settings import Settings, parse_budget, parse_key, parse_size, parse_type
+    from ingest.settings import TOLD, Settings, parse_budget, parse_key, parse_size, parse_told, parse_type
 
     given: dict[str, Any] = dict(options)
     for name in ("slice_bytes", "commit_bytes", "sample", "max_field"):
@@ -217,6 +221,8 @@ def _settings(to: str | os.PathLike[str] | None, options: Options) -> Settings:
     for name in ("include", "exclude", "null"):
         if name in given:
             given[name] = (given[name],) if isinstance(given[name], str) else tuple(given[name])
+    if isinstance(given.get("told"), Mapping):
+        given["told"] = parse_told(**{**TOLD, **given["told"]})
     if "key" in given:
         given["key"] = parse_key(given["key"]) if isinstance(given["key"], str) else tuple(given["key"])
     if isinstance(given.get("max_rejects"), (int, str)):

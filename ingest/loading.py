@@ -254,6 +254,7 @@ class Loading:
         load.rejected += result.rejected
         load.fitted += result.members[0].fitted
         load.broken = load.broken or result.broken
+        load.advice = load.advice or result.advice
         step.records += result.records
         step.rows += result.rows
         step.rejected += result.rejected

@@ -541,8 +541,10 @@ def _columns_of(row: TableRow) -> set[str]:
 
 def _same_options(row: FileRow, header: Header, settings: Settings) -> bool:
     """Whether the rest of a file would be read as its committed part was."""
-    kept = json.loads(row.header or "{}").get("options")
-    return row.mode == settings.mode and bool(kept == json.loads(header_json(header, settings))["options"])
+    kept, now = json.loads(row.header or "{}"), json.loads(header_json(header, settings))
+    usual = {"quote": '"', "escape": ""}  # earlier versions knew no other
+    same = all(kept.get(key, usual.get(key)) == of for key, of in now.items() if key != "line_end")
+    return row.mode == settings.mode and same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

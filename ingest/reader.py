@@ -3,7 +3,8 @@
 pyarrow splits; what it would misread in silence is looked for first, and cut out of what it is given: records with NUL
 bytes, with bytes that are not UTF-8, with broken quotes. Whether quotes are used by the book (and so whether the
 borders that `slicing` counted are true) is checked for every slice; where they are not, the records are walked with
-the exact rules of `quoting`. Knows no types, and no names of columns.
+the exact rules of `quoting`. A dialect that pyarrow reads otherwise, or not at all, is rewritten first (`plain`); below
+that nothing knows of escapes, nor of delimiters that are not one byte. Knows no types, and no names of columns.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import csv
 
-from ingest import quoting, ragged
+from ingest import plain, quoting, ragged
 from ingest.errors import SourceError
 from ingest.model import LENIENT, Dialect, Reason, RecordRules, Reject, Slice, Source
 from ingest.opening import UTF8_BOM, open_raw, reading
@@ -112,13 +113,14 @@ def _changed(source: Source) -> SourceError:
 
 
 def by_the_book(data: bytes, dialect: Dialect) -> bool:
-    """Whether every quote of `data` stands where RFC 4180 wants it, if `data` starts outside quotes.
+    """Whether every quote of `data` stands where RFC 4180 wants it, if `data` starts outside quotes and is plain.
 
     An opening quote follows a delimiter, a line end, the start, or (doubled) a closing one; a closing quote precedes a
-    delimiter, a line end, the end, or (doubled) an opening one; and the last quote is a closing one.
+    delimiter, a line end, the end, or (doubled) an opening one; and the last quote is a closing one. Where the dialect
+    has no quote, everything is by the book.
     """
     quote = dialect.quote.encode()
-    if quote not in data:
+    if not quote or quote not in data:
         return True
     carriage_returns = b"\r" in data
     separator = ord(dialect.delimiter)
@@ -176,13 +178,9 @@ def _inside(quotes: Words, inside: bool) -> tuple[Words, bool]:
 
 
 def split(data: bytes, dialect: Dialect, *, exact: bool, after_broken: bool = False) -> Records:
-    """Where the records are. Unless `exact`, `data` has to be by the book."""
+    """Where the records of plain data are. Unless `exact`, `data` has to be by the book."""
     codes = np.frombuffer(data, dtype=np.uint8)
-    breaks = np.flatnonzero((codes == _LINE_FEED) | (codes == _CARRIAGE_RETURN))
-    following = np.append(breaks[1:], -1)
-    in_crlf = (codes[breaks] == _CARRIAGE_RETURN) & (following == breaks + 1)
-    in_crlf[in_crlf] = codes[following[in_crlf]] == _LINE_FEED
-    line_ends = breaks[~in_crlf]
+    breaks, line_ends = _line_ends(codes)
     broken: list[int] = []
     if exact:
         spans: list[tuple[int, int]] = []
@@ -196,7 +194,7 @@ def split(data: bytes, dialect: Dialect, *, exact: bool, after_broken: bool = Fa
             bounds = np.array(spans, dtype=np.int64)
             span = np.searchsorted(bounds[:, 0], breaks, side="right") - 1
             breaks = breaks[(span < 0) | (breaks >= bounds[span, 1])]
-    elif dialect.quote.encode() in data:
+    elif dialect.quote and dialect.quote.encode() in data:
         quotes = np.flatnonzero(codes == ord(dialect.quote))
         breaks = breaks[np.searchsorted(quotes, breaks) % 2 == 0]
     starts = np.concatenate([np.zeros(1, dtype=np.int64), breaks + 1])
@@ -209,6 +207,15 @@ def split(data: bytes, dialect: Dialect, *, exact: bool, after_broken: bool = Fa
         line_ends=line_ends,
         broken=np.searchsorted(starts, np.array(broken, dtype=np.int64)),
     )
+
+
+def _line_ends(codes: npt.NDArray[np.uint8]) -> tuple[Numbers, Numbers]:
+    """The offsets of all line feeds and carriage returns, and of those that are the last byte of a line end."""
+    breaks = np.flatnonzero((codes == _LINE_FEED) | (codes == _CARRIAGE_RETURN))
+    following = np.append(breaks[1:], -1)
+    in_crlf = (codes[breaks] == _CARRIAGE_RETURN) & (following == breaks + 1)
+    in_crlf[in_crlf] = codes[following[in_crlf]] == _LINE_FEED
+    return breaks, breaks[~in_crlf]
 
 
 def _line_end_length(data: bytes, end: int) -> int:
@@ -237,6 +244,61 @@ def read(
     are rows. `exact`: the slice's borders were found by the exact rules; `proven`: they are those of the file's data.
     Raises `Unproven` where neither is so and the slice is not by the book.
     """
+    rewritten = plain.rewritten(data, dialect)
+    if rewritten is None:
+        return _read(
+            data, header_width, dialect, null=null, rules=rules, exact=exact, after_broken=after_broken, proven=proven
+        )
+    if not (exact or proven) and data[-1:] in (b"\n", b"\r") and rewritten.data[-1:] not in (b"\n", b"\r"):
+        raise Unproven  # it was cut at a line end that is escaped
+    parsed = _read(
+        rewritten.data,
+        header_width,
+        rewritten.dialect,
+        null=null,
+        rules=rules,
+        exact=exact,
+        after_broken=after_broken,
+        proven=proven,
+    )
+    places = locate(data, dialect, [r.record for r in parsed.rejects], exact=parsed.exact, after_broken=after_broken)
+    return replace(
+        parsed,
+        table=rewritten.restored(parsed.table),
+        fit=replace(parsed.fit, extras=_restored(parsed.fit.extras, rewritten)),
+        rejects=[
+            replace(
+                reject,
+                line=line,
+                byte=byte,
+                text=text,
+                message=_wrong_byte(data[byte:]) if reject.code is Reason.BAD_BYTE else reject.message,
+            )
+            for reject, (line, byte, text) in zip(parsed.rejects, places, strict=True)
+        ],
+        lines=_count_lines(data),
+    )
+
+
+def _restored(extras: dict[int, dict[int, str]], rewritten: plain.Plain) -> dict[int, dict[int, str]]:
+    return {
+        number: {position: rewritten.text(value) for position, value in values.items()}
+        for number, values in extras.items()
+    }
+
+
+def _read(
+    data: bytes,
+    header_width: int,
+    dialect: Dialect,
+    *,
+    null: Sequence[str],
+    rules: RecordRules,
+    exact: bool,
+    after_broken: bool,
+    proven: bool,
+) -> Parsed:
+    """As `read`, of plain data."""
     walked = not by_the_book(data, dialect)
     if walked and not (exact or proven):
         raise Unproven
@@ -327,15 +389,26 @@ def locate(
 
     `exact` and `after_broken` as the slice was read (`Parsed.exact`, `Slice.after_broken`).
     """
-    return _places(data, split(data, dialect, exact=exact, after_broken=after_broken), records)
+    rewritten = plain.rewritten(data, dialect)
+    if rewritten is None:
+        return _places(data, split(data, dialect, exact=exact, after_broken=after_broken), records)
+    found = split(rewritten.data, rewritten.dialect, exact=exact, after_broken=after_broken)
+    starts, ends = rewritten.original(found.starts), rewritten.original(found.ends)
+    line_ends = _line_ends(np.frombuffer(data, dtype=np.uint8))[1]
+    return _places(data, replace(found, starts=starts, ends=ends, line_ends=line_ends), records)
 
 
 def count_records(data: bytes, dialect: Dialect) -> int | None:
     """The number of records, None if the data is not by the book. For small data."""
+    rewritten = plain.rewritten(data, dialect)
+    if rewritten is not None:
+        data, dialect = rewritten.data, rewritten.dialect
     if not by_the_book(data, dialect):
         return None
-    quote = re.escape(dialect.quote.encode())
-    return sum(map(bool, re.sub(rb"%b[^%b]*+%b" % (quote, quote, quote), b"x", data).splitlines()))
+    if dialect.quote:
+        quote = re.escape(dialect.quote.encode())
+        data = re.sub(rb"%b[^%b]*+%b" % (quote, quote, quote), b"x", data)
+    return sum(map(bool, data.splitlines()))
 
 
 def _parse(
@@ -356,7 +429,7 @@ def _parse(
         read_options=csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=names),
         parse_options=csv.ParseOptions(
             delimiter=dialect.delimiter,
-            quote_char=dialect.quote,
+            quote_char=dialect.quote or False,
             newlines_in_values=True,
             invalid_row_handler=on_ragged,
         ),
@@ -383,7 +456,7 @@ def _count_lines(data: bytes) -> int:
 def _check_rows(data: bytes, dialect: Dialect, rows: int, lines: int) -> None:
     """Count again what pyarrow counted, where that is cheap: one line a record, unless there are quotes or blanks."""
     most = lines + (data[-1:] not in (b"\n", b"\r", b""))
-    if rows == most or (rows < most and dialect.quote.encode() in data):
+    if rows == most or (rows < most and dialect.quote and dialect.quote.encode() in data):
         return
     filled = sum(map(bool, data.splitlines()))
     if rows != filled:
@@ -418,12 +491,19 @@ def _undecodable(data: bytes, records: Records) -> list[tuple[int, str]]:
         return []
     bad: list[tuple[int, str]] = []
     for number in _records_at(records, np.frombuffer(data, dtype=np.uint8) >= 0x80):
-        record = data[records.starts[number] : records.ends[number]]
-        try:
-            record.decode()
-        except UnicodeDecodeError as error:
-            bad.append((number, f"byte 0x{record[error.start]:02X}, {error.start} bytes into the record, is not UTF-8"))
+        message = _wrong_byte(data[records.starts[number] : records.ends[number]])
+        if message:
+            bad.append((number, message))
     return bad
+
+
+def _wrong_byte(record: bytes) -> str:
+    """Which byte of a record is not UTF-8; "" where all are."""
+    try:
+        record.decode()
+    except UnicodeDecodeError as error:
+        return f"byte 0x{record[error.start]:02X}, {error.start} bytes into the record, is not UTF-8"
+    return ""
 
 
 def _without(data: bytes, records: Records, cut: Numbers) -> bytes:

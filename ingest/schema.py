@@ -540,6 +540,8 @@ def table_plan(schema: TableSchema, settings: Settings) -> TablePlan:
         lineage = [c for c in schema.state.shape.columns if c.name in OWN_COLUMNS]
         shape = replace(schema.state.shape, columns=(*schema.columns, *schema.added, *lineage))
     notes = list(schema.notes)
+    if (told := settings.told.delimiter) and any(len(group.names) == 1 for group in schema.groups):
+        notes.append(f"there are files with one column, for --delimiter {told!r} is not in their header")
     if schema.merge is not None:
         notes.append(_merge_note(schema.merge))
     if not schema.is_new and not shape.lineage:

@@ -7,6 +7,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ingest import filtering, patterns
 from ingest.errors import UsageError
@@ -283,6 +284,10 @@ def parse_type(text: str) -> DeclaredType:
     )
 
 
+TOLD: dict[str, Any] = dict.fromkeys(("delimiter", "quote", "escape", "encoding", "header", "skip_rows", "comment"))
+"""What `parse_told` takes where nothing is told."""
+
+
 def parse_told(
     *,
     delimiter: str | None,
@@ -293,11 +298,20 @@ def parse_told(
     skip_rows: int | None,
     comment: str | None,
 ) -> Told:
-    """What was typed of how the files are written."""
+    """What was typed of how the files are written. Raises UsageError for what cannot be, or contradicts itself."""
+    separator = None if delimiter is None else parse_delimiter(delimiter)
+    quoting = None if quote is None else parse_character("quote", quote)
+    escaping = None if escape is None else parse_character("escape", escape)
+    # An untold quote is never found to be anything that the delimiter is told to have.
+    for option, character in (("quote", quoting), ("escape", escaping)):
+        if character and character in (separator or ""):
+            raise UsageError(f"--{option} {character!r} is a part of --delimiter {delimiter!r}.")
+    if quoting is None and set(separator or "") & set("\"'"):
+        raise UsageError(f"--delimiter {delimiter!r} is a quote.", hint="Say what encloses fields, too: --quote none.")
     return Told(
-        delimiter=None if delimiter is None else parse_delimiter(delimiter),
-        quote=None if quote is None else parse_character("quote", quote),
-        escape=None if escape is None else parse_character("escape", escape),
+        delimiter=separator,
+        quote=quoting,
+        escape=escaping,
         encoding=None if encoding is None else parse_encoding(encoding),
         header=None if header is None else parse_header(header),
         skip_rows=skip_rows,
@@ -306,10 +320,13 @@ def parse_told(
 
 
 def parse_delimiter(text: str) -> str:
-    """`;`, `||`, or `\\t` and `tab` for a tab."""
-    delimiter = {"\\t": "\t", "tab": "\t", "space": " "}.get(text, text)
-    if not delimiter or set(delimiter) & set('\r\n"\0'):
-        raise UsageError(f"--delimiter {text!r} cannot separate fields.", hint=r"Write it as it is: ';', '||', '\t'.")
+    """`;`, `||`, `tab`, `space`; `\\t` for a tab and `\\x1f` for any other control character."""
+    delimiter = {"tab": "\t", "space": " "}.get(text, text).replace("\\t", "\t")
+    delimiter = re.sub(r"\\x([0-7][0-9a-fA-F])", lambda match: chr(int(match[1], 16)), delimiter)
+    if not delimiter or re.search("[\r\n\0\ud800-\udfff]", delimiter):
+        raise UsageError(
+            f"--delimiter {text!r} cannot separate fields.", hint=r"Write it as it is: ';', '||', '\t', '\x1f'."
+        )
     return delimiter
 
 

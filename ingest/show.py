@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 from ingest import drift
 from ingest.console import fitted_lines, printable
 from ingest.history import RejectedRecord, RunStory, Status
-from ingest.model import Action, Check, Column, Decision, FileCheck, Fitted, Inferred, Plan, Reject, TablePlan
+from ingest.model import Action, Check, Column, Decision, Dialect, FileCheck, Fitted, Inferred, Plan, Reject, TablePlan
 from ingest.rows import FileRow, RunRow
 
 if TYPE_CHECKING:
@@ -50,13 +50,20 @@ def plan(what: Plan, out: TextIO) -> None:
 def _decision(decision: Decision) -> tuple[object, ...]:
     dialect = decision.header.dialect if decision.header else None
     ends = {"\n": "LF", "\r\n": "CRLF", "\r": "CR"}
-    written = f"{_delimiter(dialect.delimiter)} {ends.get(dialect.line_end, '')}" if dialect else ""
+    written = f"{_delimiter(dialect.delimiter)}{_quote(dialect)} {ends.get(dialect.line_end, '')}" if dialect else ""
     why = f"{decision.sentence} {decision.hint}".rstrip()
     return (decision.action.value, str(decision.table), decision.source.display, written, why)
 
 
 def _delimiter(text: str) -> str:
-    return {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}.get(text, text)
+    names = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "blank", ":": "colon"}
+    return names.get(text, text.strip() if text.isprintable() else ascii(text)[1:-1])
+
+
+def _quote(dialect: Dialect) -> str:
+    """How it quotes, where that is not the usual way."""
+    quote = {'"': "", "": " no quotes"}.get(dialect.quote, f" quote {dialect.quote}")
+    return f"{quote} escape {dialect.escape}" if dialect.escape else quote
 
 
 def _column(column: Column) -> tuple[object, ...]:

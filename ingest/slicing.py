@@ -55,8 +55,9 @@ def whole(source: Source, header: Header) -> Slice:
 def guessed(source: Source, header: Header, *, slice_bytes: int) -> Iterator[Slice]:
     """A plain source in slices that end at some line end, without reading what is between: for a look at the values.
 
-    A line end may lie within quotes. But if each slice is by the book when it is read as one that starts outside of
-    them, then each ends outside of them, so that the next one starts there: all of them together prove the borders.
+    A line end may lie within quotes (or be escaped, which `reader` sees). But if each slice is by the book when it is
+    read as one that starts outside of them, then each ends outside of them, so that the next one starts there: all of
+    them together prove the borders.
 
     Raises `SourceError` with `UNREADABLE`.
     """
@@ -198,16 +199,17 @@ def _cut(stream: _Stream, at: int, header: Header, exact: bool, after_broken: bo
     while at < len(stream.buffer):
         final = stream.ended
         broken = after_broken
+        data = quoting.masked(stream.buffer, dialect)
         if exact:
-            border, broken = quoting.exact_border(stream.buffer, at, dialect, after_broken=after_broken, final=final)
+            border, broken = quoting.exact_border(data, at, dialect, after_broken=after_broken, final=final)
         else:
-            border = quoting.counted_border(stream.buffer, at, dialect, final=final)
+            border = quoting.counted_border(data, at, dialect, final=final)
         if border is not None:
             return border, broken
         if len(stream.buffer) - at > quoting.RECORD_BYTES:
             # Counting lost its way, or nothing ends here at all. Any line end will do: the reader of an odd number of
             # quotes finds out, and the exact rules, under which a record cannot be longer, go on from there.
-            border = quoting.line_end(stream.buffer, at - 1, final=False)
+            border = quoting.line_end(data, at - 1, final=False)
             if border is None:
                 raise _too_long(stream.source)
             return border, broken

@@ -56,11 +56,11 @@ class Sniffer:
         end = head.find(b"\n") + 1
         line = head[:end]
         known = self._known.get(line)
-        if known is not None:
+        if known is not None and dialects.holds(Head(data=head, first=0, whole=whole), known.dialect, self._told):
             return known if not whole or framing.has_data(head, end) else replace(known, has_data=False)
         header = _decide(source, head, self._told, whole) or sniff(source, self._told)
         # Without a record there was nothing to compare; a header with quotes may go on after its first line.
-        if header.has_data and header.data_start == end and b'"' not in line:
+        if header.has_data and header.data_start == end and b'"' not in line and dialects.lasts(line, header.dialect):
             self._known[line] = header
         return header
 

@@ -69,6 +69,7 @@ class Load:
     rejects: list[RejectsRef] = field(default_factory=list)  #: all of this attempt, for a refusal
     rejects_at: int = 0  #: how many of them are of records before `position`
     texts: int = 0
+    advice: str = ""  #: an option with which one of its rejects would not be one
     more: bool = False  #: the table may refuse more of it than is known
     counted: bool = False  #: all of it is read, and its rejects are among those of the run
     settling: bool = False  #: its end is ordered: it is refused or failed
@@ -141,14 +142,14 @@ class Load:
             return Failure(
                 code=Reason.OVER_BUDGET,
                 message=f"{self._found()} cannot be loaded, and --max-rejects allows {said}. {nothing} was loaded.",
-                hint=f"See them with: {self._listing(settings)}",
+                hint=f"{self.advice} See them with: {self._listing(settings)}".lstrip(),
             )
         if run is not None and run_rejected + self.fresh > run:
             return Failure(
                 code=Reason.OVER_BUDGET,
                 message=f"{self._found()} cannot be loaded; with {run_rejected} of other files that is more than "
                 f"--max-rejects-run {run}. {nothing} was loaded.",
-                hint=f"See them with: {self._listing(settings)}",
+                hint=f"{self.advice} See them with: {self._listing(settings)}".lstrip(),
             )
         return None
 

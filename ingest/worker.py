@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ingest import apart, filtering, inference, naming, opening, ragged, reader, rescuing, sifting
+from ingest import apart, dialects, filtering, inference, naming, opening, ragged, reader, rescuing, sifting
 from ingest import columns as typing_
 from ingest.errors import SourceError
 from ingest.jobs import LOAD_DATA, PREVIEW, PROFILE, SQLITE, STAGE, Failure, Job, Layout, MemberCount, Result, Task
@@ -176,12 +176,15 @@ def _read_bundle(job: Job) -> tuple[bytes, tuple[MemberCount, ...]]:
     members: list[MemberCount] = []
     dialect = job.members[0].header.dialect
     end = dialect.separator
+    special = [each.encode() for each in (dialect.quote, dialect.escape, "\r") if each]
     for member in job.members:
         whole = reader.read_file(member.source)
         data = whole[member.header.data_start :]
+        if dialect.escape and data.endswith(dialect.escape.encode()):
+            raise _Split  # what is put behind it would be escaped
         if not data.endswith(end):
             data += end
-        if b'"' in data or b"\r" in data or data.startswith(end) or end * 2 in data:
+        if any(each in data for each in special) or data.startswith(end) or end * 2 in data:
             count = reader.count_records(data, dialect)
             if count is None:
                 raise _Split
@@ -369,6 +372,7 @@ def _stage(task: Task, worker: int) -> Result:
         staged=staged,
         staged_bytes=size,
         rejects_path=_write_rejects(task, rejects) if rejects else None,
+        advice=_advice(task, parsed.rejects),
     )
 
 
@@ -448,6 +452,14 @@ def _placed(task: Task, text: _Text, bad: list[tuple[int, Any]]) -> list[Reject]
         )
         for (record, cell), (line, byte, raw) in zip(bad, places, strict=False)
     ]
+
+
+def _advice(task: Task, rejects: Sequence[Reject]) -> str:
+    """What to type where records do not split as the dialect says, and some would in another."""
+    dialect, width = task.job.members[0].header.dialect, len(task.job.layout.columns)
+    torn = [reject for reject in rejects if reject.code in (Reason.BROKEN_QUOTE, Reason.RAGGED)]
+    advised = (dialects.advice(reject.text.encode(), dialect, width) for reject in torn[:20])
+    return next(filter(None, advised), "")
 
 
 def _write_rejects(task: Task, rejects: list[Reject]) -> str:

@@ -104,7 +104,7 @@ class LoadOptions:
     delimiter: Annotated[
         str | None,
         typer.Option(
-            metavar="TEXT", help="What separates fields, as ; or \\t or ||. Default: found out.", show_default=False
+            metavar="TEXT", help="What separates fields: ; || tab space \\x1f. Default: found out.", show_default=False
         ),
     ] = None
     quote: Annotated[
@@ -115,7 +115,7 @@ class LoadOptions:
         str | None,
         typer.Option(
             metavar="CHAR|none",
-            help="What stands before a quote that belongs to a value; none: it is doubled. Default: found out.",
+            help="What makes the quote after it part of a value; none: it is doubled. Default: found out.",
             show_default=False,
         ),
     ] = None
