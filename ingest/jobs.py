@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from ingest.model import Column, Dialect, Header, Merge, Reason, Slice, Source, TableShape
+from ingest.model import Column, Dialect, Discards, Header, Merge, Reason, Slice, Source, TableShape
 
 PROFILE = "profile"  #: look at the values, to infer types
 PREVIEW = "preview"  #: run the transform on the head, to see its columns
@@ -122,6 +122,7 @@ class MemberCount:
     records: int
     rows: int
     sha256: str | None  #: of the file's bytes on disk, where the worker read all of them
+    discards: Discards = field(default_factory=dict)  #: of a bundle: what was left out, beside `records`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +148,7 @@ class Result:
     records: int = 0
     rows: int = 0
     discarded: int = 0
+    discards: Discards = field(default_factory=dict)  #: how many of these were left out for what they are
     rejected: int = 0
     lines: int = 0  #: physical line ends in the slice
     base_lines: int = 0  #: physical line ends before the job's first slice

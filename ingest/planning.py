@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from ingest import ledger, manifest, naming, opening, replacing, sniff
@@ -466,15 +466,16 @@ def _lost_sentence(state: TableState) -> str:
 
 def header_json(header: Header, settings: Settings) -> str:
     """What the ledger keeps of how a file is read: its header, and the options that decide what becomes of a record."""
+    options = {name: getattr(settings, name) for name in ("null", "rename", "names", "new_columns", "transform")}
+    if told := {name: value for name, value in asdict(settings.told).items() if value is not None}:
+        options["told"] = told
     return json.dumps(
         {
             "delimiter": header.dialect.delimiter,
             "line_end": header.dialect.line_end,
             "data_start": header.data_start,
             "names": header.names,
-            "options": {
-                name: getattr(settings, name) for name in ("null", "rename", "names", "new_columns", "transform")
-            },
+            "options": options,
         }
     )
 

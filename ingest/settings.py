@@ -200,6 +200,8 @@ def parse_told(
     comment: str | None,
 ) -> Told:
     """What was typed of how the files are written."""
+    if skip_rows is not None and skip_rows < 0:
+        raise UsageError("--skip-rows must not be negative.")
     return Told(
         delimiter=None if delimiter is None else parse_delimiter(delimiter),
         quote=None if quote is None else parse_character("quote", quote),
@@ -207,7 +209,7 @@ def parse_told(
         encoding=None if encoding is None else parse_encoding(encoding),
         header=None if header is None else parse_header(header),
         skip_rows=skip_rows,
-        comment="" if comment == "none" else comment,
+        comment=None if comment is None else parse_comment(comment),
     )
 
 
@@ -247,6 +249,13 @@ def parse_header(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"--header {text!r} is not a number of rows.", hint="Write --header 1, or --header none.")
     return int(text)
+
+
+def parse_comment(text: str) -> str:
+    """`#`, `//`, or `none`."""
+    if not text or set(text) & set("\r\n\0\"'"):
+        raise UsageError(f"--comment {text!r} is nothing that a comment begins with.", hint="Write it as it is: '#'.")
+    return "" if text == "none" else text
 
 
 def parse_rename(text: str) -> tuple[str, str]:

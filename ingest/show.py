@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
+from ingest import discards
 from ingest.console import printable
 from ingest.history import RejectedRecord, RunStory, Status
-from ingest.model import Action, Column, Decision, Plan
+from ingest.model import Action, Column, Decision, Header, Plan
 from ingest.rows import FileRow, RunRow
 
 REJECT_COLUMNS = ("file", "line", "byte", "record", "column", "reason", "message", "raw", "applied")
@@ -46,8 +47,17 @@ def _decision(decision: Decision) -> tuple[object, ...]:
     dialect = decision.header.dialect if decision.header else None
     ends = {"\n": "LF", "\r\n": "CRLF", "\r": "CR"}
     written = f"{_delimiter(dialect.delimiter)} {ends.get(dialect.line_end, '')}" if dialect else ""
-    why = f"{decision.sentence} {decision.hint}".rstrip()
+    notes = "".join(f"; {note}" for note in _framed(decision.header)) if decision.header else ""
+    why = f"{decision.sentence}{notes} {decision.hint}".rstrip()
     return (decision.action.value, str(decision.table), decision.source.display, written, why)
+
+
+def _framed(header: Header) -> Iterator[str]:
+    """What the head of a file has beside the header and the data, and what it lacks."""
+    if header.discards:
+        yield f"left out: {discards.told(sum(header.discards.values()), header.discards)}"
+    if header.guessed:
+        yield "it has no header, by its records; --header 1 takes the first for one"
 
 
 def _delimiter(text: str) -> str:

@@ -22,7 +22,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ingest import columns as typing_
-from ingest import inference, naming, opening, reader
+from ingest import extras, inference, naming, opening, reader
+from ingest.discards import together
 from ingest.errors import SourceError
 from ingest.jobs import LOAD_DATA, PREVIEW, PROFILE, SQLITE, STAGE, Failure, Job, Layout, MemberCount, Result, Task
 from ingest.model import LINEAGE_COLUMN, Codec, Column, Origin, Reason, Reject
@@ -115,6 +116,9 @@ def _read(task: Task) -> _Text:
         if job.kind == STAGE and job.whole and job.source.codec is Codec.PLAIN:
             digest.update(data)
             sha256 = digest.hexdigest()
+    below = extras.tail(data, first.header) if slice_.last else None
+    if below is not None:
+        data = data[: below.start]
     parsed = reader.read(
         data,
         width,
@@ -123,7 +127,12 @@ def _read(task: Task) -> _Text:
         exact=slice_.exact,
         after_broken=slice_.after_broken,
         proven=slice_.first and slice_.last,
+        rows=first.header.rows,
     )
+    if below is not None:
+        parsed.records += sum(below.discards.values())
+        parsed.lines += below.lines
+        parsed.discards = together(parsed.discards, below.discards)
     members = (MemberCount(file_id=first.file_id, records=parsed.records, rows=parsed.table.num_rows, sha256=sha256),)
     return _Text(parsed=parsed, data=data, members=members, base_lines=base_lines)
 
@@ -153,6 +162,8 @@ def _read_bundle(job: Job) -> tuple[bytes, tuple[MemberCount, ...]]:
     for member in job.members:
         whole = reader.read_file(member.source)
         data = whole[member.header.data_start :]
+        below = extras.tail(data, member.header)
+        data, among = reader.without_extras(data[: below.start] if below else data, dialect, member.header.rows)
         if not data.endswith(end):
             data += end
         if b'"' in data or b"\r" in data or data.startswith(end) or end * 2 in data:
@@ -163,7 +174,8 @@ def _read_bundle(job: Job) -> tuple[bytes, tuple[MemberCount, ...]]:
             count = data.count(end)
         parts.append(data)
         sha256 = hashlib.sha256(whole).hexdigest()
-        members.append(MemberCount(file_id=member.file_id, records=count, rows=count, sha256=sha256))
+        discards = together(among, below.discards if below else {})
+        members.append(MemberCount(file_id=member.file_id, records=count, rows=count, sha256=sha256, discards=discards))
     return b"".join(parts), tuple(members)
 
 
@@ -212,7 +224,7 @@ def _profile_sample(job: Job) -> list[Any]:
                 data = data[: data.rfind(separator) + 1] or data
             if not data:
                 continue
-            parsed = reader.read(data, width, header.dialect, null=job.layout.null, exact=True)
+            parsed = reader.read(data, width, header.dialect, null=job.layout.null, exact=True, rows=header.rows)
             found = inference.profile(parsed.table)
             profiles = [merge(a, b) for a, b in zip(profiles, found, strict=True)]
     return profiles
@@ -227,7 +239,8 @@ def _preview(task: Task) -> tuple[Column, ...]:
         data = stream.read(PREVIEW_BYTES)
     if len(data) == PREVIEW_BYTES:
         data = data[: data.rfind(header.dialect.separator) + 1] or data
-    parsed = reader.read(data, len(job.layout.columns), header.dialect, null=job.layout.null, exact=True)
+    width = len(job.layout.columns)
+    parsed = reader.read(data, width, header.dialect, null=job.layout.null, exact=True, rows=header.rows)
     typed = _typed(parsed.table, job.layout)
     table, _ = _transformed(task, typed.table)
     return tuple(
@@ -262,10 +275,10 @@ def _stage(task: Task, worker: int) -> Result:
     bad = _bad_records(typed.bad, numbers)
     numbers = _kept(numbers, typed.kept)
     batch = typed.table
-    discarded = 0
+    discarded = sum(parsed.discards.values())
     if layout.transform is not None:
         returned, positions = _transformed(task, batch)
-        discarded = batch.num_rows - len(positions)
+        discarded += batch.num_rows - len(positions)
         numbers = _kept(numbers, positions)
         fitted = _to_table(returned, layout)
         bad += _bad_records(fitted.bad, numbers)
@@ -307,6 +320,7 @@ def _stage(task: Task, worker: int) -> Result:
         records=parsed.records,
         rows=rows,
         discarded=discarded,
+        discards=parsed.discards,
         rejected=rejected,
         lines=parsed.lines,
         base_lines=text.base_lines,
