@@ -129,6 +129,7 @@ def _row(work: Work, number: int) -> FileRow:
         rows_loaded=known.rows_loaded if known else 0,
         rows_rejected=known.rows_rejected if known else 0,
         rows_discarded=known.rows_discarded if known else 0,
+        discards=known.discards if known else {},
         lineage=False,
         header=None,
         epoch=0,

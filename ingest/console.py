@@ -18,6 +18,7 @@ from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
+from ingest import discards
 from ingest.model import Event, FileOutcome, Fitted, LeftOut, Notice, Opened, Progress, Reason, RunReport
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def _summary_of(report: RunReport) -> dict[str, Any]:
         "rows": report.rows,
         "rejected": report.rejected,
         "discarded": report.discarded,
+        "discards": as_plain(report.discards),
         "superseded": report.superseded,
         "ignored": report.ignored,
         "fitted": as_plain(report.fitted),
@@ -332,7 +334,7 @@ class Console:
             told = f"rejected: {_counted(rejected, 'record')} of loaded files, inside the budget"
             lines.append(f"{told}; see: {self._command('ingest rejects list')}")
         if report.discarded:
-            lines.append(f"discarded: {_counted(report.discarded, 'record')}, at your request")
+            lines.append(f"discarded: {discards.told(report.discarded, report.discards)}")
         if report.superseded:
             lines.append(f"superseded: {_counted(report.superseded, 'record')}, for newer ones with the same key")
         if report.ignored:

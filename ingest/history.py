@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ingest import ledger, rejectfile, tails
+from ingest import discards, ledger, rejectfile, tails
 from ingest.errors import LedgerError, UsageError
 from ingest.model import FileState, Mode
 from ingest.rows import FileRow, RejectRow, RunRow
@@ -269,6 +269,7 @@ def _tell(row: FileRow, kept: int, closed: int) -> Iterator[str]:
     records = f"{row.rows_loaded:,} rows, {row.rows_rejected:,} rejected, {row.rows_discarded:,} discarded"
     if row.mode in (Mode.UPSERT, Mode.INSERT_IGNORE):
         records += f", {row.rows_superseded:,} superseded, {row.rows_ignored:,} ignored (--mode {row.mode})"
+    left_out = f"Discarded: {discards.told(row.rows_discarded, row.discards)}." if row.rows_discarded else ""
     match row.state:
         case FileState.LOADED:
             when = _time(row.loaded_at) if row.loaded_at else "an unknown time"
@@ -293,6 +294,8 @@ def _tell(row: FileRow, kept: int, closed: int) -> Iterator[str]:
             yield "The next load tries it again."
         case FileState.UNDOING:
             yield f"{row.path} is being taken out of {row.table_name} again; the next load finishes that first."
+    if left_out:
+        yield left_out
     if row.error:
         told = "The last attempt to load it again said" if row.state is FileState.LOADED else "The reason"
         yield f"{told} ({row.error_code or 'unknown'}): {row.error}"

@@ -12,6 +12,7 @@ from ingest.model import (
     Column,
     ColumnType,
     Dialect,
+    Discards,
     Fitted,
     Header,
     Merge,
@@ -152,6 +153,7 @@ class MemberCount:
     rows: int
     sha256: str | None  #: of the file's bytes on disk, where the worker read all of them
     fitted: Fitted = NONE_FITTED
+    discards: Discards = field(default_factory=dict)  #: of a bundle: what was left out, beside `records`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +179,7 @@ class Result:
     records: int = 0
     rows: int = 0
     discarded: int = 0
+    discards: Discards = field(default_factory=dict)  #: how many of these were left out for what they are
     rejected: int = 0
     misfits: tuple[str, ...] = ()  #: the columns that did not take a value
     lines: int = 0  #: physical line ends in the slice

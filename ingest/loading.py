@@ -14,6 +14,7 @@ from ingest import manifest, spool
 from ingest.bundles import BUNDLE_FILES, bundles
 from ingest.checking import Rehearsal
 from ingest.crew import Crew, Lost, discard, log_result, renumbered
+from ingest.discards import together
 from ingest.jobs import STAGE, Failure, Job, JobSliced, Layout, Member, Result
 from ingest.model import FileOutcome, Progress, Reason, StopRequest, TableShape
 from ingest.orders import Answer, Apply, Constrained, Done, Failed, Finish, Order, RejectsRef, Settle
@@ -142,7 +143,10 @@ class Loading:
         load.position, load.prefix = start, job.expect_prefix
         load.broken = load.broken_at = first.after_broken
         if first.from_bytes:
-            load.records = load.records_at = row.committed_records
+            load.known_discards = row.discards
+            # What stands before the data is counted with the records, but has none of their numbers.
+            before = sum(first.header.discards.values())
+            load.records = load.records_at = row.committed_records - before
             load.rejected = load.rejected_at = row.rows_rejected
             load.kept = row.rows_rejected if first.tail else 0
         self._loads[job.job_id] = load
@@ -259,6 +263,7 @@ class Loading:
         step.rows += result.rows
         step.rejected += result.rejected
         step.discarded += result.discarded
+        step.discards = together(step.discards, result.discards)
         step.held += result.slice.length
         if result.staged is not None:
             step.batches.append(BatchRef(staged=result.staged, rows=result.rows, place=place))
@@ -307,6 +312,7 @@ class Loading:
     # orders ------------------------------------------------------------------------------------------------
 
     def _commit(self, load: Load, *, done: bool) -> None:
+        load.begin_step()
         step, load.step = load.step, Step()
         moves = load.bundle_moves() if not load.single else (load.move(step, done=done),)
         number = self._writing.number()
@@ -328,6 +334,7 @@ class Loading:
         load.version += 1
         load.committed = load.position = step.end
         load.prefix = step.prefix
+        load.known_discards = together(load.known_discards, step.discards)
         load.records_at, load.rejected_at = load.records, load.rejected
         load.rejects_at, load.broken_at, load.fitted_at = len(load.rejects), load.broken, load.fitted
         load.ended = done
@@ -394,6 +401,7 @@ class Loading:
     def _committed(self, load: Load, order: Apply, step: Step) -> None:
         load.inserted += sum(move.rows for move in order.moves)
         load.discarded += sum(move.discarded for move in order.moves)
+        load.discards = together(load.discards, step.discards)
         rows = sum(move.rows for move in order.moves)
         self._tally.add(bytes_=bytes_on_disk(load, order), rows=rows, rejected=step.rejected)
         if not order.moves[0].done:
@@ -408,7 +416,8 @@ class Loading:
             raise answer.error
         for work, move in zip(works, order.moves, strict=True):
             self._tally.add(files=1, bytes_=work.source.size)
-            self._on_outcome(loaded(work, move.file_id))
+            counts = {"records": move.records, "discarded": move.discarded, "discards": move.discards}
+            self._on_outcome(loaded(work, move.file_id, **counts))
 
     def _finished(self, load: Load) -> None:
         self._loads.pop(load.job.job_id, None)

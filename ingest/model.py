@@ -7,7 +7,7 @@ within what the field names; line numbers are physical lines of the file and cou
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -149,6 +149,20 @@ class Reason(StrEnum):
     LOSSY = "lossy"
 
 
+class Discard(StrEnum):
+    """What is left out of a file for what it is; what its user left out has no kind of its own."""
+
+    PREAMBLE = "preamble"  #: lines before the header
+    COMMENT = "comment"  #: comment lines among the records
+    HEADER = "repeated_header"  #: records that are the header again, byte for byte
+    TABLE = "second_table"  #: lines of another table below
+    FOOTER = "footer"  #: lines of text below the last record
+
+
+Discards = Mapping[Discard, int]
+"""How many lines or records of each kind; a kind without any is left out."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """One CSV file as a scan found it."""
@@ -267,6 +281,9 @@ class Header:
     names: tuple[str, ...]  #: trimmed, empty ones named, duplicates numbered
     data_start: int  #: offset of the first byte after the header record
     has_data: bool = True  #: False when nothing but the header (or nothing at all) is there
+    rows: tuple[str, ...] = ()  #: its records as they stand in the file, to be known again; (): there are none
+    guessed: bool = False  #: nobody said that it has none: the records below did
+    discards: Discards = field(default_factory=dict)  #: what is left out before the data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -497,6 +514,7 @@ class FileOutcome:
     rows: int = 0  #: rows inserted or updated in this run
     rejected: int = 0
     discarded: int = 0
+    discards: Discards = field(default_factory=dict)  #: how many of these were left out for what they are
     superseded: int = 0  #: left out for a newer record with the same key
     ignored: int = 0  #: left out for an earlier row with the same key
     fitted: Fitted = NONE_FITTED  #: ragged records that this run made rows of
@@ -546,6 +564,10 @@ class RunReport:
     @property
     def discarded(self) -> int:
         return sum(f.discarded for f in self.files)
+
+    @property
+    def discards(self) -> Discards:
+        return {kind: n for kind in Discard if (n := sum(f.discards.get(kind, 0) for f in self.files))}
 
     @property
     def superseded(self) -> int:

@@ -524,13 +524,16 @@ def _lost_sentence(state: TableState) -> str:
 
 def header_json(header: Header, settings: Settings) -> str:
     """What the ledger keeps of how a file is read: its header, and the options that decide what becomes of a record."""
+    options = {name: getattr(settings, name) for name in OPTIONS_OF_RECORDS}
+    options["spelled"] = [[one.column, one.spelling] for one in settings.declared if one.spelling]
+    if told := {name: value for name, value in asdict(settings.told).items() if value is not None}:
+        options["told"] = told
     return json.dumps(
         {
             **asdict(header.dialect),
             "data_start": header.data_start,
             "names": header.names,
-            "options": {name: getattr(settings, name) for name in OPTIONS_OF_RECORDS}
-            | {"spelled": [[one.column, one.spelling] for one in settings.declared if one.spelling]},
+            "options": options,
         }
     )
 

@@ -4,7 +4,8 @@ The rules are RFC 4180's, with a stated answer where it has none. A field that s
 a quote that is not doubled; after that must come a delimiter, a line end or the end, else the record is *broken*.
 A quote inside an unquoted field is a literal character, but after a broken record it breaks its own record, too: what
 it belongs to cannot be known any more. A broken record ends at its first physical line end. Line ends are LF, CRLF
-and lone CR; blank lines are no records. Of several characters that separate fields, the leftmost place counts.
+and lone CR; blank lines are no records. A line that begins as a comment of the dialect does ends
+where it ends. Of several characters that separate fields, the leftmost place counts.
 
 Without a quote in the dialect every quote is a character like any other (though `"` may be escaped, as Python's csv
 does), and nothing can be broken.
@@ -204,11 +205,18 @@ def walk(
     pattern, unclosed = patterns.record, patterns.unclosed
     if after_broken:
         pattern, unclosed = patterns.strict, patterns.strict_unclosed
-    quote = dialect.quote.encode()
+    quote, comment = dialect.quote.encode(), dialect.comment.encode()
     position = 0
     while (found := data.find(quote, position)) >= 0:
         line = max(data.rfind(b"\n", position, found), data.rfind(b"\r", position, found))
         start = line + 1 if line >= 0 else position
+        if comment and data.startswith(comment, start):  # a line like any other, whatever quotes it has
+            after = line_end(data, start, final=final)
+            if after is None:
+                yield Quoted(start, None, False)
+                return
+            position = after
+            continue
         match = pattern.match(data, start)
         end: int | None
         if match is not None and not _too_long(data, start, match.end()):

@@ -12,18 +12,19 @@ from __future__ import annotations
 import os
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv
 
-from ingest import plain, quoting, ragged
+from ingest import extras, plain, quoting, ragged
 from ingest.errors import SourceError
-from ingest.model import LENIENT, Dialect, Reason, RecordRules, Reject, Slice, Source
+from ingest.model import LENIENT, Dialect, Discard, Discards, Reason, RecordRules, Reject, Slice, Source
 from ingest.opening import UTF8_BOM, open_raw, reading
 
 Numbers = npt.NDArray[np.int64]
@@ -54,6 +55,7 @@ class Parsed:
     ends_broken: bool  #: a broken quote occurred
     exact: bool  #: it was not by the book, and was split by the exact rules
     fit: ragged.Fit = field(default_factory=ragged.Fit)  #: of ragged records that are rows
+    discards: Discards = field(default_factory=dict)  #: records that were left out, of `records`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,17 +239,27 @@ def read(
     exact: bool = False,
     after_broken: bool = False,
     proven: bool = False,
+    rows: Sequence[str] = (),
 ) -> Parsed:
     """Split a slice into `header_width` columns of text, and set aside the records that cannot be.
 
     An unquoted field that is empty or one of `null` is NULL; a quoted one never is. `rules` decide which ragged records
     are rows. `exact`: the slice's borders were found by the exact rules; `proven`: they are those of the file's data.
-    Raises `Unproven` where neither is so and the slice is not by the book.
+    Raises `Unproven` where neither is so and the slice is not by the book. Records that begin as the dialect's comments
+    do, or are one of `rows` (of the header, raw), are left out; they count as records.
     """
     rewritten = plain.rewritten(data, dialect)
     if rewritten is None:
         return _read(
-            data, header_width, dialect, null=null, rules=rules, exact=exact, after_broken=after_broken, proven=proven
+            data,
+            header_width,
+            dialect,
+            null=null,
+            rules=rules,
+            exact=exact,
+            after_broken=after_broken,
+            proven=proven,
+            rows=rows,
         )
     if not (exact or proven) and data[-1:] in (b"\n", b"\r") and rewritten.data[-1:] not in (b"\n", b"\r"):
         raise Unproven  # it was cut at a line end that is escaped
@@ -260,6 +272,7 @@ def read(
         exact=exact,
         after_broken=after_broken,
         proven=proven,
+        rows=[row.replace(dialect.delimiter, rewritten.dialect.delimiter) for row in rows],
     )
     places = locate(data, dialect, [r.record for r in parsed.rejects], exact=parsed.exact, after_broken=after_broken)
     return replace(
@@ -297,17 +310,19 @@ def _read(
     exact: bool,
     after_broken: bool,
     proven: bool,
+    rows: Sequence[str],
 ) -> Parsed:
     """As `read`, of plain data."""
-    walked = not by_the_book(data, dialect)
+    # Quotes of a comment count for nothing, so where there is one only the exact rules tell what is a record.
+    walked = extras.has_comment(data, dialect) or not by_the_book(data, dialect)
     if walked and not (exact or proven):
         raise Unproven
     if not walked and b"\0" not in data:
         try:
             table = _parse(data, header_width, dialect, null)
         except pa.ArrowInvalid:
-            pass  # a ragged record or a byte that is not UTF-8: found out below, at a price that few slices pay
-        else:
+            table = None  # a ragged record or a byte that is not UTF-8: found out below, at a price that few pay
+        if table is not None and not _repeats(table, dialect, rows):
             lines = _count_lines(data)
             _check_rows(data, dialect, table.num_rows, lines)
             return Parsed(
@@ -322,7 +337,9 @@ def _read(
     records = split(data, dialect, exact=walked, after_broken=after_broken)
     total = len(records.starts)
     found = _unparsable(data, records)
-    cut = np.array(sorted(found), dtype=np.int64)
+    left_out = _left_out(data, records, dialect, rows)
+    found = {number: why for number, why in found.items() if number not in left_out}
+    cut = np.array(sorted({*found, *left_out}), dtype=np.int64)
     left = np.delete(np.arange(total, dtype=np.int64), cut)
     odd: list[tuple[int, int]] = []
 
@@ -332,7 +349,7 @@ def _read(
 
     table = _parse(_without(data, records, cut), header_width, dialect, null, set_aside)
     if table.num_rows + len(odd) != len(left):
-        raise _miscounted(table.num_rows + len(odd) + len(found), total)
+        raise _miscounted(table.num_rows + len(odd) + len(cut), total)
     numbers = np.setdiff1d(left, np.array([number for number, _ in odd], dtype=np.int64), assume_unique=True)
     fitted = ragged.fit(
         odd,
@@ -355,11 +372,12 @@ def _read(
         table=table,
         records=total,
         rejects=rejects,
-        kept=numbers if bad else None,
+        kept=numbers if bad or left_out else None,
         lines=len(records.line_ends),
         ends_broken=len(records.broken) > 0,
         exact=walked,
         fit=fitted,
+        discards=_counted(left_out),
     )
 
 
@@ -377,6 +395,54 @@ def _ragged(actual: int, width: int) -> tuple[Reason, str]:
     fields = "1 field" if actual == 1 else f"{actual} fields"
     how = "to fill short records with NULL: --ragged pad" if actual < width else "to keep such: --rescue-column NAME"
     return Reason.RAGGED, f"has {fields}, expected {width} ({how})"
+
+
+def _repeats(table: pa.Table, dialect: Dialect, rows: Sequence[str]) -> bool:
+    """Whether a row of the table may be one of the header's: it has a cell of it. 0.4 ms for 16 MiB of lineitem."""
+    for row in rows:
+        cells = quoting.fields(row.encode(), dialect) or []
+        # Not the first, which may have a byte order mark before it; the longest name is the least like a value.
+        at = max(range(len(cells)), key=lambda i: (i > 0 and bool(cells[i]), len(cells[i])))
+        if at < table.num_columns and pc.index(table.column(at), _text(cells[at])).as_py() >= 0:
+            return True
+    return False
+
+
+def _text(cell: bytes) -> Any:
+    """An Arrow scalar of text; `pa.scalar` would import pandas."""
+    offsets = pa.py_buffer(np.array([0, len(cell)], dtype=np.int32))
+    return pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(cell)])[0]
+
+
+def _left_out(data: bytes, records: Records, dialect: Dialect, rows: Sequence[str]) -> dict[int, Discard]:
+    """The numbers of the records that are comments, or the header again."""
+    found: dict[int, Discard] = {}
+    marks = extras.marks(data, dialect, rows)
+    offsets = np.array(sorted(marks), dtype=np.int64)
+    for number, offset in zip(np.searchsorted(records.starts, offsets).tolist(), offsets.tolist(), strict=True):
+        if number < len(records.starts) and records.starts[number] == offset:
+            end, kind = marks[offset]
+            if end is None or records.ends[number] == end:
+                found[number] = kind
+    return found
+
+
+def _counted(left_out: Mapping[int, Discard]) -> Discards:
+    return {kind: count for kind in Discard if (count := list(left_out.values()).count(kind))}
+
+
+def without_extras(data: bytes, dialect: Dialect, rows: Sequence[str]) -> tuple[bytes, Discards]:
+    """All the data of a file without its comments and repeated headers, whose line ends stay; how many there were.
+
+    Raises `Unproven` where they cannot be taken out of bytes as they are.
+    """
+    if not extras.marks(data, dialect, rows):
+        return data, {}
+    if plain.rewritten(data, dialect) is not None:
+        raise Unproven
+    records = split(data, dialect, exact=True)
+    left_out = _left_out(data, records, dialect, rows)
+    return _without(data, records, np.array(sorted(left_out), dtype=np.int64)), _counted(left_out)
 
 
 _BROKEN = "has a quote that is not closed, or not followed by a delimiter or the line's end"

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
 
-from ingest.model import FileState, Mode, RunState
+from ingest import discards
+from ingest.model import Discards, FileState, Mode, RunState
 from ingest.tables import ingest_file, ingest_reject, ingest_run, ingest_table
 
 _FILE_COLUMNS = tuple(ingest_file.c.keys())
@@ -64,6 +65,7 @@ class FileRow:
     mode: str
     rows_superseded: int
     rows_ignored: int
+    discards: Discards  #: how many of `rows_discarded` were left out for what they are
 
     @property
     def merged(self) -> bool:
@@ -75,6 +77,7 @@ class FileRow:
         values = dict(zip(_FILE_COLUMNS, row, strict=True))
         values["state"] = FileState(values["state"])
         values["path"] = _path_read(values["path"])
+        values["discards"] = discards.read(values["discards"])
         found = cls.__new__(cls)
         found.__dict__.update(values)
         return found
@@ -210,6 +213,7 @@ class Move:
     reset: bool = False
     superseded: int = 0
     ignored: int = 0
+    discards: Discards = field(default_factory=dict)  #: of the whole file so far, not of this step alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -246,6 +246,7 @@ class Session:
         ).tables()
         schemas.check_where(tables, self._settings)
         self._tell_of_connections(tables)
+        self._tell_of_headers(tables)
         for sentence in schemas.idle_options(tables, self._settings, all_files=bool(tables) and not planned.decisions):
             self._tell("warning", sentence)
         return turns.hold_back(planned, tables, found)
@@ -266,6 +267,18 @@ class Session:
         for table in tables:
             if self._connections > 1 and table.state.shape is not None and table.state.shape.refers:
                 self._tell("info", f"{table.key} has foreign keys, so its files are put in one after the other")
+
+    def _tell_of_headers(self, tables: Sequence[TableSchema]) -> None:
+        """Say for which tables records decided that there is no header: nobody named their columns."""
+        for table in tables:
+            files = [w.source.display for one in table.groups for w in one.work if w.header and w.header.guessed]
+            if files:
+                more = f" and {len(files) - 1} more files of {table.key} have" if files[1:] else " has"
+                self._tell(
+                    "warning",
+                    f"{files[0]}{more} no header, by the records: columns are called column_1, column_2, …; "
+                    "--header 1 takes the first record for one, --header none says that it is right",
+                )
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
         """The writer's lock, for what the main process writes while there is a writer."""

@@ -299,6 +299,8 @@ def parse_told(
     comment: str | None,
 ) -> Told:
     """What was typed of how the files are written. Raises UsageError for what cannot be, or contradicts itself."""
+    if skip_rows is not None and skip_rows < 0:
+        raise UsageError("--skip-rows must not be negative.")
     separator = None if delimiter is None else parse_delimiter(delimiter)
     quoting = None if quote is None else parse_character("quote", quote)
     escaping = None if escape is None else parse_character("escape", escape)
@@ -315,7 +317,7 @@ def parse_told(
         encoding=None if encoding is None else parse_encoding(encoding),
         header=None if header is None else parse_header(header),
         skip_rows=skip_rows,
-        comment="" if comment == "none" else comment,
+        comment=None if comment is None else parse_comment(comment),
     )
 
 
@@ -358,6 +360,13 @@ def parse_header(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"--header {text!r} is not a number of rows.", hint="Write --header 1, or --header none.")
     return int(text)
+
+
+def parse_comment(text: str) -> str:
+    """`#`, `//`, or `none`."""
+    if not text or set(text) & set("\r\n\0\"'"):
+        raise UsageError(f"--comment {text!r} is nothing that a comment begins with.", hint="Write it as it is: '#'.")
+    return "" if text == "none" else text
 
 
 def parse_rename(text: str) -> tuple[str, str]:

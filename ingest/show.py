@@ -7,13 +7,26 @@ ledger; what is shown is handed in.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from ingest import drift
+from ingest import discards, drift
 from ingest.console import fitted_lines, printable
 from ingest.history import RejectedRecord, RunStory, Status
-from ingest.model import Action, Check, Column, Decision, Dialect, FileCheck, Fitted, Inferred, Plan, Reject, TablePlan
+from ingest.model import (
+    Action,
+    Check,
+    Column,
+    Decision,
+    Dialect,
+    FileCheck,
+    Fitted,
+    Header,
+    Inferred,
+    Plan,
+    Reject,
+    TablePlan,
+)
 from ingest.rows import FileRow, RunRow
 
 if TYPE_CHECKING:
@@ -51,8 +64,17 @@ def _decision(decision: Decision) -> tuple[object, ...]:
     dialect = decision.header.dialect if decision.header else None
     ends = {"\n": "LF", "\r\n": "CRLF", "\r": "CR"}
     written = f"{_delimiter(dialect.delimiter)}{_quote(dialect)} {ends.get(dialect.line_end, '')}" if dialect else ""
-    why = f"{decision.sentence} {decision.hint}".rstrip()
+    notes = "".join(f"; {note}" for note in _framed(decision.header)) if decision.header else ""
+    why = f"{decision.sentence}{notes} {decision.hint}".rstrip()
     return (decision.action.value, str(decision.table), decision.source.display, written, why)
+
+
+def _framed(header: Header) -> Iterator[str]:
+    """What the head of a file has beside the header and the data, and what it lacks."""
+    if header.discards:
+        yield f"left out: {discards.told(sum(header.discards.values()), header.discards)}"
+    if header.guessed:
+        yield "it has no header, by its records; --header 1 takes the first for one"
 
 
 def _delimiter(text: str) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from ingest import quoting
+from ingest import extras, quoting
 from ingest.errors import SourceError
 from ingest.model import Codec, Header, Reason, Slice, Source
 from ingest.opening import open_raw, reading
@@ -114,6 +114,7 @@ def slices(
     Raises `SourceError` with `CHANGED` (the prefix is another), `CHANGED_WHILE_READ`, `CORRUPT`, `UNREADABLE`, `SPOOL`.
     """
     begin = header.data_start if start is None else start
+    exact = exact or bool(header.dialect.comment)  # whose quotes count for nothing
     with _Stream(source, hashed) as stream:
         stream.skip(begin, expect_prefix)
         position = step_start = begin
@@ -124,7 +125,9 @@ def slices(
             if not stream.buffer:
                 break
             length, broken_here = _cut(stream, at, header, exact, broken)
-            stream.want(length + 1)
+            stream.want(length + extras.TAIL_BYTES + 1)
+            if stream.ended and extras.cuts_tail(stream.buffer, length, header):
+                length = len(stream.buffer)  # what is below a table is only known as a whole
             last = length == len(stream.buffer)
             if last:
                 stream.check_unchanged(position + length)

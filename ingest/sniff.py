@@ -11,7 +11,7 @@ from dataclasses import replace
 from ingest import dialects, framing
 from ingest.dialects import Head
 from ingest.model import UNTOLD, Codec, Dialect, Header, Source, Told
-from ingest.opening import UTF8_BOM, open_decoded, open_descriptor, reading, refuse_wide
+from ingest.opening import open_decoded, open_descriptor, reading, refuse_wide
 
 HEAD_BYTES = 64 * 1024
 """What is read of a file to decide: one read, some hundred records of ordinary width, and still in the cache."""
@@ -56,21 +56,38 @@ class Sniffer:
         end = head.find(b"\n") + 1
         line = head[:end]
         known = self._known.get(line)
-        if known is not None and dialects.holds(Head(data=head, first=0, whole=whole), known.dialect, self._told):
+        if known is not None and self._holds(Head(data=head, first=0, whole=whole), end, known):
             return known if not whole or framing.has_data(head, end) else replace(known, has_data=False)
         header = _decide(source, head, self._told, whole) or sniff(source, self._told)
-        # Without a record there was nothing to compare; a header with quotes may go on after its first line.
-        if header.has_data and header.data_start == end and b'"' not in line and dialects.lasts(line, header.dialect):
+        # Without a record there was nothing to compare; a header with quotes may go on after its first line; and one
+        # with a value in it may be a record, which only the others tell.
+        plain = header.has_data and header.data_start == end and b'"' not in line and framing.of_words(header.names)
+        if plain and dialects.lasts(line, header.dialect):
             self._known[line] = header
         return header
+
+    def _holds(self, head: Head, end: int, known: Header) -> bool:
+        """Whether a file that begins with the line of a known one, up to `end`, is written as that one is."""
+        return _goes_on(head.data, end, head.data[:end], known) and dialects.holds(head, known.dialect, self._told)
 
 
 def _decide(source: Source, head: bytes, told: Told, whole: bool) -> Header | None:
     """What the head says; None if the header record goes on after it."""
     refuse_wide(source, head)
-    first = framing.first_text(head, len(UTF8_BOM) if head.startswith(UTF8_BOM) else 0)
-    if first == len(head):
-        return Header(dialect=Dialect(), names=(), data_start=len(head), has_data=False) if whole else None
-    beginning = Head(data=head, first=first, whole=whole)
-    dialect = dialects.find(beginning, told)
-    return None if dialect is None else framing.frame(source, beginning, dialect, told)
+    opening = framing.opening(head, told, whole)
+    if opening is None:
+        return None
+    if opening.delimiter is not None and told.delimiter is None:
+        told = replace(told, delimiter=opening.delimiter)
+    beginning = Head(data=head, first=framing.first_text(head, opening.end), whole=whole)
+    if beginning.first == len(head):
+        return framing.nothing(Dialect(), beginning, opening.lines) if whole else None
+    dialect = dialects.find(framing.without_comments(beginning, told), told)
+    return None if dialect is None else framing.frame(source, beginning, dialect, told, opening.lines)
+
+
+def _goes_on(head: bytes, end: int, line: bytes, known: Header) -> bool:
+    """Whether the next line has as many fields as a known first one, which else may be a title this time."""
+    delimiter = known.dialect.delimiter.encode()
+    following = head[end : head.find(b"\n", end) + 1]
+    return b'"' not in following and following.count(delimiter) == line.count(delimiter)

@@ -98,7 +98,7 @@ ingest_file = Table(
     Column("rows_loaded", BigInteger, nullable=False),
     # Records of it that were set aside as rejects while the file was loaded.
     Column("rows_rejected", BigInteger, nullable=False),
-    # Records of it that were left out at the user's own request.
+    # Records and lines of it that were left out: by its user, or for what they are.
     Column("rows_discarded", BigInteger, nullable=False),
     # Whether its rows carry file_id, so that they can be taken back.
     Column("lineage", Boolean, nullable=False),
@@ -128,6 +128,8 @@ ingest_file = Table(
     Column("rows_superseded", BigInteger, nullable=False, server_default="0"),
     # Records that were left out for an earlier row with the same key.
     Column("rows_ignored", BigInteger, nullable=False, server_default="0"),
+    # JSON of how many of the discarded ones were lines before the header, comments and the like; empty if none were.
+    Column("discards", Unicode(255)),
     UniqueConstraint("path_key", name="uq_ingest_file_path_key"),
     Index("ix_ingest_file_table_state", "table_name", "state"),
     Index("ix_ingest_file_sha256", "sha256"),

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ingest.discards import together
 from ingest.jobs import Failure, Job, JobSliced, Layout, MemberCount, Place, Result
-from ingest.model import NONE_FITTED, Codec, FileOutcome, FileState, Fitted, Reason, Source, TableShape
+from ingest.model import NONE_FITTED, Codec, Discards, FileOutcome, FileState, Fitted, Reason, Source, TableShape
 from ingest.orders import Apply, RejectsRef
 from ingest.rows import FileRow, Move
 from ingest.settings import Settings
@@ -28,6 +29,7 @@ class Step:
     rows: int = 0
     rejected: int = 0
     discarded: int = 0
+    discards: Discards = field(default_factory=dict)
     held: int = 0
     end: int = 0
     prefix: str | None = None
@@ -81,10 +83,23 @@ class Load:
     discarded: int = 0
     fitted: Fitted = NONE_FITTED  #: in this run so far; of a bundle its members tell
     fitted_at: Fitted = NONE_FITTED  #: in this run, up to `position`
+    discards: Discards = field(default_factory=dict)
+    known_discards: Discards = field(default_factory=dict)  #: of the whole file, up to `position`
 
     @property
     def single(self) -> bool:
         return len(self.works) == 1
+
+    def begin_step(self) -> None:
+        """Count what is left out before the data with the step that commits the file's first bytes."""
+        header = self.works[0].header
+        if not self.single or header is None or not header.discards or (self.committed and not self.reset):
+            return
+        count = sum(header.discards.values())
+        self.step.records += count
+        self.step.discarded += count
+        self.step.discards = together(header.discards, self.step.discards)
+        self.read += count
 
     @property
     def name(self) -> str:
@@ -195,27 +210,33 @@ class Load:
             sha256=step.sha256 if done else None,
             done=done,
             reset=self.reset,
+            discards=together(self.known_discards, step.discards),
         )
 
     def bundle_moves(self) -> tuple[Move, ...]:
         """The ledger's steps for the files of a bundle."""
-        return tuple(
-            Move(
-                file_id=row.file_id,
-                version=row.version,
-                epoch=row.epoch,
-                from_bytes=0,
-                to_bytes=work.source.size,
-                records=member.records,
-                rows=member.rows,
-                rejected=0,
-                discarded=member.records - member.rows,
-                prefix_sha256=member.sha256,
-                sha256=member.sha256,
-                done=True,
+        moves = []
+        for work, row, member in zip(self.works, self.rows, self.members, strict=True):
+            discards = together(work.header.discards if work.header else {}, member.discards)
+            records = member.records + sum(discards.values())
+            moves.append(
+                Move(
+                    file_id=row.file_id,
+                    version=row.version,
+                    epoch=row.epoch,
+                    from_bytes=0,
+                    to_bytes=work.source.size,
+                    records=records,
+                    rows=member.rows,
+                    rejected=0,
+                    discarded=records - member.rows,
+                    prefix_sha256=member.sha256,
+                    sha256=member.sha256,
+                    done=True,
+                    discards=discards,
+                )
             )
-            for work, row, member in zip(self.works, self.rows, self.members, strict=True)
-        )
+        return tuple(moves)
 
     def outcome(self, number: int, move: Move) -> FileOutcome:
         """How the file of this number in the bundle was loaded."""
@@ -227,6 +248,7 @@ class Load:
             rows=self.inserted if one else move.rows,
             rejected=self.fresh if one else 0,
             discarded=self.discarded if one else move.discarded,
+            discards=self.discards if one else move.discards,
             superseded=move.superseded,  # where there are any, a file is one move
             ignored=move.ignored,
             fitted=self.fitted if one else self.members[number].fitted,
@@ -280,21 +302,24 @@ def loaded(work: Work, file_id: int, **counts: Any) -> FileOutcome:
 
 
 def empty_move(work: Work, row: FileRow) -> Move:
-    """The ledger's step for a file without a record."""
+    """The ledger's step for a file without a record; lines that are left out of it count."""
+    discards = work.header.discards if work.header else {}
+    count = sum(discards.values())
     return Move(
         file_id=row.file_id,
         version=row.version,
         epoch=row.epoch,
         from_bytes=row.committed_bytes,
         to_bytes=work.source.size,
-        records=0,
+        records=count,
         rows=0,
         rejected=0,
-        discarded=0,
+        discarded=count,
         prefix_sha256=work.sha256,
         sha256=work.sha256,
         done=True,
         reset=work.reset,
+        discards=discards,
     )
 
 

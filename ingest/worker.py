@@ -21,8 +21,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ingest import apart, dialects, filtering, inference, naming, opening, ragged, reader, rescuing, sifting
+from ingest import apart, dialects, extras, filtering, inference, naming, opening, ragged, reader, rescuing, sifting
 from ingest import columns as typing_
+from ingest.discards import together
 from ingest.errors import SourceError
 from ingest.jobs import LOAD_DATA, PREVIEW, PROFILE, SQLITE, STAGE, Failure, Job, Layout, MemberCount, Result, Task
 from ingest.model import LINEAGE_COLUMN, OWN_COLUMNS, RECORD_COLUMN, Codec, Column, ColumnType, Origin, Reason, Reject
@@ -126,6 +127,9 @@ def _read(task: Task) -> _Text:
         if job.kind == STAGE and job.whole and job.source.codec is Codec.PLAIN:
             digest.update(data)
             sha256 = digest.hexdigest()
+    below = extras.tail(data, first.header) if slice_.last else None
+    if below is not None:
+        data = data[: below.start]
     parsed = reader.read(
         data,
         width,
@@ -135,7 +139,12 @@ def _read(task: Task) -> _Text:
         exact=slice_.exact,
         after_broken=slice_.after_broken,
         proven=slice_.first and slice_.last,
+        rows=first.header.rows,
     )
+    if below is not None:
+        parsed.records += sum(below.discards.values())
+        parsed.lines += below.lines
+        parsed.discards = together(parsed.discards, below.discards)
     members = (MemberCount(file_id=first.file_id, records=parsed.records, rows=parsed.table.num_rows, sha256=sha256),)
     return _Text(parsed=parsed, data=data, members=members, rows=_rows(job, parsed), base_lines=base_lines)
 
@@ -182,6 +191,8 @@ def _read_bundle(job: Job) -> tuple[bytes, tuple[MemberCount, ...]]:
         data = whole[member.header.data_start :]
         if dialect.escape and data.endswith(dialect.escape.encode()):
             raise _Split  # what is put behind it would be escaped
+        below = extras.tail(data, member.header)
+        data, among = reader.without_extras(data[: below.start] if below else data, dialect, member.header.rows)
         if not data.endswith(end):
             data += end
         if any(each in data for each in special) or data.startswith(end) or end * 2 in data:
@@ -192,7 +203,8 @@ def _read_bundle(job: Job) -> tuple[bytes, tuple[MemberCount, ...]]:
             count = data.count(end)
         parts.append(data)
         sha256 = hashlib.sha256(whole).hexdigest()
-        members.append(MemberCount(file_id=member.file_id, records=count, rows=count, sha256=sha256))
+        discards = together(among, below.discards if below else {})
+        members.append(MemberCount(file_id=member.file_id, records=count, rows=count, sha256=sha256, discards=discards))
     return b"".join(parts), tuple(members)
 
 
@@ -255,7 +267,15 @@ def _profile_sample(job: Job) -> list[Any]:
                 data = data[: data.rfind(separator) + 1] or data
             if not data:
                 continue
-            parsed = reader.read(data, width, header.dialect, null=job.layout.null, rules=job.layout.rules, exact=True)
+            parsed = reader.read(
+                data,
+                width,
+                header.dialect,
+                null=job.layout.null,
+                rules=job.layout.rules,
+                exact=True,
+                rows=header.rows,
+            )
             found = _profiles(_rows(job, parsed).table, job.layout)
             profiles = [merge(a, b) for a, b in zip(profiles, found, strict=True)]
     return profiles
@@ -271,7 +291,9 @@ def _preview(task: Task) -> tuple[Column, ...]:
     if len(data) == PREVIEW_BYTES:
         data = data[: data.rfind(header.dialect.separator) + 1] or data
     layout = job.layout
-    parsed = reader.read(data, layout.width, header.dialect, null=layout.null, rules=layout.rules, exact=True)
+    parsed = reader.read(
+        data, layout.width, header.dialect, null=layout.null, rules=layout.rules, exact=True, rows=header.rows
+    )
     typed = _typed(_rows(job, parsed).table, layout)
     table, _ = _transformed(task, _filtered(job, typed.table)[0])
     return tuple(
@@ -306,7 +328,7 @@ def _stage(task: Task, worker: int) -> Result:
     bad = text.rows.bad + _bad_records(typed.bad, numbers)
     numbers = _kept(numbers, typed.kept)
     batch = typed.table
-    discarded = text.rows.discarded
+    discarded = text.rows.discarded + sum(parsed.discards.values())
     if layout.where is not None:
         taken = batch.num_rows
         batch, positions = _filtered(job, batch)
@@ -361,6 +383,7 @@ def _stage(task: Task, worker: int) -> Result:
         records=parsed.records,
         rows=rows,
         discarded=discarded,
+        discards=parsed.discards,
         rejected=rejected,
         misfits=tuple({cell.column for _, cell in bad if cell.code is not Reason.NOT_NULL}),
         lines=parsed.lines,

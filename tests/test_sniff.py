@@ -146,9 +146,7 @@ def test_unclosed_header_is_refused(tmp_path: Path) -> None:
     assert refusal(written(tmp_path, b'"a,b\n1,2\n')).code == Reason.NO_HEADER
 
 
-@pytest.mark.parametrize(
-    "data", [b"1,2.5,-3\n1,2,3\n", b"2024-01-01,,TRUE\n", b'"2024-01-01 10:00:00","1e5"\n', b",,\n1,2,3\n"]
-)
+@pytest.mark.parametrize("data", [b"1,2\n", b"2024-01-01,,TRUE\n", b'"2024-01-01 10:00:00","1e5"\n', b",,\n1,2,3\n"])
 def test_data_in_the_first_record_is_no_header(tmp_path: Path, data: bytes) -> None:
     error = refusal(written(tmp_path, data))
     assert error.code == Reason.NO_HEADER

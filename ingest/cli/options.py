@@ -125,15 +125,21 @@ class LoadOptions:
     ] = None
     header: Annotated[
         str | None,
-        typer.Option(metavar="N|none", help="How many rows the header has. Default: found out.", show_default=False),
+        typer.Option(
+            metavar="N|none", help="Rows of the header, joined by a blank; none: there is none.", show_default=False
+        ),
     ] = None
     skip_rows: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Lines before the header. Default: found out.", show_default=False),
+        typer.Option(metavar="N", help="Leave so many lines before the header out.", show_default=False),
     ] = None
     comment: Annotated[
         str | None,
-        typer.Option(metavar="TEXT|none", help="What comments begin with. Default: found out.", show_default=False),
+        typer.Option(
+            metavar="TEXT|none",
+            help="Leave lines out that begin so; none: not even # lines at the top.",
+            show_default=False,
+        ),
     ] = None
     slice_bytes: Annotated[str, typer.Option(metavar="SIZE", help="How much of a file one worker takes at a time.")] = (
         f"{SLICE_BYTES // MIB}MiB"

@@ -26,6 +26,7 @@ from sqlalchemy import (
     update,
 )
 
+from ingest import discards
 from ingest.errors import FenceError, LedgerError
 from ingest.ledger.questions import portions
 from ingest.model import FileState, Reject, RunState
@@ -33,7 +34,7 @@ from ingest.rows import FileRow, Move, NewFile, TableState, Totals, Touched, pat
 from ingest.tables import ingest_file, ingest_reject, ingest_run, ingest_table
 
 _UNFINISHED = (FileState.STARTED.value, FileState.UNDOING.value)
-_NO_PROGRESS = dict.fromkeys(
+_NO_PROGRESS: dict[str, int | None] = dict.fromkeys(
     (
         "committed_bytes",
         "committed_records",
@@ -44,7 +45,7 @@ _NO_PROGRESS = dict.fromkeys(
         "rows_ignored",
     ),
     0,
-)
+) | {"discards": None}
 _FRESH = {**_NO_PROGRESS, "epoch": 0, "version": 1, "attempts": 1, "deaths": 0}
 _REGISTERED = ("size", "mtime_ns", "ctime_ns", "scanned_ns", "sha256", "lineage", "header", "started_at", "mode")
 _UNAPPLIED = {"applied": False, "closed_run_id": None, "closed_at": None}
@@ -83,6 +84,7 @@ _ADVANCE = (
         rows_discarded=_after(ingest_file.c.rows_discarded, "b_discarded"),
         rows_superseded=_after(ingest_file.c.rows_superseded, "b_superseded"),
         rows_ignored=_after(ingest_file.c.rows_ignored, "b_ignored"),
+        discards=bindparam("b_discards", type_=String),
         prefix_sha256=bindparam("b_prefix"),
         sha256=func.coalesce(bindparam("b_sha256", type_=String), ingest_file.c.sha256),
         state=bindparam("b_state"),
@@ -231,6 +233,7 @@ def advance(connection: Connection, run_id: int, moves: Sequence[Move]) -> None:
             "b_discarded": move.discarded,
             "b_superseded": move.superseded,
             "b_ignored": move.ignored,
+            "b_discards": discards.written(move.discards),
             "b_prefix": move.prefix_sha256,
             "b_sha256": move.sha256,
             "b_state": (FileState.LOADED if move.done else FileState.STARTED).value,

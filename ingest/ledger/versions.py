@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, insert, inspect, select
 from ingest.errors import LedgerError
 from ingest.tables import VERSION_TABLE, ingest_lease, ingest_version, metadata
 
-HEAD = "0004"
+HEAD = "0005"
 """The version of the ledger that this code reads and writes: the newest file of migrations/versions."""
 
 
