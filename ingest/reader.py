@@ -53,6 +53,7 @@ class Parsed:
     ends_broken: bool  #: a broken quote occurred
     exact: bool  #: it was not by the book, and was split by the exact rules
     fit: ragged.Fit = field(default_factory=ragged.Fit)  #: of ragged records that are rows
+    split: Records | None = None  #: where its records are, where that had to be found out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,11 +179,7 @@ def _inside(quotes: Words, inside: bool) -> tuple[Words, bool]:
 def split(data: bytes, dialect: Dialect, *, exact: bool, after_broken: bool = False) -> Records:
     """Where the records are. Unless `exact`, `data` has to be by the book."""
     codes = np.frombuffer(data, dtype=np.uint8)
-    breaks = np.flatnonzero((codes == _LINE_FEED) | (codes == _CARRIAGE_RETURN))
-    following = np.append(breaks[1:], -1)
-    in_crlf = (codes[breaks] == _CARRIAGE_RETURN) & (following == breaks + 1)
-    in_crlf[in_crlf] = codes[following[in_crlf]] == _LINE_FEED
-    line_ends = breaks[~in_crlf]
+    breaks, line_ends = _line_ends(codes)
     broken: list[int] = []
     if exact:
         spans: list[tuple[int, int]] = []
@@ -209,6 +206,20 @@ def split(data: bytes, dialect: Dialect, *, exact: bool, after_broken: bool = Fa
         line_ends=line_ends,
         broken=np.searchsorted(starts, np.array(broken, dtype=np.int64)),
     )
+
+
+def _line_ends(codes: npt.NDArray[np.uint8]) -> tuple[Numbers, Numbers]:
+    """The offsets of all line feeds and carriage returns, and of those that are the last byte of a line end."""
+    returns = codes == _CARRIAGE_RETURN
+    breaks = codes == _LINE_FEED
+    if not returns.any():
+        feeds = np.flatnonzero(breaks)
+        return feeds, feeds
+    found = np.flatnonzero(breaks | returns)
+    following = np.append(found[1:], -1)
+    in_crlf = returns[found] & (following == found + 1)
+    in_crlf[in_crlf] = breaks[following[in_crlf]]
+    return found, found[~in_crlf]
 
 
 def _line_end_length(data: bytes, end: int) -> int:
@@ -298,13 +309,14 @@ def read(
         ends_broken=len(records.broken) > 0,
         exact=walked,
         fit=fitted,
+        split=records,
     )
 
 
 def _unparsable(data: bytes, records: Records) -> dict[int, tuple[Reason, str]]:
     """The numbers of the records that the parser must not see, and why."""
     found = {int(number): (Reason.BROKEN_QUOTE, _BROKEN) for number in records.broken}
-    for number in _records_at(records, np.frombuffer(data, dtype=np.uint8) == 0):
+    for number in _records_at(records, np.frombuffer(data, dtype=np.uint8) == 0) if b"\0" in data else ():
         found.setdefault(number, (Reason.NUL_BYTE, "has a NUL byte"))
     for number, message in _undecodable(data, records):
         found.setdefault(number, (Reason.BAD_BYTE, message))
@@ -321,13 +333,19 @@ _BROKEN = "has a quote that is not closed, or not followed by a delimiter or the
 
 
 def locate(
-    data: bytes, dialect: Dialect, records: Sequence[int], *, exact: bool = False, after_broken: bool = False
+    data: bytes,
+    dialect: Dialect,
+    records: Sequence[int],
+    *,
+    exact: bool = False,
+    after_broken: bool = False,
+    known: Records | None = None,
 ) -> list[tuple[int, int, str]]:
     """Line (from 1), first byte (from 0) and raw text of records, given by their numbers, within a slice.
 
-    `exact` and `after_broken` as the slice was read (`Parsed.exact`, `Slice.after_broken`).
+    `exact` and `after_broken` as the slice was read (`Parsed.exact`, `Slice.after_broken`); `known` spares the search.
     """
-    return _places(data, split(data, dialect, exact=exact, after_broken=after_broken), records)
+    return _places(data, known or split(data, dialect, exact=exact, after_broken=after_broken), records)
 
 
 def count_records(data: bytes, dialect: Dialect) -> int | None:
