@@ -56,6 +56,7 @@ class Parsed:
     exact: bool  #: it was not by the book, and was split by the exact rules
     fit: ragged.Fit = field(default_factory=ragged.Fit)  #: of ragged records that are rows
     discards: Discards = field(default_factory=dict)  #: records that were left out, of `records`
+    split: Records | None = None  #: where its records are, where that had to be found out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,11 +214,16 @@ def split(data: bytes, dialect: Dialect, *, exact: bool, after_broken: bool = Fa
 
 def _line_ends(codes: npt.NDArray[np.uint8]) -> tuple[Numbers, Numbers]:
     """The offsets of all line feeds and carriage returns, and of those that are the last byte of a line end."""
-    breaks = np.flatnonzero((codes == _LINE_FEED) | (codes == _CARRIAGE_RETURN))
-    following = np.append(breaks[1:], -1)
-    in_crlf = (codes[breaks] == _CARRIAGE_RETURN) & (following == breaks + 1)
-    in_crlf[in_crlf] = codes[following[in_crlf]] == _LINE_FEED
-    return breaks, breaks[~in_crlf]
+    returns = codes == _CARRIAGE_RETURN
+    breaks = codes == _LINE_FEED
+    if not returns.any():
+        feeds = np.flatnonzero(breaks)
+        return feeds, feeds
+    found = np.flatnonzero(breaks | returns)
+    following = np.append(found[1:], -1)
+    in_crlf = returns[found] & (following == found + 1)
+    in_crlf[in_crlf] = breaks[following[in_crlf]]
+    return found, found[~in_crlf]
 
 
 def _line_end_length(data: bytes, end: int) -> int:
@@ -290,6 +296,7 @@ def read(
             for reject, (line, byte, text) in zip(parsed.rejects, places, strict=True)
         ],
         lines=_count_lines(data),
+        split=None,  # it is of the rewritten data
     )
 
 
@@ -378,13 +385,14 @@ def _read(
         exact=walked,
         fit=fitted,
         discards=_counted(left_out),
+        split=records,
     )
 
 
 def _unparsable(data: bytes, records: Records) -> dict[int, tuple[Reason, str]]:
     """The numbers of the records that the parser must not see, and why."""
     found = {int(number): (Reason.BROKEN_QUOTE, _BROKEN) for number in records.broken}
-    for number in _records_at(records, np.frombuffer(data, dtype=np.uint8) == 0):
+    for number in _records_at(records, np.frombuffer(data, dtype=np.uint8) == 0) if b"\0" in data else ():
         found.setdefault(number, (Reason.NUL_BYTE, "has a NUL byte"))
     for number, message in _undecodable(data, records):
         found.setdefault(number, (Reason.BAD_BYTE, message))
@@ -449,15 +457,21 @@ _BROKEN = "has a quote that is not closed, or not followed by a delimiter or the
 
 
 def locate(
-    data: bytes, dialect: Dialect, records: Sequence[int], *, exact: bool = False, after_broken: bool = False
+    data: bytes,
+    dialect: Dialect,
+    records: Sequence[int],
+    *,
+    exact: bool = False,
+    after_broken: bool = False,
+    known: Records | None = None,
 ) -> list[tuple[int, int, str]]:
     """Line (from 1), first byte (from 0) and raw text of records, given by their numbers, within a slice.
 
-    `exact` and `after_broken` as the slice was read (`Parsed.exact`, `Slice.after_broken`).
+    `exact` and `after_broken` as the slice was read (`Parsed.exact`, `Slice.after_broken`); `known` spares the search.
     """
     rewritten = plain.rewritten(data, dialect)
     if rewritten is None:
-        return _places(data, split(data, dialect, exact=exact, after_broken=after_broken), records)
+        return _places(data, known or split(data, dialect, exact=exact, after_broken=after_broken), records)
     found = split(rewritten.data, rewritten.dialect, exact=exact, after_broken=after_broken)
     starts, ends = rewritten.original(found.starts), rewritten.original(found.ends)
     line_ends = _line_ends(np.frombuffer(data, dtype=np.uint8))[1]
