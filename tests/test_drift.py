@@ -134,7 +134,7 @@ def test_a_bundle_is_told_apart_as_its_files_would_be_alone() -> None:
     words = random.Random(1)
     files = [
         "".join(words.choice(["7\n", "1.5\n", "x\n", '""\n', "007\n", "2024-01-01\n", "yes\n", "no\n"]) for _ in "ab")
-        for _ in range(40)
+        for _ in range(20)
     ]
     dialect = Dialect()
     together = reader.read("".join(files).encode(), 1, dialect, proven=True).table
