@@ -13,7 +13,7 @@ from ingest import inference
 from ingest.model import ColumnType, Origin
 from ingest.profiles import BITS, ColumnProfile
 
-LOOKED_AT = 50
+LOOKED_AT = 20
 """Files of a bundle that are looked at for one column: which of 500 are named is not worth more."""
 
 

@@ -98,11 +98,11 @@ def notices(schema: TableSchema) -> list[tuple[str, str]]:
     """What a load tells of one table: levels and sentences.
 
     Nothing is lost by another order. That files lack a column is usual where the table is the user's own, for it may
-    have a default.
+    have a default; and where it is new, for then its columns are those of the latest files.
     """
     told = [("warning", f"{schema.key}: {mixture(column)}") for column in schema.mixed]
     different = [group for group in schema.headers if difference(group)]
-    ours = schema.is_new or schema.state.made_by_us
+    ours = schema.state.made_by_us
     grave = [group for group in different if group.renamed or (ours and (group.added or group.missing))]
     total = sum(len(group.files) for group in schema.headers)
     for level, groups in (("warning", grave), ("info", [group for group in different if group not in grave])):

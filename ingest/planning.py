@@ -378,11 +378,11 @@ class _Planner:
                 self._reload(work, "it had no record when it was loaded, and has some now", row)
             return
         try:
-            beginning = _beginning(work.source, row.committed_bytes)
+            beginning = _beginning(work.source, work.header, row.committed_bytes)
         except SourceError as error:
             self._refuse(work, Reason(error.code), error.message, error.hint)
             return
-        why = _not_grown(beginning, row, work.header.dialect.separator)
+        why = _not_grown(beginning, row)
         why = why or tails.why_not(row, header_json(work.header, self._settings), self._settings.mode)
         if why:
             hint = _MERGE_AGAIN if row.merged else "Give --on-change reload to replace its rows, or skip to leave them."
@@ -556,11 +556,11 @@ class _Beginning:
 
     length: int
     sha256: str
-    last: bytes  #: the last byte of them
+    ended: bool  #: they end where a line does
     more: bool  #: there are others behind them
 
 
-def _beginning(source: Source, length: int) -> _Beginning:
+def _beginning(source: Source, header: Header, length: int) -> _Beginning:
     """Read it, of the decoded stream. Raises SourceError."""
     digest, left, last = hashlib.sha256(), length, b""
     with opening.reading(source), opening.open_decoded(source) as stream:
@@ -569,18 +569,19 @@ def _beginning(source: Source, length: int) -> _Beginning:
             left -= len(block)
             last = block[-1:]
         more = bool(stream.read(1))
-    return _Beginning(length=length - left, sha256=digest.hexdigest(), last=last, more=more)
+    ended = last == header.dialect.separator
+    return _Beginning(length=length - left, sha256=digest.hexdigest(), ended=ended, more=more)
 
 
 def _prefix_holds(source: Source, header: Header, row: FileRow) -> bool:
     """Whether the committed part of a file is unchanged, and ends where a record does."""
     try:
-        return not _not_grown(_beginning(source, row.committed_bytes), row, header.dialect.separator)
+        return not _not_grown(_beginning(source, header, row.committed_bytes), row)
     except SourceError:
         return False
 
 
-def _not_grown(beginning: _Beginning, row: FileRow, separator: bytes) -> str:
+def _not_grown(beginning: _Beginning, row: FileRow) -> str:
     """Why what is committed of a file is not the beginning of what it is now, ended by a line end; "" if it is."""
     if beginning.length < row.committed_bytes:
         return f"it is shorter now: {beginning.length:,} of the {row.committed_bytes:,} bytes that are loaded"
@@ -588,6 +589,6 @@ def _not_grown(beginning: _Beginning, row: FileRow, separator: bytes) -> str:
         return "the ledger does not know the hash of what is loaded of it"
     if beginning.sha256 != row.prefix_sha256:
         return f"the first {row.committed_bytes:,} bytes, which are loaded, have changed"
-    if beginning.last != separator:
+    if not beginning.ended:
         return "what is loaded of it has no line end at its end, so its last record may have been but a part of one"
     return ""

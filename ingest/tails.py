@@ -47,10 +47,11 @@ def why_not(row: FileRow, header: str, mode: str) -> str:
     if row.mode != mode and not {row.mode, mode} <= _ADDING:
         return f"it was loaded with --mode {row.mode}"
     then, now = json.loads(row.header or "{}"), json.loads(header)
-    changed = [name for name, value in then.get("options", {}).items() if now["options"].get(name) != value]
+    old, new = then.get("options", {}), now.get("options", {})
+    # One that an older version did not write down had no effect then.
+    changed = [name for name in {**old, **new} if (old.get(name) or None) != (new.get(name) or None)]
     if changed:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
-        return f"it was loaded with another {options}, and one file would be read in two ways"
+        return f"it was loaded with other options ({', '.join(changed)}), and one file would be read in two ways"
     # Lines may end in LF and in CRLF within one file.
     ends = [read.get("line_end") == "\r" for read in (then, now)]
     other = [name for name in then if name in now and name not in ("options", "line_end") and then[name] != now[name]]

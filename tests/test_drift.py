@@ -93,7 +93,17 @@ def test_files_of_a_new_table_are_compared_with_all_columns_together(data: Path,
     assert (first.missing, first.renamed) == (("unit-price", "discount"), ())
     # Of two names for one column, the one that more files have is taken for the right one.
     assert (second.missing, second.renamed) == (("unit_price", "note"), (("unit-price", "unit_price"),))
-    assert [level for level, _ in warned(data, db)] == ["warning", "warning"]
+    assert [level for level, _ in warned(data, db)] == ["warning", "info", "warning"]
+
+
+def test_older_files_of_a_new_table_are_no_reason_for_a_warning(data: Path, db: Path) -> None:
+    write_csv(data / "orders_3.csv", ["id", "day", "unit_price", "note", "newsletter"], [[3, 9, 1.5, "x", 1]])
+    ((level, text),) = warned(data, db)
+    assert level == "info"
+    assert "- newsletter" in text
+    write_csv(data / "orders_4.csv", ["id", "day", "unit_price", "note"], [[4, 9, 1.5, "x"]])
+    ((level, _),) = warned(data, db)
+    assert level == "warning"
 
 
 def test_files_that_are_alike_are_told_of_by_nobody(data: Path, db: Path) -> None:
@@ -134,7 +144,7 @@ def test_a_bundle_is_told_apart_as_its_files_would_be_alone() -> None:
     words = random.Random(1)
     files = [
         "".join(words.choice(["7\n", "1.5\n", "x\n", '""\n', "007\n", "2024-01-01\n", "yes\n", "no\n"]) for _ in "ab")
-        for _ in range(40)
+        for _ in range(20)
     ]
     dialect = Dialect()
     together = reader.read("".join(files).encode(), 1, dialect, proven=True).table

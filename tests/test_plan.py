@@ -89,7 +89,7 @@ def test_the_plan_of_a_new_database_makes_none(data: Path, db: Path) -> None:
 
 
 def test_every_decision_is_planned_as_it_is_done_and_nothing_is_written(data: Path, db: Path) -> None:
-    names = ("same", "touched", "changed", "moved", "emptied", "unreadable", "vanished", "mended", "old")
+    names = ("same", "touched", "changed", "moved", "emptied", "unreadable", "vanished", "mended", "old", "grown")
     for i, name in enumerate(names):
         write_csv(data / f"{name}.csv", ["id", "n"], [[i * 10 + k, k] for k in range(3)])
     write_csv(data / "mended.csv", ["id", "n"], [[1, 1], [2]])
@@ -100,6 +100,8 @@ def test_every_decision_is_planned_as_it_is_done_and_nothing_is_written(data: Pa
     query(db, "DROP TABLE lost")
     os.utime(data / "touched.csv", (1_600_000_000, 1_600_000_000))
     write_csv(data / "changed.csv", ["id", "n"], [[500, 1]])
+    with (data / "grown.csv").open("a") as file:
+        file.write("900,1\n")
     (data / "moved.csv").rename(data / "renamed.csv")
     (data / "emptied.csv").write_bytes(b"")
     (data / "unreadable.csv").write_bytes(b"\xff\xfei\0d\0")
@@ -112,6 +114,7 @@ def test_every_decision_is_planned_as_it_is_done_and_nothing_is_written(data: Pa
         {"exclude": ("lost",), "table": "t"},
         {"exclude": ("lost",), "table": "t", "on_change": "skip", "on_duplicate": "skip"},
         {"exclude": ("lost",), "table": "t", "on_change": "reload", "on_duplicate": "load", "new_columns": "ignore"},
+        {"exclude": ("lost",), "table": "t", "on_change": "append-tail"},
         {"include": ("lost/*.csv",)},
         {"include": ("lost/*.csv",), "on_lost": "reload"},
         {"include": ("new.csv",), "table": "their"},
@@ -124,6 +127,9 @@ def test_every_decision_is_planned_as_it_is_done_and_nothing_is_written(data: Pa
         assert picture(data, db.parent) == before
         assert_load_does(what, data, copy, **settings)
         copy.unlink()
+    tails = plan(data, db, exclude=("lost",), table="t", on_change="append-tail")
+    assert decided(tails)["grown.csv"] == ("resume", "grown")
+    assert decided(tails)["changed.csv"] == ("refuse", "changed")
     assert set(decided(plan(data, db, exclude=("lost",), table="t")).values()) >= {
         ("skip", "same_content"),
         ("refuse", "changed"),

@@ -29,8 +29,6 @@ from tools import (
 
 from ingest.settings import Budget
 
-pytestmark = pytest.mark.every_target
-
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
@@ -64,6 +62,7 @@ def marked(db: Database) -> list[tuple[object, ...]]:
     return query(db, "SELECT id, note FROM orders WHERE note LIKE 'by hand%' ORDER BY id")
 
 
+@pytest.mark.every_target
 @pytest.mark.core
 def test_what_was_added_is_loaded_and_what_is_loaded_is_not_touched(data: Path, db: Database) -> None:
     path = orders(data / "orders.csv", 10)
@@ -82,8 +81,7 @@ def test_what_was_added_is_loaded_and_what_is_loaded_is_not_touched(data: Path, 
     assert marked(db) == [(0, "by hand"), (1, "by hand"), (2, "by hand")]
     assert stored(db, "orders", ["id"]) == expected([path], ["id"])
     assert_counts_add_up(db)
-    assert load(data, db).count("skipped") == 1
-    assert load(data, db, verify_content=True).rows == 0
+    assert load(data, db, verify_content=True).count("skipped") == 1
     # All of it is one file still: it can be reloaded as a whole, and by default a change is refused.
     path.write_text("id,customer,amount,day,note\n1,a,1.00,2024-01-01,b\n")
     assert told(load(data, db)) == {"orders.csv": ("refused", "changed")}
@@ -91,6 +89,7 @@ def test_what_was_added_is_loaded_and_what_is_loaded_is_not_touched(data: Path, 
     assert_loaded_once(db, "orders", [path])
 
 
+@pytest.mark.every_target
 @pytest.mark.core
 @pytest.mark.parametrize("place", ["after_register", "before_commit", "after_commit"])
 def test_a_tail_that_was_killed_is_neither_lost_nor_doubled(data: Path, db: Database, place: str) -> None:
@@ -116,7 +115,7 @@ def test_a_tail_that_was_killed_is_neither_lost_nor_doubled(data: Path, db: Data
     assert_loaded_once(db, "orders", [path])
     assert known(db, path)["rows_loaded"] == 30
     assert_counts_add_up(db)
-    assert told(load(data, db)) == {"orders.csv": ("skipped", "loaded")} or load(data, db).rows == 0
+    assert load(data, db).rows == 0
 
 
 def test_an_interrupted_tail_of_a_file_that_is_put_back_is_forgotten(data: Path, db: Database) -> None:
@@ -137,7 +136,7 @@ def _shorter(path: Path) -> None:
 
 
 def _rewritten(path: Path) -> None:
-    path.write_bytes(path.read_bytes().replace(b"c3,", b"d3,"))
+    path.write_bytes(path.read_bytes().replace(b"2024-", b"2023-"))
 
 
 def _changed_and_grown(path: Path) -> None:
@@ -145,43 +144,35 @@ def _changed_and_grown(path: Path) -> None:
     more_orders(path, 5, 10)
 
 
-def _without_line_end(path: Path) -> None:
-    path.write_bytes(path.read_bytes() + b"9,c,1.0")
-
-
 def _emptied(path: Path) -> None:
     path.write_bytes(b"")
 
 
-@pytest.mark.parametrize(
-    ("change", "why"),
-    [
-        (_shorter, "it is shorter now"),
-        (_rewritten, "bytes, which are loaded, have changed"),
-        pytest.param(_changed_and_grown, "bytes, which are loaded, have changed", marks=pytest.mark.core),
-        (_emptied, "it is shorter now: 0 of"),
-    ],
-)
-def test_a_file_that_did_not_only_grow_is_refused_with_the_choices(
-    data: Path, db: Database, change: object, why: str
-) -> None:
-    path, other = orders(data / "orders_1.csv", 10), orders(data / "orders_2.csv", 10, first=500)
+def test_a_file_that_did_not_only_grow_is_refused_with_the_choices(data: Path, db: Database) -> None:
+    changes = {
+        _shorter: "it is shorter now",
+        _rewritten: "bytes, which are loaded, have changed",
+        _changed_and_grown: "bytes, which are loaded, have changed",
+        _emptied: "it is shorter now: 0 of",
+    }
+    paths = [orders(data / f"orders_{number}.csv", 10, first=number * 100) for number in range(len(changes) + 1)]
     load(data, db)
     before = stored(db, "orders", ORDERS)
-    assert callable(change)
-    change(path)
+    for path, change in zip(paths, changes, strict=False):
+        change(path)
     report = load(data, db, on_change="append-tail")
-    assert told(report) == {"orders_1.csv": ("refused", "changed"), "orders_2.csv": ("skipped", "same_content")}
-    refused = next(o for o in report.files if o.state == "refused")
-    assert why in refused.sentence
-    assert "--on-change reload" in refused.hint
-    assert "skip" in refused.hint
+    assert [told(report)[path.name] for path in paths] == [("refused", "changed")] * 4 + [("skipped", "same_content")]
+    for outcome, why in zip(report.files, changes.values(), strict=False):
+        assert why in outcome.sentence
+        assert "--on-change reload" in outcome.hint
+        assert "skip" in outcome.hint
     assert stored(db, "orders", ORDERS) == before
-    row = known(db, path)
-    assert (row["state"], row["error_code"], row["rows_loaded"]) == ("loaded", "changed", 10)
+    assert {(row["state"], row["error_code"], row["rows_loaded"]) for row in (known(db, path) for path in paths)} == {
+        ("loaded", "changed", 10),
+        ("loaded", None, 10),
+    }
     assert load(data, db, on_change="reload").exit_code == 0
-    left = [path, other] if path.stat().st_size else [other]
-    assert_loaded_once(db, "orders", left)
+    assert_loaded_once(db, "orders", [path for path in paths if path.stat().st_size])
 
 
 def test_a_last_record_without_a_line_end_may_have_been_a_part_of_one(data: Path, db: Database) -> None:
@@ -202,7 +193,7 @@ def test_what_was_added_must_be_written_and_read_as_the_rest(data: Path, db: Dat
     append(path, [["3", 4]])
     report = load(data, db, on_change="append-tail", null=("4",))
     assert told(report) == {"orders.csv": ("refused", "changed")}
-    assert "another --null" in report.files[0].sentence
+    assert "with other options (null)" in report.files[0].sentence
     # With so many of them, it looks like a file of other columns.
     path.write_bytes(old + b"3;1;2\n" * 500)
     report = load(data, db, on_change="append-tail")
@@ -220,30 +211,30 @@ def test_lines_may_end_another_way_in_what_was_added(data: Path, db: Database) -
     assert stored(db, "orders", ["id", "n"]) == {("1", "10"): 1, ("2", "20"): 1, ("3", "30"): 1}
 
 
-@pytest.mark.parametrize("bulk", ["auto", "off"])
-def test_rejects_of_a_tail_count_with_those_of_before(data: Path, db: Database, bulk: str) -> None:
+@pytest.mark.every_target
+def test_rejects_of_a_tail_count_with_those_of_before(data: Path, db: Database) -> None:
     path = write_csv(data / "orders.csv", ["id", "n"], [[1, 1], [2, 2], [3, 3]])
-    load(data, db, bulk=bulk)
+    load(data, db)
     append(path, [[4, "x"], [5, 5]])
-    report = load(data, db, on_change="append-tail", bulk=bulk)
+    report = load(data, db, on_change="append-tail")
     assert told(report) == {"orders.csv": ("refused", "over_budget")}
     assert "Nothing of what was added to it was loaded." in report.files[0].sentence
     row = known(db, path)
     assert (row["state"], row["error_code"], row["rows_loaded"]) == ("loaded", "over_budget", 3)
     assert rejects(db) == [(5, 17, 3, "n", "bad_integer", "4,x", 0)]
 
-    report = load(data, db, on_change="append-tail", max_rejects=Budget(count=1), bulk=bulk)
+    report = load(data, db, on_change="append-tail", max_rejects=Budget(count=1))
     assert (report.exit_code, report.rows, report.rejected) == (3, 1, 1)
     assert rejects(db) == [(5, 17, 3, "n", "bad_integer", "4,x", 1)]
     # A tail without one is nothing to refuse it for, whatever the budget; with one, the file has two.
     append(path, [[6, 6]])
-    report = load(data, db, on_change="append-tail", bulk=bulk)
+    report = load(data, db, on_change="append-tail")
     assert (report.exit_code, report.rows, report.rejected) == (0, 1, 0)
     append(path, [[7, "y"]])
-    report = load(data, db, on_change="append-tail", max_rejects=Budget(count=1), bulk=bulk)
+    report = load(data, db, on_change="append-tail", max_rejects=Budget(count=1))
     assert told(report) == {"orders.csv": ("refused", "over_budget")}
     assert "2 records (1 of before)" in report.files[0].sentence
-    report = load(data, db, on_change="append-tail", max_rejects_run=1, bulk=bulk)
+    report = load(data, db, on_change="append-tail", max_rejects_run=1)
     assert (report.exit_code, report.rows, report.rejected) == (3, 0, 1)
     assert [(line, record, text, applied) for line, _, record, _, _, text, applied in rejects(db)] == [
         (5, 3, "4,x", 1),
@@ -254,6 +245,7 @@ def test_rejects_of_a_tail_count_with_those_of_before(data: Path, db: Database, 
     assert_counts_add_up(db)
 
 
+@pytest.mark.every_target
 @pytest.mark.parametrize("bad", [False, True])
 def test_a_tail_of_many_steps_is_one_transaction(data: Path, db: Database, bad: bool) -> None:
     sizes = {"slice_bytes": 2048, "commit_bytes": 4096}
@@ -299,6 +291,7 @@ def test_of_a_compressed_file_the_decoded_content_counts(data: Path, db: Databas
     assert query(db, "SELECT count(*) FROM orders") == [(502,)]
 
 
+@pytest.mark.every_target
 def test_a_table_without_lineage_takes_tails(data: Path, db: Database) -> None:
     path = orders(data / "orders.csv", 10)
     load(data, db, lineage="none")
@@ -320,6 +313,7 @@ def test_a_file_that_had_no_records_is_loaded_whole(data: Path, db: Database) ->
     assert_loaded_once(db, "orders", [header, nothing], ["a", "b"])
 
 
+@pytest.mark.every_target
 def test_by_key_the_records_of_a_tail_meet_the_rows_as_any(data: Path, db: Database) -> None:
     path = write_csv(data / "orders.csv", ["id", "n"], [[1, 1], [2, 2]])
     report = load(data, db, mode="upsert", key=("id",))
