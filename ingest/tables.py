@@ -249,6 +249,7 @@ ingest_reject = Table(
     # The record as it was last given back, as CSV with commas: loaded so if closed, else refused for the reason above.
     Column("mended", _LONG),
     Index("ix_ingest_reject_file_id", "file_id"),
+    sqlite_autoincrement=True,  # people have the number in a file that they mend: it must not become another record's
     **_MYSQL,
 )
 

@@ -22,7 +22,7 @@ IMPORTERS = {
     "sqlalchemy": {"applying", "writer", "ledger", "tables", "targets"},
     "multiprocessing": {"crew", "pool", "writer", "writing"},
     "alembic": {"ledger"},
-    "pandas": {"worker"},
+    "pandas": {"filtering", "worker"},
     "typer": {"cli"},
     "click": set(),
 }

@@ -52,7 +52,9 @@ def export(path: Path, db: Database) -> list[Row]:
     with exported(str(db)) as what, open(path, "w", encoding="utf-8", newline="") as file:
         rejectfile.write(what.rejects, what.headers, file)
     with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.reader(file))
+        head, *rows = csv.reader(file)
+    # Two files may be committed in any order.
+    return [head, *sorted(rows, key=lambda row: (row[1], int(row[2])))]
 
 
 def save(path: Path, rows: Iterable[Row]) -> Path:

@@ -19,7 +19,9 @@ from sqlalchemy.exc import OperationalError
 
 from ingest import ledger
 from ingest.errors import LedgerError
+from ingest.model import Reason, Reject
 from ingest.tables import VERSION_TABLE, metadata
+from ingest.targets import target_for
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ def test_migrated_numbers_are_never_given_again(open_engine: Callable[[str], Eng
     query = "SELECT name FROM sqlite_schema WHERE sql LIKE '%AUTOINCREMENT%' ORDER BY name"
     for engine in (created(open_engine("made.db")), upgraded(open_engine("migrated.db"))):
         with engine.connect() as connection:
-            assert connection.exec_driver_sql(query).scalars().all() == ["ingest_file", "ingest_run"]
+            assert connection.exec_driver_sql(query).scalars().all() == ["ingest_file", "ingest_reject", "ingest_run"]
 
 
 def test_head_is_the_newest_migration() -> None:
@@ -184,10 +186,7 @@ def test_what_an_older_ledger_knows_is_kept(open_engine: Callable[[str], Engine]
     assert (row.mode, row.merged, row.rows_loaded, row.rows_superseded, row.rows_ignored) == ("append", False, 7, 0, 0)
 
 
-def test_rejects_of_an_older_ledger_are_open_and_an_upgrade_can_be_gone_on_with(
-    open_engine: Callable[[str], Engine],
-) -> None:
-    """On MySQL each column is there for good when it was added, and the upgrade may be killed behind any of them."""
+def test_rejects_of_an_older_ledger_are_open(open_engine: Callable[[str], Engine]) -> None:
     engine = open_engine("a.db")
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent.parent / "migrations"))
@@ -196,10 +195,31 @@ def test_rejects_of_an_older_ledger_are_open_and_an_upgrade_can_be_gone_on_with(
         command.upgrade(config, "0003")
         there = Table("ingest_reject", MetaData(), autoload_with=connection)
         texts = {"table_name": "t", "reason": "ragged", "message": "m", "raw": "1,2", "applied": True}
-        given = {c.name: 0 for c in there.columns if not c.nullable and c.name != "reject_id"} | texts
-        connection.execute(there.insert().values(given))
+        given = {c.name: 0 for c in there.columns if not c.nullable} | texts
+        connection.execute(there.insert().values(given | {"reject_id": 7}))
+    assert ledger.upgrade(engine) == ("0003", ledger.HEAD)
+    with engine.begin() as connection:
+        (row,) = ledger.rejects(connection, still_open=True)
+        assert (row.reject_id, row.raw, row.closed_run_id, row.closed_at, row.mended) == (7, "1,2", None, None, None)
+        ledger.drop_rejects(connection, row.file_id)
+        reject = Reject(code=Reason.RAGGED, message="m", line=1, byte=0, record=0)
+        ledger.write_rejects(connection, 1, file_id=0, table_name="t", rejects=[reject], applied=True)
+        # A number that a mended file may have is never another record's.
+        assert [row.reject_id for row in ledger.rejects(connection)] == [8]
+
+
+def test_an_upgrade_that_was_killed_is_gone_on_with(mariadb: str) -> None:
+    """Each column is there for good as soon as it was added."""
+    engine = target_for(mariadb).engine
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent.parent / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0003")
         connection.exec_driver_sql("ALTER TABLE ingest_reject ADD COLUMN closed_run_id BIGINT")
     assert ledger.upgrade(engine) == ("0003", ledger.HEAD)
     with engine.connect() as connection:
-        (row,) = ledger.rejects(connection, still_open=True)
-    assert (row.raw, row.closed_run_id, row.closed_at, row.mended) == ("1,2", None, None, None)
+        names = [column["name"] for column in inspect(connection).get_columns("ingest_reject")]
+        assert list(ledger.rejects(connection)) == []
+    assert names == list(metadata.tables["ingest_reject"].columns.keys())
+    engine.dispose()

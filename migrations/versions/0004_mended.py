@@ -18,11 +18,22 @@ TIME = sa.DateTime().with_variant(DATETIME(fsp=6), "mysql", "mariadb")
 
 
 def upgrade() -> None:
+    if op.get_bind().dialect.name == "sqlite":
+        # Made anew, in this transaction, for what only a new table can have: numbers that are never given again.
+        with op.batch_alter_table(
+            "ingest_reject", recreate="always", table_kwargs={"sqlite_autoincrement": True}
+        ) as table:
+            for column in _columns():
+                table.add_column(column)
+        return
     # The connection translates the schema of whole tables, and not that of a column's.
     schema = op.get_bind().schema_for_object(sa.Table("ingest_reject", sa.MetaData()))
-    _add(sa.Column("closed_run_id", sa.BigInteger), schema)
-    _add(sa.Column("closed_at", TIME), schema)
-    _add(sa.Column("mended", LONG), schema)
+    for column in _columns():
+        _add(column, schema)
+
+
+def _columns() -> list[sa.Column[Any]]:
+    return [sa.Column("closed_run_id", sa.BigInteger), sa.Column("closed_at", TIME), sa.Column("mended", LONG)]
 
 
 def _add(column: sa.Column[Any], schema: str | None) -> None:
