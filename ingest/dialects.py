@@ -20,6 +20,7 @@ those that look like comments:
 5.  The quote is `"`, and a quote in it is doubled, if that breaks no record. If it does: a backslash escapes if fewer
     are broken with it; there is no quote at all if more records are broken (two or more) than fields are quoted well.
     `'` is the quote where no field begins with `"`, two or more begin and end with `'`, and nothing is broken by that.
+    On a backslash and on `'` all records of the head decide.
 6.  Where nothing is known, it is a comma and `"`.
 
 All this is proved later, when every record of the file is split.
@@ -78,11 +79,11 @@ class Head:
 
 
 class _Reading:
-    """How the first records of a head look in a dialect."""
+    """How the first records of a head look in a dialect: so many of them, or all."""
 
-    def __init__(self, head: Head, dialect: Dialect, comment: str | None) -> None:
+    def __init__(self, head: Head, dialect: Dialect, comment: str | None, most: int | None) -> None:
         self.dialect = dialect
-        found = list(islice(_walked(head, dialect), RECORDS_COMPARED))
+        found = list(islice(_walked(head, dialect), most))
         #: a quote is open for most of the head, as if it never closed
         self.swallowed = not head.whole and len(found) < RECORDS_COMPARED and sum(map(len, found)) * 2 < len(head.data)
         self.records = _without_comments([record.rstrip(quoting.LINE_ENDS) for record in found], comment)
@@ -206,37 +207,36 @@ def _best(head: Head, told: Told) -> _Reading | None:
 def _quoted_best(head: Head, delimiter: str, told: Told) -> _Reading | None:
     """A delimiter with the quote and the escape that fit it best, by rule 5. None: no record ends in the head."""
 
-    def reading(quote: str, escape: str) -> _Reading:
+    def reading(quote: str, escape: str, most: int | None = RECORDS_COMPARED) -> _Reading:
         dialect = Dialect(delimiter=delimiter, quote=quote, escape="" if escape == quote else escape)
-        return _Reading(head, dialect, told.comment)
+        return _Reading(head, dialect, told.comment, most)
 
     usual = reading('"' if told.quote is None else told.quote, told.escape or "")
-    best = _escaped_best(usual, head, told, reading)
+    if _is_escaped(usual.dialect, head, told, reading):
+        usual = reading(usual.dialect.quote, "\\")
+    best = usual
     if told.quote is None:
         if best.records and (best.broken > max(1, best.quoted) or (best.swallowed and not best.quoted)):
             bare = reading("", told.escape or "")
             best = bare if bare.fit >= best.fit else best
         if b"'" in head.data and not best.quoted and _single_quotes(head, delimiter) > 1:
-            single = _escaped_best(reading("'", told.escape or ""), head, told, reading)
-            if single.records and not single.broken and single.quoted > 1 and single.fit >= best.fit:
-                best = single
+            single = Dialect(delimiter=delimiter, quote="'", escape=told.escape or "")
+            escape = "\\" if _is_escaped(single, head, told, reading) else single.escape
+            all_single, all_usual = reading("'", escape, None), reading('"', told.escape or "", None)
+            if not all_single.broken and all_single.quoted > 1 and all_single.fit >= all_usual.fit:
+                best = reading("'", escape)
     return best if best.records else None
 
 
-def _escaped_best(usual: _Reading, head: Head, told: Told, reading: Callable[[str, str], _Reading]) -> _Reading:
-    """A reading, or the one with a backslash if that breaks less."""
-    quote = usual.dialect.quote
-    if (
-        told.escape is not None
-        or not quote
-        or "\\" in usual.dialect.delimiter
-        or f"\\{quote}".encode() not in head.data
-    ):
-        return usual
-    escaped = reading(quote, "\\")
+def _is_escaped(usual: Dialect, head: Head, told: Told, reading: Callable[[str, str, int | None], _Reading]) -> bool:
+    """Whether a backslash breaks fewer of all records in the head than a dialect without it."""
+    settled = told.escape is not None or not usual.quote or "\\" in usual.delimiter
+    if settled or f"\\{usual.quote}".encode() not in head.data:
+        return False
+    plain, escaped = (reading(usual.quote, escape, None) for escape in ("", "\\"))
     # Where a quote is taken for open to the end of the head, there are fewer records, and none of them broken.
-    better = (escaped.broken, -len(escaped.records), -escaped.fit) < (usual.broken, -len(usual.records), -usual.fit)
-    return escaped if escaped.records and better else usual
+    better = (escaped.broken, -len(escaped.records), -escaped.fit) < (plain.broken, -len(plain.records), -plain.fit)
+    return bool(escaped.records) and better
 
 
 def _single_quotes(head: Head, delimiter: str) -> int:

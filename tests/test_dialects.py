@@ -124,6 +124,13 @@ def test_quote_and_escape_are_those_that_break_least(text: str, quote: str, esca
     assert found(text) == (",", quote, escape)
 
 
+def test_all_of_the_head_decides_on_the_escape_and_on_single_quotes() -> None:
+    lines = [f"{i},some text\n" for i in range(1000)]
+    for late, quote, escape in (('"say \\"hi\\""', '"', "\\"), ("'a'\n1,'b'", "'", ""), ("'a'\n1,'tis", '"', "")):
+        text = "id,name\n" + "".join([*lines, f"1000,{late}\n", *lines])
+        assert found(text) == (",", quote, escape)
+
+
 def test_a_quote_that_swallows_the_head_is_none() -> None:
     text = "id,name\n" + "".join(f"{i},some text\n" for i in range(6000))
     assert found(text.replace("1,some", '1,"some', 1)[: 64 * 1024], whole=False) == (",", "", "")
