@@ -34,7 +34,7 @@ _FIELDS = {
     "f": "[0-9]{1,6}",
     "p": "[AaPp][Mm]",
 }
-_PART = re.compile(r"%(.)|(\[)|(\])|(.)", re.DOTALL)
+_PART = re.compile(r"%([^%])|(\[)|(\])|(%%|.)", re.DOTALL)
 
 DATES = (
     *("%d.%m.%Y", "%m.%d.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y"),
@@ -60,11 +60,10 @@ def regex(pattern: str) -> str:
     Raises ValueError, with what is wrong, for what is no pattern.
     """
     text, depth, seen, touches = "^", 0, set(), False
-    parts = list(_PART.finditer(pattern))
-    for part, after in zip(parts, [*parts[1:], None], strict=True):
-        directive, opening, closing, literal = part.groups()
-        if directive == "%":
-            literal, directive = "%", None
+    parts = [part.groups() for part in _PART.finditer(pattern)]
+    for number, (directive, opening, closing, literal) in enumerate(parts):
+        # Brackets do not keep digits apart.
+        after = next((d for d, o, c, _ in parts[number + 1 :] if not (o or c)), None)
         if directive is not None:
             if directive not in _FIELDS:
                 raise ValueError(f"%{directive} is not known")
@@ -72,7 +71,7 @@ def regex(pattern: str) -> str:
                 raise ValueError(f"%{directive} comes twice")
             seen.add(directive)
             field = _FIELDS[directive]
-            if touches or (after is not None and after[1] not in (None, "%", "b", "p")):
+            if touches or after not in (None, "b", "p"):
                 field = field.replace("{1,2}", "{2}")
             text += f"(?P<{directive}>{field})"
         elif opening:
@@ -84,8 +83,9 @@ def regex(pattern: str) -> str:
                 break
             text += ")?"
         else:
-            text += re.escape(literal)
-        touches = directive is not None and directive not in "bp"
+            text += re.escape(literal[-1])
+        if not opening and not closing:
+            touches = directive is not None and directive not in "bp"
     if depth:
         raise ValueError("a bracket has no other half")
     return f"{text}$"

@@ -20,17 +20,21 @@ _LOST = {
     ColumnType.DECIMAL: "zeros at the end of a number are not stored as they were written",
 }
 
+_DECIDED = {Origin.DECLARED: "it was declared", Origin.TRANSFORM: "a transform returned it"}
+
 
 def kept(columns: Sequence[Column], state: TableState, target: Target) -> dict[str, str]:
     """The columns whose type cannot be changed, each with the reason."""
     found = {}
     for column in columns:
         if not target.widens:
-            why = f"{target.title} cannot change it"
+            why = "that is not done in a database of this kind"
         elif not state.made_by_us:
             why = "the table is not one that ingest made"
+        elif column.type is ColumnType.TEXT:
+            why = "it is text that an index is made of"
         elif column.origin is not Origin.INFERRED or not column.strict:
-            why = f"it is {column.origin}"
+            why = _DECIDED.get(column.origin, "it was not inferred from values")
         elif column.spelling.moment:
             why = f"its dates were written as {column.spelling.moment}"
         else:
