@@ -96,9 +96,7 @@ def quotes() -> Iterator[Kind]:
     escaped = [(str(i), f"a,{i}", "b" if i % 2 else 'c"d') for i in range(1, 9)]
     columns = ("id", "pair", "mark")
     data = text(escaped, columns=columns, quote="", escape="\\")
-    yield kind(
-        "backslash before a delimiter", data, escaped, columns, hints=Hints(quote="", escape="\\")
-    )
+    yield kind("backslash before a delimiter", data, escaped, columns, hints=Hints(quote="", escape="\\"))
     paths = [(str(i), f"C:\\in\\{i}, new\\", "x") for i in range(1, 9)]
     columns = ("id", "path", "mark")
     yield kind("backslash before the closing quote", text(paths, columns=columns), paths, columns)
@@ -113,7 +111,12 @@ def quotes() -> Iterator[Kind]:
     lines = [(str(i), f"line one\nline {i},\n\nend", "x") for i in range(1, 9)]
     columns = ("id", "text", "mark")
     yield kind("line ends inside quotes", text(lines, columns=columns), lines, columns)
-    yield kind("header with a line end", text(where, columns=("id", "where\nexactly", "who")), where, ("id", "where\nexactly", "who"))
+    yield kind(
+        "header with a line end",
+        text(where, columns=("id", "where\nexactly", "who")),
+        where,
+        ("id", "where\nexactly", "who"),
+    )
     late = many()
     late[MANY - 10] = (str(MANY - 9), "two\nlines, here", "city", 'the "end"')
     yield kind("first quotes after 39,990 records", text(late), late)
@@ -132,7 +135,7 @@ def quotes() -> Iterator[Kind]:
         lines_ = text(PLAIN).splitlines(keepends=True)
         lines_[3] = bad + "\n"
         yield kind(name, "".join(lines_), good, aside=1, hints=Hints(aside=True))
-    data = text(PLAIN)[:-len("sixth\n")] + '"six'
+    data = text(PLAIN)[: -len("sixth\n")] + '"six'
     yield kind("quote never closed, at the end", data, PLAIN[:-1], aside=1, hints=Hints(aside=True))
     late = many()
     lines_ = text(late).splitlines(keepends=True)
@@ -178,7 +181,11 @@ def line_ends() -> Iterator[Kind]:
 def encodings() -> Iterator[Kind]:
     """How characters are written."""
     rows = (("1", "Zoë", "Genève", "naïve"), ("2", "Jürgen", "Köln", "groß"), ("3", "Łukasz", "Łódź", "żółw"))
-    west = (("1", "Zoë", "Genève", "naïve"), ("2", "Jürgen", "Köln", "groß"), ("3", "Siân", "Saint-Étienne", "5 € – “ok”"))
+    west = (
+        ("1", "Zoë", "Genève", "naïve"),
+        ("2", "Jürgen", "Köln", "groß"),
+        ("3", "Siân", "Saint-Étienne", "5 € – “ok”"),
+    )
 
     def kind(name: str, data: bytes, wanted: object, hints: Hints | None = None, **more: int) -> Kind:
         return Kind(
@@ -195,7 +202,9 @@ def encodings() -> Iterator[Kind]:
     yield kind("UTF-8", plain.encode(), rows)
     yield kind("UTF-8 with a mark", plain.encode("utf-8-sig"), rows)
     yield kind("UTF-8 with a mark, first name quoted", b"\xef\xbb\xbf" + text(rows, every=True).encode(), rows)
-    yield kind("UTF-16, little end first, mark", b"\xff\xfe" + plain.encode("utf-16-le"), rows, Hints(encoding="utf-16"))
+    yield kind(
+        "UTF-16, little end first, mark", b"\xff\xfe" + plain.encode("utf-16-le"), rows, Hints(encoding="utf-16")
+    )
     yield kind("UTF-16, big end first, mark", b"\xfe\xff" + plain.encode("utf-16-be"), rows, Hints(encoding="utf-16"))
     yield kind("UTF-16, no mark", plain.encode("utf-16-le"), rows, Hints(encoding="utf-16-le"))
     data = text(rows, end="\r\n", delimiter="\t").encode("utf-16-le")

@@ -43,7 +43,13 @@ def frames() -> Iterator[Kind]:
     yield kind("no header, texts and numbers", text(PLAIN, columns=None), Hints(header=0), PLAIN, None)
     words = [(name, city, note) for _, name, city, note in PLAIN]
     yield kind("no header, only texts", text(words, columns=None), Hints(header=0), words, None)
-    yield kind("header of texts, values of texts", text(words, columns=("name", "city", "note")), None, words, ("name", "city", "note"))
+    yield kind(
+        "header of texts, values of texts",
+        text(words, columns=("name", "city", "note")),
+        None,
+        words,
+        ("name", "city", "note"),
+    )
     years = [("A", "1", "2"), ("B", "3", "4"), ("C", "5", "6")]
     columns = ("land", "2023", "2024")
     yield kind("header with years", text(years, columns=columns), Hints(header=1), years, columns)
@@ -62,7 +68,13 @@ def frames() -> Iterator[Kind]:
     columns = ("id", "colour", "mark")
     yield kind("a mark of comments in values", text(tags, columns=columns), None, tags, columns)
     tagged = [(f"#{i}", f"Ada {i}", "x") for i in range(1, 9)]
-    yield kind("a mark of comments begins each record", text(tagged, columns=("tag", "name", "mark")), None, tagged, ("tag", "name", "mark"))
+    yield kind(
+        "a mark of comments begins each record",
+        text(tagged, columns=("tag", "name", "mark")),
+        None,
+        tagged,
+        ("tag", "name", "mark"),
+    )
     two = [(str(i), str(i * 2), str(i * 3)) for i in range(1, 9)]
     data = ",first half,second half\nid,sum,sum\n" + text(two, columns=None)
     yield kind("a header of two rows", data, Hints(header=2), two, None)
@@ -96,8 +108,20 @@ def frames() -> Iterator[Kind]:
     yield kind("a comma ends every line", ended, None, longer, None, also=(PLAIN,))
     row_names = "name,city,note\n" + text(PLAIN, columns=None)
     yield kind("row names without a name of their own", row_names, None, PLAIN, None, either=True)
-    yield kind("a page of HTML", "<!DOCTYPE html>\n<html><body>\n<p>Not found, sorry</p>\n</body></html>\n", None, (), refuse=True)
-    yield kind("a picture", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x10\0\0\0\x10\x08\x06" + b"\0\x01\xfe,\n\x7f" * 60, None, (), refuse=True)
+    yield kind(
+        "a page of HTML",
+        "<!DOCTYPE html>\n<html><body>\n<p>Not found, sorry</p>\n</body></html>\n",
+        None,
+        (),
+        refuse=True,
+    )
+    yield kind(
+        "a picture",
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x10\0\0\0\x10\x08\x06" + b"\0\x01\xfe,\n\x7f" * 60,
+        None,
+        (),
+        refuse=True,
+    )
 
 
 def records() -> Iterator[Kind]:
@@ -191,7 +215,10 @@ def values() -> Iterator[Kind]:
     def kind(name: str, column: Sequence[str]) -> Kind:
         rows = [(f"k{i}", value) for i, value in enumerate(column)]
         return Kind(
-            name=name, group="value", data=text(rows, columns=("key", "value")).encode(), columns=("key", "value"),
+            name=name,
+            group="value",
+            data=text(rows, columns=("key", "value")).encode(),
+            columns=("key", "value"),
             rows=table(rows),
         )
 
@@ -227,7 +254,10 @@ def values() -> Iterator[Kind]:
     yield kind("dates d/m/Y", ["31/01/2024", "28/02/2024", "01/12/2024"])
     yield kind("dates m/d/Y", ["01/31/2024", "02/28/2024", "12/01/2024"])
     yield kind("dates of two orders", ["31/01/2024", "02/28/2024", "05/06/2024"])
-    yield kind("dates d/m/Y, shown after 39,999 others", [*(f"0{i % 9 + 1}/0{i % 7 + 1}/2024" for i in range(MANY)), "31/01/2024"])
+    yield kind(
+        "dates d/m/Y, shown after 39,999 others",
+        [*(f"0{i % 9 + 1}/0{i % 7 + 1}/2024" for i in range(MANY)), "31/01/2024"],
+    )
     yield kind("dates of two lengths", ["2024-1-5", "2024-01-05", "2024-11-30"])
     yield kind("dates that are none", ["2024-02-30", "2024-13-01", "2024-01-01"])
     yield kind("timestamps", ["2024-01-31 09:30:00", "2024-02-29 23:59:59", "2024-01-01 00:00:00"])

@@ -142,7 +142,13 @@ def _pairs() -> Iterator[Way]:
 def _days() -> Iterator[Way]:
     days = [
         sign.join(parts)
-        for parts in (("%d", "%m", "%Y"), ("%m", "%d", "%Y"), ("%Y", "%m", "%d"), ("%d", "%m", "%y"), ("%m", "%d", "%y"))
+        for parts in (
+            ("%d", "%m", "%Y"),
+            ("%m", "%d", "%Y"),
+            ("%Y", "%m", "%d"),
+            ("%d", "%m", "%y"),
+            ("%m", "%d", "%y"),
+        )
         for sign in "-/."
     ] + ["%Y%m%d", "%d %b %Y", "%d-%b-%Y", "%b %d, %Y", "%B %d, %Y", "%d %B %Y"]
     bare = [day.replace("%d", "%-d").replace("%m", "%-m") for day in days[:15]]

@@ -145,7 +145,9 @@ def pandas(path: Path, hints: Hints | None) -> Read | Refusal:
     columns = []
     for position in range(frame.shape[1]):
         column = frame.iloc[:, position]
-        columns.append([None if missing else value for value, missing in zip(column.tolist(), column.isna(), strict=True)])
+        columns.append(
+            [None if missing else value for value, missing in zip(column.tolist(), column.isna(), strict=True)]
+        )
     names = [str(name) for name in frame.columns]
     if not isinstance(frame.index, pd.RangeIndex):
         # A column that became the index is there to be seen.
