@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from kinds import BASE, MANY, PEOPLE, PLAIN, Hints, Kind, Row, many, table, text
+from kinds import MANY, PEOPLE, PLAIN, Hints, Kind, Row, many, table, text
 
 Rows = Sequence[Sequence[str | None]]
 

@@ -114,7 +114,8 @@ def _limited(read: readers.Reader, path: Path, hints: Hints | None) -> Read | Re
 def page(listed: Sequence[Kind], found: Sequence[Verdicts], names: Sequence[str]) -> Iterator[str]:
     """The tables in Markdown: sums, groups, and each file."""
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("duckdb", "pandas", "clevercsv")]
-    yield f"{time.strftime('%Y-%m-%d')}, Python {platform.python_version()}, {', '.join(versions)}; {len(listed)} files.\n"
+    machine = f"{time.strftime('%Y-%m-%d')}, Python {platform.python_version()}"
+    yield f"{machine}, {', '.join(versions)}; {len(listed)} files.\n"
     yield "Right, refused, wrong; in sum:\n"
     yield row("", *names)
     yield row("---", *["---"] * len(names))
