@@ -126,30 +126,32 @@ def quotes() -> Iterator[Kind]:
     data = "id,name,city\n" + "".join(f'{i}, "name, {i}", "x"\n' for i in range(1, 9))
     rows = [(str(i), f"name, {i}", "x") for i in range(1, 9)]
     yield kind("a blank before each quote", data, rows, ("id", "name", "city"), hints=Hints(blanks=True))
-    good = PLAIN[:2] + PLAIN[3:]
+    good = BASE[:2] + BASE[3:]
     for name, bad in (
         ("text after a closing quote", '3,"Carl" Friedrich,Leipzig,third'),
         ("quote never closed, in the middle", '3,"Carl,Leipzig,third'),
         ("a stray quote after a quoted field", '3,"Carl"",Leipzig,third'),
     ):
-        lines_ = text(PLAIN).splitlines(keepends=True)
+        lines_ = text(BASE).splitlines(keepends=True)
         lines_[3] = bad + "\n"
         yield kind(name, "".join(lines_), good, aside=1, hints=Hints(aside=True))
-    data = text(PLAIN)[: -len("sixth\n")] + '"six'
-    yield kind("quote never closed, at the end", data, PLAIN[:-1], aside=1, hints=Hints(aside=True))
-    late = many()
+    data = text(BASE)[: -len("end\n")] + '"six'
+    yield kind("quote never closed, at the end", data, BASE[:-1], aside=1, hints=Hints(aside=True))
+    late = [(number, name, f"{city}, there", note) for number, name, city, note in many()]
     lines_ = text(late).splitlines(keepends=True)
     lines_[MANY - 10] = f'{MANY - 10},"name,city,n\n'
     data = "".join(lines_)
-    good = tuple(late[: MANY - 11] + late[MANY - 10 :])
-    yield kind("quote never closed, after 39,989 records", data, good, aside=1, hints=Hints(aside=True))
+    rest = tuple(late[: MANY - 11] + late[MANY - 10 :])
+    yield kind("quote never closed, after 39,989 records", data, rest, aside=1, hints=Hints(aside=True))
 
 
 def line_ends() -> Iterator[Kind]:
     """What ends a record."""
 
     def kind(name: str, data: str | bytes, rows: object = PLAIN, columns: tuple[str, ...] = PEOPLE) -> Kind:
+        hints = Hints(mixed="mixed" in name or "from record" in name)
         return Kind(
+            hints=hints,
             name=name,
             group="line end",
             data=data.encode() if isinstance(data, str) else data,

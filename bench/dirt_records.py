@@ -181,7 +181,7 @@ def records() -> Iterator[Kind]:
     yield kind("a record of empty fields", [*lines[:3], ",,,\n", *lines[3:]], empty, also=(PLAIN,))
     at_end = [*lines, ",,,\n", ",,,\n"]
     yield kind("records of empty fields at the end", at_end, [*PLAIN, (None,) * 4, (None,) * 4], also=(PLAIN,))
-    yield kind("a line of blanks", [*lines[:3], "   \n", *lines[3:]], PLAIN, aside, aside=1)
+    yield kind("a line of blanks", [*lines[:3], "   \n", *lines[3:]], PLAIN, aside)
     blank = [("a",), ("",), ("b",), ("c",)]
     yield kind("one column, a quoted empty value", 'name\na\n""\nb\nc\n', blank, None, ("name",))
     big = [*PLAIN[:2], ("3", "Carl", "Leipzig", "x" * 200_000), *PLAIN[3:]]

@@ -59,7 +59,7 @@ def judge(kind: Kind, result: Read | Refusal) -> Judged:
         return Judged(verdict=Verdict.RIGHT, why=f"{result.aside} set aside")
     why = _difference(kind.columns, kind.rows, result)
     if why and any(not _difference(kind.columns, other, result) for other in kind.also):
-        why = ""
+        return Judged(verdict=Verdict.RIGHT)
     if not why and result.aside < kind.aside:
         why = f"{kind.aside - result.aside} records are nowhere"
     return Judged(verdict=Verdict.WRONG if why else Verdict.RIGHT, why=why)
@@ -120,7 +120,11 @@ def _numbers() -> Iterator[Way]:
     def shortest(value: object) -> str | None:
         return str(value).removesuffix(".0") if number(value) else None
 
+    def after_blank(value: object) -> str | None:
+        return f" {value}" if number(value) else None
+
     yield shortest
+    yield after_blank
     for digits, comma in product(range(19), ("", ",")):
 
         def fixed(value: object, digits: int = digits, comma: str = comma) -> str | None:

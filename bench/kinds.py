@@ -6,7 +6,7 @@ Knows neither a reader nor how a result is judged.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 Row = tuple[str | None, ...]
 
@@ -27,6 +27,17 @@ class Hints:
     pad: bool = False  #: what a short record lacks is empty
     aside: bool = False  #: records that cannot be read are to be set aside
     big: bool = False  #: fields are longer than 128 KiB
+    mixed: bool = False  #: line ends are of several kinds
+
+    def complete(self) -> Hints:
+        """With what is usual where nothing is said: whoever tells of a file tells of all its dialect."""
+        return replace(
+            self,
+            delimiter=self.delimiter or ",",
+            quote='"' if self.quote is None else self.quote,
+            escape=self.escape or "",
+            header=1 if self.header is None else self.header,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ DONE = (0, 3, 4)
 def options(hints: Hints) -> tuple[str, ...]:
     """What is typed to tell what the hints say."""
     words: list[str] = ["--types", "text"]
+    hints = hints.complete()
     if hints.delimiter is not None:
         words += ["--delimiter", hints.delimiter]
     if hints.quote is not None:

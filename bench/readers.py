@@ -62,7 +62,8 @@ def _tabular(records: Sequence[Sequence[str]], hints: Hints) -> Read:
     fitting = [record for record in body if len(record) == len(names)]
     if hints.pad:
         fitting = [record + [""] * (len(names) - len(record)) for record in body if len(record) <= len(names)]
-    return Read(columns=tuple(names), rows=tuple(map(tuple, fitting)), aside=len(body) - len(fitting))
+    aside = len(body) - len(fitting) + hints.footer
+    return Read(columns=tuple(names), rows=tuple(map(tuple, fitting)), aside=aside)
 
 
 def _lines(text: str, hints: Hints) -> list[str]:
@@ -99,7 +100,10 @@ def _csv_options(hints: Hints) -> dict[str, Any]:
 
 
 def clevercsv(path: Path, hints: Hints | None) -> Read | Refusal:
-    """`clevercsv.read_table`; told: `clevercsv.reader(strict=True)` of what Python has unpacked."""
+    """`clevercsv.read_table`; told: `clevercsv.reader` of what Python has unpacked.
+
+    Not `strict`: then it refuses doubled quotes.
+    """
     import clevercsv as clever
 
     clever.field_size_limit(2**31 - 1 if hints and hints.big else 131_072)
@@ -109,7 +113,7 @@ def clevercsv(path: Path, hints: Hints | None) -> Read | Refusal:
         text = _opened(path, hints.encoding or "utf-8-sig")
         options = _csv_options(hints)
         quote = "" if hints.quote == "" else hints.quote or '"'
-        dialect = clever.dialect.SimpleDialect(options["delimiter"], quote, hints.escape or "", strict=True)
+        dialect = clever.dialect.SimpleDialect(options["delimiter"], quote, hints.escape or "")
         return _tabular(list(clever.reader(_lines(text, hints), dialect)), hints)
     except Exception as error:
         return refused(error)
@@ -123,7 +127,7 @@ def pandas(path: Path, hints: Hints | None) -> Read | Refusal:
     import pandas as pd
 
     options: dict[str, Any] = {}
-    aside = 0
+    aside = hints.footer if hints else 0
 
     def set_aside(record: list[str]) -> None:
         nonlocal aside
@@ -176,7 +180,7 @@ def _pandas_options(hints: Hints) -> dict[str, Any]:
         options["skiprows"] = hints.skip_rows
     if hints.comment:
         options["comment"] = hints.comment
-    if hints.footer and not hints.aside:
+    if hints.footer:
         options |= {"skipfooter": hints.footer, "engine": "python"}
     if hints.blanks:
         options["skipinitialspace"] = True
@@ -198,7 +202,7 @@ def duckdb(path: Path, hints: Hints | None) -> Read | Refusal:
     """`read_csv` with auto-detection; told: `all_varchar`, and what it has options for, the rest detected."""
     import duckdb as duck
 
-    options = [] if hints is None else ["all_varchar = true", *_duckdb_options(hints)]
+    options = [] if hints is None else ["all_varchar = true", *_duckdb_options(hints.complete())]
     try:
         with duck.connect(config=DUCKDB) as connection:
             name = str(path).replace("'", "''")
@@ -236,8 +240,10 @@ def _duckdb_options(hints: Hints) -> list[str]:
         options["delim"] = repr_sql(hints.delimiter)
     if hints.quote is not None:
         options["quote"] = repr_sql(hints.quote)
-    if hints.escape:
-        options["escape"] = repr_sql(hints.escape)
+    if hints.escape or hints.quote:
+        options["escape"] = repr_sql(hints.escape or hints.quote or "")
+    if hints.mixed:
+        options["strict_mode"] = "false"
     if hints.encoding:
         options["encoding"] = repr_sql(hints.encoding)
     if hints.header is not None:

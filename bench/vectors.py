@@ -123,6 +123,8 @@ def _listen(case: type[unittest.TestCase], heard: list[tuple[str, list[str], lis
 
 
 def _case(name: str, lines: Sequence[str], expected: list[list[Any]], options: dict[str, Any]) -> Kind | None:
+    if isinstance(lines, str):
+        lines = [lines]
     if not all(isinstance(line, str) for line in lines) or "lineterminator" in options:
         return None
     widths = {len(record) for record in expected}
