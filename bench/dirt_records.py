@@ -95,8 +95,8 @@ def frames() -> Iterator[Kind]:
     yield kind("a second table below", second, Hints(aside=True), aside=3)
     beside = plain + "\ncode,city,land,x\nL,London,UK,1\nP,Paris,F,2\n"
     yield kind("a second table of the same width below", beside, None, either=True)
-    yield kind("only a header", "id,name,city,note\n", None, ())
-    yield kind("only a header, no line end", "id,name,city,note", None, ())
+    yield kind("only a header", "id,name,city,note\n", None, (), None)
+    yield kind("only a header, no line end", "id,name,city,note", None, (), None)
     yield kind("no bytes at all", "", None, (), None, refuse=False, either=True)
     yield kind("only blank lines", "\n\n\r\n\n", None, (), None, either=True)
     yield kind("one record", text(PLAIN[:1]), None, PLAIN[:1])

@@ -48,7 +48,7 @@ Way = Callable[[object], str | None]
 """A way to write a value; None where it is no value of that kind."""
 
 
-def judge(kind: Kind, result: Read | Refusal) -> Judged:
+def judge(kind: Kind, result: Read | Refusal, told: bool) -> Judged:
     """The verdict on one reading of one file."""
     if isinstance(result, Refusal):
         right = kind.refuse or kind.either
@@ -58,7 +58,7 @@ def judge(kind: Kind, result: Read | Refusal) -> Judged:
     if kind.either and result.aside:
         return Judged(verdict=Verdict.RIGHT, why=f"{result.aside} set aside")
     why = _difference(kind.columns, kind.rows, result)
-    if why and any(not _difference(kind.columns, other, result) for other in kind.also):
+    if why and any(not _difference(kind.columns, other, result) for other in kind.also + (() if told else kind.untold)):
         return Judged(verdict=Verdict.RIGHT)
     if not why and result.aside < kind.aside:
         why = f"{kind.aside - result.aside} records are nowhere"

@@ -54,6 +54,7 @@ class Kind:
     refuse: bool = False  #: nothing of it can be loaded, so that only a refusal is right
     either: bool = False  #: a refusal, or a record set aside, is as right as the table
     also: tuple[tuple[Row, ...], ...] = ()  #: other tables that are right, too
+    untold: tuple[tuple[Row, ...], ...] = ()  #: tables that are right as long as a reader is told nothing
     hints: Hints = field(default_factory=Hints)
 
     def __repr__(self) -> str:

@@ -70,7 +70,7 @@ def measured(listed: Sequence[Kind], folder: Path, names: Iterable[str]) -> list
         for told in (False, True):
             results = _ours(listed, paths, folder, told) if name == OURS else _peer(name, listed, paths, told)
             for verdicts, kind, result in zip(found, listed, results, strict=True):
-                verdicts[name, told] = judge(kind, result)
+                verdicts[name, told] = judge(kind, result, told)
         note(f"{name}: {time.perf_counter() - began:.0f} s")
     return found
 

@@ -12,6 +12,7 @@ import csv
 import importlib
 import io
 import json
+import re
 import shutil
 import subprocess
 import tarfile
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from common import DATA, note
-from kinds import Hints, Kind
+from kinds import Hints, Kind, Row
 
 SPECTRUM = "csv-spectrum@2.0.0"
 PAPA = "papaparse@5.7.1"
@@ -160,8 +161,33 @@ def _case(name: str, lines: Sequence[str], expected: list[list[Any]], options: d
         rows=tuple(tuple(record) for record in expected),
         # What Python itself refuses when it is strict, and a NUL byte, may be set aside.
         either=strict != expected or "\0" in text,
+        also=_kept(text, options),
+        untold=_read(text, {}, width),
         hints=hints,
     )
+
+
+def _kept(text: str, options: dict[str, Any]) -> tuple[tuple[Row, ...], ...]:
+    """Readings that leave in a value what needs not be there: blanks, or an escape before what needs none."""
+    found: tuple[tuple[Row, ...], ...] = ()
+    if options.get("skipinitialspace"):
+        found += _read(text, {**options, "skipinitialspace": False})
+    escape = options.get("escapechar")
+    if escape:
+        marks = {escape, options.get("delimiter", ","), options.get("quotechar") or '"', "\n", "\r"}
+        plain = "".join(f"[^{''.join(map(re.escape, marks))}]")
+        found += _read(re.sub(f"{re.escape(escape)}(?={plain})", lambda _: escape * 2, text), options)
+    return found
+
+
+def _read(text: str, options: dict[str, Any], width: int | None = None) -> tuple[tuple[Row, ...], ...]:
+    """The one table that Python's csv makes of a text; none if it makes none, or one of another width."""
+    try:
+        rows = tuple(tuple(record) for record in csv.reader(io.StringIO(text, newline=""), **options) if record)
+    except csv.Error:
+        return ()
+    widths = {len(row) for row in rows}
+    return (rows,) if len(widths) == 1 and (width is None or widths == {width}) else ()
 
 
 # Papa Parse: cases of its core parser ------------------------------------------------------------------------------
@@ -220,6 +246,7 @@ def _papa(case: dict[str, Any]) -> Kind | None:
         columns=tuple(header.rstrip("\r\n").split(delimiter)),
         rows=tuple(tuple(record) for record in data),
         either=malformed,
+        untold=_read(text, {}, width),
         hints=Hints(
             delimiter=delimiter,
             quote=quote if quote != '"' else None,

@@ -63,9 +63,11 @@ def through(source: Source, header: Header, spool: Path, *, slice_bytes: int | N
         whole=slice_bytes is None and source.codec is Codec.PLAIN,
     )
     if job.whole:
-        result = _staged(job, whole(source, header), spool)
+        slice_ = whole(source, header)
+        data = _bytes(job, slice_)
+        result = _staged(job, slice_, spool)
         if not result.unproven:
-            _take(outcome, job, result, spool)
+            _take(outcome, job, result, data)
             return outcome
         job = replace(job, whole=False, exact=True)
     start, broken = header.data_start, False
@@ -81,12 +83,13 @@ def through(source: Source, header: Header, spool: Path, *, slice_bytes: int | N
             after_broken=broken,
             spool=spool,
         ):
+            data = _bytes(job, slice_)  # before the worker, which may clear away what was spooled
             result = _staged(job, slice_, spool)
             if result.unproven:
                 assert not job.exact, "the exact rules prove every border"
                 job = replace(job, exact=True)
                 break
-            _take(outcome, job, result, spool)
+            _take(outcome, job, result, data)
             confirmed += slice_.length
             broken = broken or result.broken
             if outcome.refused is not None:
@@ -134,18 +137,21 @@ def _staged(job: Job, slice_: Slice, spool: Path) -> Result:
     return worker.run(Task(job=job, slice=slice_, prefix_sha256="", stem=str(spool / "stage")))
 
 
-def _take(outcome: Outcome, job: Job, result: Result, spool: Path) -> None:
-    """Add what became of a slice, and remove its files."""
+def _bytes(job: Job, slice_: Slice) -> bytes:
+    """The decoded bytes of a slice."""
+    if slice_.spooled is not None:
+        return Path(slice_.spooled).read_bytes()
+    return Path(job.source.path).read_bytes()[slice_.start : slice_.start + slice_.length]
+
+
+def _take(outcome: Outcome, job: Job, result: Result, data: bytes) -> None:
+    """Add what became of a slice with these bytes."""
     if result.failure is not None:
         assert result.failure.code is not Reason.INTERNAL, (result.failure.message, result.failure.trace)
         outcome.refused = result.failure.code
         return
-    slice_ = result.slice
-    assert slice_.start == job.start + len(outcome.read), "slices cover the data without a gap"
-    if slice_.spooled is not None:
-        outcome.read += Path(slice_.spooled).read_bytes()
-    else:
-        outcome.read += Path(job.source.path).read_bytes()[slice_.start : slice_.start + slice_.length]
+    assert result.slice.start == job.start + len(outcome.read), "slices cover the data without a gap"
+    outcome.read += data
     outcome.rows += _rows(result)
     if result.rejects_path is not None:
         lines = Path(result.rejects_path).read_text(encoding="ascii").splitlines()
