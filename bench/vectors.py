@@ -162,7 +162,7 @@ def _case(name: str, lines: Sequence[str], expected: list[list[Any]], options: d
         # What Python itself refuses when it is strict, and a NUL byte, may be set aside.
         either=strict != expected or "\0" in text,
         also=_kept(text, options),
-        untold=_read(text, {}, width),
+        untold=_read(text, {"strict": True}, width),
         hints=hints,
     )
 
@@ -246,7 +246,7 @@ def _papa(case: dict[str, Any]) -> Kind | None:
         columns=tuple(header.rstrip("\r\n").split(delimiter)),
         rows=tuple(tuple(record) for record in data),
         either=malformed,
-        untold=_read(text, {}, width),
+        untold=_read(text, {"strict": True}, width),
         hints=Hints(
             delimiter=delimiter,
             quote=quote if quote != '"' else None,
