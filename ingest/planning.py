@@ -5,6 +5,7 @@ Decides by identity and content only; what the columns are and which types they 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -524,18 +525,27 @@ def _lost_sentence(state: TableState) -> str:
 
 def header_json(header: Header, settings: Settings) -> str:
     """What the ledger keeps of how a file is read: its header, and the options that decide what becomes of a record."""
+    return json.dumps(
+        {
+            **_dialect(header.dialect),
+            "data_start": header.data_start,
+            "names": header.names,
+            "options": _options(settings),
+        }
+    )
+
+
+# Asked for each of thousands of files, and most of them have the same.
+_dialect = functools.lru_cache(maxsize=64)(asdict)
+
+
+@functools.lru_cache(maxsize=4)
+def _options(settings: Settings) -> dict[str, object]:
     options = {name: getattr(settings, name) for name in OPTIONS_OF_RECORDS}
     options["spelled"] = [[one.column, one.spelling] for one in settings.declared if one.spelling]
     if told := {name: value for name, value in asdict(settings.told).items() if value is not None}:
         options["told"] = told
-    return json.dumps(
-        {
-            **asdict(header.dialect),
-            "data_start": header.data_start,
-            "names": header.names,
-            "options": options,
-        }
-    )
+    return options
 
 
 def _columns_of(row: TableRow) -> set[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from ingest import dialects, framing
+from ingest import dialects, framing, quoting
 from ingest.dialects import Head
 from ingest.model import UNTOLD, Codec, Dialect, Header, Source, Told
 from ingest.opening import open_decoded, open_descriptor, reading, refuse_wide
@@ -68,7 +68,7 @@ class Sniffer:
 
     def _holds(self, head: Head, end: int, known: Header) -> bool:
         """Whether a file that begins with the line of a known one, up to `end`, is written as that one is."""
-        return _goes_on(head.data, end, head.data[:end], known) and dialects.holds(head, known.dialect, self._told)
+        return _goes_on(head.data, end, known) and dialects.holds(head, known.dialect, self._told)
 
 
 def _decide(source: Source, head: bytes, told: Told, whole: bool) -> Header | None:
@@ -86,8 +86,8 @@ def _decide(source: Source, head: bytes, told: Told, whole: bool) -> Header | No
     return None if dialect is None else framing.frame(source, beginning, dialect, told, opening.lines)
 
 
-def _goes_on(head: bytes, end: int, line: bytes, known: Header) -> bool:
+def _goes_on(head: bytes, end: int, known: Header) -> bool:
     """Whether the next line has as many fields as a known first one, which else may be a title this time."""
-    delimiter = known.dialect.delimiter.encode()
-    following = head[end : head.find(b"\n", end) + 1]
-    return b'"' not in following and following.count(delimiter) == line.count(delimiter)
+    following = head[end : head.find(b"\n", end) + 1].rstrip(quoting.LINE_ENDS)
+    cells = quoting.fields(following, known.dialect)
+    return cells is not None and len(cells) == len(known.names)
