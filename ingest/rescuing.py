@@ -46,8 +46,8 @@ def column(
         return pa.nulls(rows, pa.string())
     joined = members[0]
     for more in members[1:]:
-        joined = pc.coalesce(pc.binary_join_element_wise(joined, more, ", "), joined, more)
-    return pc.binary_join_element_wise("{", joined, "}", "")
+        joined = pc.coalesce(_join(joined, more, between=", "), joined, more)
+    return _join("{", joined, "}")
 
 
 def _members(values: Any, name: str) -> Any:
@@ -57,7 +57,14 @@ def _members(values: Any, name: str) -> Any:
         rows = np.flatnonzero(unsafe).tolist()
         escaped = text_array([_spelled(values[row].as_py())[1:-1] for row in rows])
         values = pc.replace_with_mask(values, mask_array(unsafe), escaped)
-    return pc.binary_join_element_wise(f'{_spelled(name)}: "', values, '"', "")
+    return _join(f'{_spelled(name)}: "', values, '"')
+
+
+def _join(*parts: Any, between: str = "") -> Any:
+    """Texts and columns of text, row by row; null where one is."""
+    # A Python string as an argument would import pandas, too.
+    words = [text_array([part])[0] if isinstance(part, str) else part for part in (*parts, between)]
+    return pc.binary_join_element_wise(*words)
 
 
 def _sparse(texts: Mapping[int, str], numbers: Integers | None, rows: int) -> Any:
