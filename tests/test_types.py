@@ -55,7 +55,7 @@ VALUES = {
     "seen": (["1/31/2024 1:05 PM", "12/1/2024 12:00:01 AM", "2/3/2024 09:00 am"], "TIMESTAMP", "text"),
     "clock": (["09:30", "23:59", "00:00"], "TIME", "text"),
     "uuid": ([f"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a1{n}" for n in range(3)], "UUID", "text"),
-    "UUID": ([f"A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A1{n}" for n in range(3)], "TEXT", "text"),
+    "capital": ([f"A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A1{n}" for n in range(3)], "TEXT", "text"),
     "word": (["NA", "null", "x"], "TEXT", "text"),
 }
 
