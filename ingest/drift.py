@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ingest import schema as schemas
-from ingest.model import Column, ColumnType, HeaderGroup, InferredColumn, InferredTable, MixedColumn, Origin
+from ingest.model import Column, ColumnType, HeaderGroup, InferredColumn, InferredTable, MixedColumn, Origin, TablePlan
 from ingest.profiles import ColumnProfile
 from ingest.schema import TableSchema
 from ingest.settings import Settings
@@ -88,6 +88,23 @@ def counted(files: Sequence[str]) -> str:
     return f"1 file ({files[0]})" if len(files) == 1 else f"{len(files):,} files ({files[0]} …)"
 
 
+def number_of(files: int) -> str:
+    """How many files."""
+    return "1 file" if files == 1 else f"{files:,} files"
+
+
+def told(planned: TablePlan) -> list[str]:
+    """What a plan says of one table: which files have other columns, and which columns other values in some files."""
+    groups = [(group.files, difference(group)) for group in planned.headers]
+    lines = [mixture(column) for column in planned.mixed]
+    if any(differs for _, differs in groups):
+        parts = (
+            f"{counted(files)}: {text}" if text else f"{number_of(len(files))} as the table" for files, text in groups
+        )
+        lines.insert(0, "; ".join(parts))
+    return lines
+
+
 def mixture(column: MixedColumn) -> str:
     """Of which type a column is in which files."""
     parts = [f"{kind.value} in {counted(files)}" for kind, files in column.kinds]
@@ -100,7 +117,7 @@ def notices(schema: TableSchema) -> list[tuple[str, str]]:
     Nothing is lost by another order. That files lack a column is usual where the table is the user's own, for it may
     have a default; and where it is new, for then its columns are those of the latest files.
     """
-    told = [("warning", f"{schema.key}: {mixture(column)}") for column in schema.mixed]
+    found = [("warning", f"{schema.key}: {mixture(column)}") for column in schema.mixed]
     different = [group for group in schema.headers if difference(group)]
     ours = schema.state.made_by_us
     grave = [group for group in different if group.renamed or (ours and (group.added or group.missing))]
@@ -109,12 +126,12 @@ def notices(schema: TableSchema) -> list[tuple[str, str]]:
         if groups:
             parts = "; ".join(f"{counted(group.files)}: {difference(group)}" for group in groups[:TOLD])
             more = f"; and {len(groups) - TOLD} more kinds of headers (see: ingest plan)" if len(groups) > TOLD else ""
-            told.append((level, f"{schema.key}: of {total:,} files, some differ from the table: {parts}{more}"))
+            found.append((level, f"{schema.key}: of {total:,} files, some differ from the table: {parts}{more}"))
     pairs = dict.fromkeys(pair for group in grave for pair in group.renamed)
     if pairs:
         options = " ".join(f"--rename {shlex.quote(f'{name}={column}')}" for name, column in pairs)
-        told.append(("warning", f"{schema.key}: columns go by their names; if these are the same, give {options}"))
-    return told
+        found.append(("warning", f"{schema.key}: columns go by their names; if these are the same, give {options}"))
+    return found
 
 
 # types --------------------------------------------------------------------------------------------------------------

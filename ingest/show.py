@@ -25,7 +25,6 @@ from ingest.model import (
     Inferred,
     Plan,
     Reject,
-    TablePlan,
 )
 from ingest.rows import FileRow, RunRow
 
@@ -45,7 +44,8 @@ def plan(what: Plan, out: TextIO) -> None:
         line(out, f"{planned.table}: {'a table that exists' if planned.exists else 'a new table'}{added}")
         if planned.shape:
             table(out, ("column", "type", "decided", "note"), (_column(c) for c in planned.shape.columns))
-        _differences(planned, out)
+        for told in drift.told(planned):
+            line(out, told)
         for note in planned.notes:
             line(out, f"note: {note}")
     if what.left_out:
@@ -90,42 +90,6 @@ def _quote(dialect: Dialect) -> str:
 
 def _column(column: Column) -> tuple[object, ...]:
     return (column.name, column.typed, column.origin.value, column.note)
-
-
-def _differences(planned: TablePlan, out: TextIO) -> None:
-    """Which files have other columns than the table, and which columns have other values in some of them."""
-    differences = [(group.files, drift.difference(group)) for group in planned.headers]
-    if any(told for _, told in differences):
-        line(out, "; ".join(_group(files, told) for files, told in differences))
-    for column in planned.mixed:
-        line(out, drift.mixture(column))
-
-
-def _group(files: Sequence[str], told: str) -> str:
-    if told:
-        return f"{drift.counted(files)}: {told}"
-    return f"{_files(len(files))} as the table"
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count:,} files"
-
-
-def schema(what: Inferred, form: str, out: TextIO) -> None:
-    """The tables that the files make: as tables of columns, as `sql`, or as `options` of a load."""
-    for number, found in enumerate(what.tables):
-        if number:
-            line(out, "")
-        if form == "sql":
-            out.write(found.sql + "\n")  # names in it may go over lines, as they are to be typed
-            continue
-        if form == "table" or len(what.tables) > 1:
-            line(out, f"{'# ' if form == 'options' else ''}{found.table}: {_files(found.files)}")
-        if form == "options":
-            line(out, found.options)
-        else:
-            rows = ((c.name, c.type, "yes" if c.nullable else "no", c.reason) for c in found.columns)
-            table(out, ("column", "type", "nullable", "reason"), rows)
 
 
 def check(what: Check, out: TextIO) -> None:
@@ -304,3 +268,20 @@ def _draw(out: TextIO, head: Sequence[str], rows: Sequence[Sequence[object]], nu
         # Text, not str: brackets in a name are no mark-up.
         drawn.add_row(*(Text(f"{cell:,}" if isinstance(cell, int) else printable(str(cell))) for cell in row))
     Console(file=out, highlight=False).print(drawn)
+
+
+def schema(what: Inferred, form: str, out: TextIO) -> None:
+    """The tables that the files make: as tables of columns, as `sql`, or as `options` of a load."""
+    for number, found in enumerate(what.tables):
+        if number:
+            line(out, "")
+        if form == "sql":
+            out.write(found.sql + "\n")  # as it is to be typed, and over several lines
+            continue
+        if form == "table" or len(what.tables) > 1:
+            line(out, f"{'# ' if form == 'options' else ''}{found.table}: {drift.number_of(found.files)}")
+        if form == "options":
+            line(out, found.options)
+        else:
+            rows = ((c.name, c.type, "yes" if c.nullable else "no", c.reason) for c in found.columns)
+            table(out, ("column", "type", "nullable", "reason"), rows)
