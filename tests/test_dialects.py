@@ -136,6 +136,12 @@ def test_a_quote_that_swallows_the_head_is_none() -> None:
     assert found(text.replace("1,some", '1,"some', 1)[: 64 * 1024], whole=False) == (",", "", "")
 
 
+@pytest.mark.parametrize("value", ["x" * 100_000, "some text\n" * 10_000, "some, text\n" * 20, "a,b,c\n" * 20_000])
+def test_a_field_longer_than_the_head_is_no_stray_quote(value: str) -> None:
+    text = f'id,name\n1,"{value}"\n2,b\n'
+    assert found(text[: 64 * 1024], whole=len(text) <= 64 * 1024) == (",", '"', "")
+
+
 def test_escaped_line_ends_end_no_record_of_the_head() -> None:
     dialect = replace(BACKSLASH, quote="")
     data = b"a,b\n1,x\\\ny\n2,z\\\\\n3,w\n"
