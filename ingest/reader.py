@@ -177,7 +177,21 @@ def _inside(quotes: Words, inside: bool) -> tuple[Words, bool]:
 
 
 def split(data: bytes, dialect: Dialect, *, exact: bool, after_broken: bool = False) -> Records:
-    """Where the records of plain data are. Unless `exact`, `data` has to be by the book."""
+    """Where the records are. Unless `exact`, `data` has to be by the book."""
+    rewritten = plain.rewritten(data, dialect)
+    if rewritten is None:
+        return _split(data, dialect, exact=exact, after_broken=after_broken)
+    found = _split(rewritten.data, rewritten.dialect, exact=exact, after_broken=after_broken)
+    return Records(
+        starts=rewritten.original(found.starts),
+        ends=rewritten.original(found.ends),
+        line_ends=_line_ends(np.frombuffer(data, dtype=np.uint8))[1],
+        broken=found.broken,
+    )
+
+
+def _split(data: bytes, dialect: Dialect, *, exact: bool, after_broken: bool) -> Records:
+    """As `split`, of plain data."""
     codes = np.frombuffer(data, dtype=np.uint8)
     breaks, line_ends = _line_ends(codes)
     broken: list[int] = []
@@ -352,13 +366,7 @@ def locate(
 
     `exact` and `after_broken` as the slice was read (`Parsed.exact`, `Slice.after_broken`).
     """
-    rewritten = plain.rewritten(data, dialect)
-    if rewritten is None:
-        return _places(data, split(data, dialect, exact=exact, after_broken=after_broken), records)
-    found = split(rewritten.data, rewritten.dialect, exact=exact, after_broken=after_broken)
-    starts, ends = rewritten.original(found.starts), rewritten.original(found.ends)
-    line_ends = _line_ends(np.frombuffer(data, dtype=np.uint8))[1]
-    return _places(data, replace(found, starts=starts, ends=ends, line_ends=line_ends), records)
+    return _places(data, split(data, dialect, exact=exact, after_broken=after_broken), records)
 
 
 def count_records(data: bytes, dialect: Dialect) -> int | None:
