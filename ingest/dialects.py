@@ -41,6 +41,9 @@ from ingest.model import Dialect, Told
 RECORDS_COMPARED = 100
 """Records whose fields decide."""
 
+SWALLOWED = 50
+"""Lines that must be records without quotes before a quote that seems to enclose them is taken for a stray one."""
+
 COMMON = (",", ";", "\t", "|", "\x01", "\x1f", "\x02", "\x03", "\x07", "\x1c", "\x1d", "\x1e")
 """Characters that separate fields more often than they are part of one, the most frequent first."""
 
@@ -216,9 +219,12 @@ def _quoted_best(head: Head, delimiter: str, told: Told) -> _Reading | None:
         usual = reading(usual.dialect.quote, "\\")
     best = usual
     if told.quote is None:
-        if best.records and (best.broken > max(1, best.quoted) or (best.swallowed and not best.quoted)):
+        swallowed = best.swallowed and not best.quoted
+        if best.records and (swallowed or best.broken > max(1, best.quoted)):
             bare = reading("", told.escape or "")
-            best = bare if bare.fit >= best.fit else best
+            # A field of many lines, or a long one, is no reason: what it seems to swallow has to be records for sure.
+            sure = not swallowed or (len(bare.records) >= SWALLOWED and bare.width == best.width)
+            best = bare if sure and bare.fit >= best.fit else best
         if b"'" in head.data and not best.quoted and _single_quotes(head, delimiter) > 1:
             single = Dialect(delimiter=delimiter, quote="'", escape=told.escape or "")
             escape = "\\" if _is_escaped(single, head, told, reading) else single.escape

@@ -29,7 +29,7 @@ class Plain:
 
     data: bytes
     dialect: Dialect  #: without an escape, and with a delimiter of one byte
-    put: tuple[tuple[bytes, bytes], ...]  #: what stands in `data`, and for what
+    put: tuple[tuple[bytes, bytes, bytes], ...]  #: what stands in `data`, what is written there, and what that means
     stretch: int  #: bytes that the delimiter of the slice has more than that of `data`
 
     def original(self, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -39,19 +39,25 @@ class Plain:
         delimiters = np.flatnonzero(np.frombuffer(self.data, dtype=np.uint8) == ord(self.dialect.delimiter))
         return offsets + self.stretch * np.searchsorted(delimiters, offsets)
 
-    def text(self, value: str) -> str:
-        """A text that was taken from `data`, as it is in the slice."""
-        for stands, original in self.put:
-            value = value.replace(stands.decode(), original.decode())
-        return value
+    def of(self, text: bytes) -> bytes:
+        """Another text that may be found in the slice, as it would be in `data`."""
+        for stands, written, _ in self.put:
+            text = text.replace(written, stands)
+        return text
+
+    def value(self, text: str) -> str:
+        """A value that was split from `data`, as it is in the slice."""
+        for stands, _, means in self.put:
+            text = text.replace(stands.decode(), means.decode())
+        return text
 
     def restored(self, table: pa.Table) -> pa.Table:
         """Columns of text that were split from `data`, as they are in the slice."""
-        for stands, original in self.put:
+        for stands, _, means in self.put:
             for position, name in enumerate(table.column_names):
                 column = table.column(position)
                 if pc.any(pc.match_substring(column, stands.decode())).as_py():
-                    column = pc.replace_substring(column, stands.decode(), original.decode())
+                    column = pc.replace_substring(column, stands.decode(), means.decode())
                     table = table.set_column(position, name, column)
         return table
 
@@ -64,7 +70,7 @@ def rewritten(data: bytes, dialect: Dialect) -> Plain | None:
     delimiter, escape = dialect.delimiter.encode(), dialect.escape.encode()
     if not escape and len(delimiter) == 1:
         return None
-    put: list[tuple[bytes, bytes]] = []
+    put: list[tuple[bytes, bytes, bytes]] = []
     taken = dialect.delimiter + dialect.quote + dialect.escape
     if escape and escape in data:
         mark = _unused(data, taken)
@@ -75,12 +81,12 @@ def rewritten(data: bytes, dialect: Dialect) -> Plain | None:
             stands = mark + letter * (len(escape) + len(each) - 1)
             if escape + each in data:
                 data = data.replace(escape + each, stands)
-                put.append((stands, each))
+                put.append((stands, escape + each, each))
     if len(delimiter) > 1:
         single = _unused(data, taken)
         if delimiter in data:
             data = data.replace(delimiter, single)
-            put.append((single, delimiter))
+            put.append((single, delimiter, delimiter))
         dialect = replace(dialect, delimiter=single.decode())
     return Plain(data=data, dialect=replace(dialect, escape=""), put=tuple(put), stretch=len(delimiter) - 1)
 

@@ -181,7 +181,21 @@ def _inside(quotes: Words, inside: bool) -> tuple[Words, bool]:
 
 
 def split(data: bytes, dialect: Dialect, *, exact: bool, after_broken: bool = False) -> Records:
-    """Where the records of plain data are. Unless `exact`, `data` has to be by the book."""
+    """Where the records are. Unless `exact`, `data` has to be by the book."""
+    rewritten = plain.rewritten(data, dialect)
+    if rewritten is None:
+        return _split(data, dialect, exact=exact, after_broken=after_broken)
+    found = _split(rewritten.data, rewritten.dialect, exact=exact, after_broken=after_broken)
+    return Records(
+        starts=rewritten.original(found.starts),
+        ends=rewritten.original(found.ends),
+        line_ends=_line_ends(np.frombuffer(data, dtype=np.uint8))[1],
+        broken=found.broken,
+    )
+
+
+def _split(data: bytes, dialect: Dialect, *, exact: bool, after_broken: bool) -> Records:
+    """As `split`, of plain data."""
     codes = np.frombuffer(data, dtype=np.uint8)
     breaks, line_ends = _line_ends(codes)
     broken: list[int] = []
@@ -440,14 +454,9 @@ def _counted(left_out: Mapping[int, Discard]) -> Discards:
 
 
 def without_extras(data: bytes, dialect: Dialect, rows: Sequence[str]) -> tuple[bytes, Discards]:
-    """All the data of a file without its comments and repeated headers, whose line ends stay; how many there were.
-
-    Raises `Unproven` where they cannot be taken out of bytes as they are.
-    """
+    """All the data of a file without its comments and repeated headers, whose line ends stay; how many there were."""
     if not extras.marks(data, dialect, rows):
         return data, {}
-    if plain.rewritten(data, dialect) is not None:
-        raise Unproven
     records = split(data, dialect, exact=True)
     left_out = _left_out(data, records, dialect, rows)
     return _without(data, records, np.array(sorted(left_out), dtype=np.int64)), _counted(left_out)
@@ -469,13 +478,7 @@ def locate(
 
     `exact` and `after_broken` as the slice was read (`Parsed.exact`, `Slice.after_broken`); `known` spares the search.
     """
-    rewritten = plain.rewritten(data, dialect)
-    if rewritten is None:
-        return _places(data, known or split(data, dialect, exact=exact, after_broken=after_broken), records)
-    found = split(rewritten.data, rewritten.dialect, exact=exact, after_broken=after_broken)
-    starts, ends = rewritten.original(found.starts), rewritten.original(found.ends)
-    line_ends = _line_ends(np.frombuffer(data, dtype=np.uint8))[1]
-    return _places(data, replace(found, starts=starts, ends=ends, line_ends=line_ends), records)
+    return _places(data, known or split(data, dialect, exact=exact, after_broken=after_broken), records)
 
 
 def count_records(data: bytes, dialect: Dialect) -> int | None:

@@ -26,7 +26,7 @@ from ingest.cli import EXIT_CODES, EXIT_MEANINGS, _errors, _logging, _signals, a
 from ingest.cli.options import LoadOptions, settings_from, spread
 from ingest.console import Console, JsonLines
 from ingest.errors import DatabaseUnreachable, FenceError, IngestError, LeaseHeld, LedgerError, UsageError
-from ingest.model import ColumnType, FileState, Reason, Reject, RunState, StopRequest
+from ingest.model import ColumnType, FileState, Reason, Reject, RunState, StopRequest, Told
 from ingest.rows import Move, NewFile, Totals
 from ingest.settings import Budget, DeclaredType, Settings, database_url
 from ingest.targets import target_for
@@ -40,6 +40,9 @@ GIVEN: dict[str, tuple[list[str], dict[str, Any]]] = {
     "workers": (["--workers", "3"], {"workers": 3}),
     "connections": (["--connections", "4"], {"connections": 4}),
     "start_method": (["--start-method", "spawn"], {"start_method": "spawn"}),
+    "delimiter": (["--delimiter", "\\t"], {"told": Told(delimiter="\t")}),
+    "quote": (["--quote", "none"], {"told": Told(quote="")}),
+    "escape": (["--escape", "\\"], {"told": Told(escape="\\")}),
     "slice_bytes": (["--slice-bytes", "1MiB"], {"slice_bytes": 1 << 20}),
     "commit_bytes": (["--commit-bytes", "64k"], {"commit_bytes": 64 << 10}),
     "file_timeout": (["--file-timeout", "5"], {"file_timeout": 5.0}),
@@ -133,6 +136,7 @@ def test_api_takes_the_words_of_the_command_line() -> None:
             "null": "NA",
             "include": ["*.txt"],
             "spool": Path("/tmp/s"),
+            "told": {"delimiter": "tab", "quote": "none"},
         },
     )
     assert made == Settings(
@@ -144,6 +148,7 @@ def test_api_takes_the_words_of_the_command_line() -> None:
         null=("NA",),
         include=("*.txt",),
         spool="/tmp/s",
+        told=Told(delimiter="\t", quote=""),
     )
     assert ingest._settings(None, {"max_rejects": 5}).max_rejects == Budget(count=5)
 

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from test_reader import Row, rows, source_of
 
-from ingest import quoting, run
+from ingest import plain, quoting, run
 from ingest.dialects import Head, advice, find, records
 from ingest.errors import SourceError, UsageError
 from ingest.model import UNTOLD, Dialect, Header, Reason, Told
@@ -134,6 +134,12 @@ def test_all_of_the_head_decides_on_the_escape_and_on_single_quotes() -> None:
 def test_a_quote_that_swallows_the_head_is_none() -> None:
     text = "id,name\n" + "".join(f"{i},some text\n" for i in range(6000))
     assert found(text.replace("1,some", '1,"some', 1)[: 64 * 1024], whole=False) == (",", "", "")
+
+
+@pytest.mark.parametrize("value", ["x" * 100_000, "some text\n" * 10_000, "some, text\n" * 20, "a,b,c\n" * 20_000])
+def test_a_field_longer_than_the_head_is_no_stray_quote(value: str) -> None:
+    text = f'id,name\n1,"{value}"\n2,b\n'
+    assert found(text[: 64 * 1024], whole=len(text) <= 64 * 1024) == (",", '"', "")
 
 
 def test_escaped_line_ends_end_no_record_of_the_head() -> None:
@@ -378,6 +384,18 @@ def test_a_byte_that_is_not_utf8_is_counted_from_the_record_as_it_stands() -> No
     parsed = read(b"1||2\na||\xe9\n", 2, Dialect(delimiter="||"))
     assert [(r.code, r.byte, r.text) for r in parsed.rejects] == [(Reason.BAD_BYTE, 5, "a||\\xe9")]
     assert "0xE9, 3 bytes into the record" in parsed.rejects[0].message
+
+
+def test_texts_go_into_a_rewritten_slice_and_values_come_out_of_it() -> None:
+    dialect = Dialect(delimiter="||", escape="\\")
+    row = b'"a \\"b\\" \\\\"||c||d\\|'
+    rewritten = plain.rewritten(row + b"\n", dialect)
+    assert rewritten is not None
+    assert rewritten.data == rewritten.of(row) + b"\n"
+    cells = quoting.fields(rewritten.of(row), rewritten.dialect)
+    assert cells is not None
+    assert [rewritten.value(cell.decode()) for cell in cells] == ['a "b" \\', "c", "d|"]
+    assert [cell.decode() for cell in quoting.fields(row, dialect) or ()] == ['a "b" \\', "c", "d|"]
 
 
 def test_a_slice_without_a_byte_to_spare_is_refused() -> None:
