@@ -21,6 +21,7 @@ def frames() -> Iterator[Kind]:
         *,
         aside: int = 0,
         also: tuple[Rows, ...] = (),
+        untold: tuple[Rows, ...] = (),
         refuse: bool = False,
         either: bool = False,
     ) -> Kind:
@@ -32,6 +33,7 @@ def frames() -> Iterator[Kind]:
             rows=table(rows),
             aside=aside,
             also=tuple(table(other) for other in also),
+            untold=tuple(table(other) for other in untold),
             refuse=refuse,
             either=either,
             hints=hints or Hints(),
@@ -42,7 +44,8 @@ def frames() -> Iterator[Kind]:
     yield kind("no header, numbers", text(numbers, columns=None), Hints(header=0), numbers, None)
     yield kind("no header, texts and numbers", text(PLAIN, columns=None), Hints(header=0), PLAIN, None)
     words = [(name, city, note) for _, name, city, note in PLAIN]
-    yield kind("no header, only texts", text(words, columns=None), Hints(header=0), words, None)
+    data = text(words, columns=None)
+    yield kind("no header, only texts", data, Hints(header=0), words, None, untold=(words[1:],))
     yield kind(
         "header of texts, values of texts",
         text(words, columns=("name", "city", "note")),
@@ -77,10 +80,11 @@ def frames() -> Iterator[Kind]:
     )
     two = [(str(i), str(i * 2), str(i * 3)) for i in range(1, 9)]
     data = ",first half,second half\nid,sum,sum\n" + text(two, columns=None)
-    yield kind("a header of two rows", data, Hints(header=2), two, None)
+    kept = [("id", "sum", "sum"), *two]
+    yield kind("a header of two rows", data, Hints(header=2), two, None, untold=(kept,))
     units = "id,length,mass\n,m,kg\n" + text(two, columns=None)
     kept = [("", "m", "kg"), *two]
-    yield kind("a row of units below the header", units, Hints(header=2), two, None, also=(kept,))
+    yield kind("a row of units below the header", units, Hints(header=2), two, None, untold=(kept,))
     again = "".join([*lines[:4], lines[0], *lines[4:]])
     yield kind("the header again between the records", again)
     ruler = lines[0] + "--,----,----,----\n" + "".join(lines[1:])
@@ -94,7 +98,8 @@ def frames() -> Iterator[Kind]:
     second = plain + "\ncity,people,area\nLondon,8,1\nParis,2,3\n"
     yield kind("a second table below", second, Hints(aside=True), aside=3)
     beside = plain + "\ncode,city,land,x\nL,London,UK,1\nP,Paris,F,2\n"
-    yield kind("a second table of the same width below", beside, None, either=True)
+    kept = [*PLAIN, ("code", "city", "land", "x"), ("L", "London", "UK", "1"), ("P", "Paris", "F", "2")]
+    yield kind("a second table of the same width below", beside, None, either=True, also=(kept,))
     yield kind("only a header", "id,name,city,note\n", None, (), None)
     yield kind("only a header, no line end", "id,name,city,note", None, (), None)
     yield kind("no bytes at all", "", None, (), None, refuse=False, either=True)

@@ -144,7 +144,7 @@ def clear(draw: st.DrawFn) -> Written:
     quoted = st.sampled_from(["it, is", "a; b", 'so "it" is', "two\nlines", "", "x|y"])
     kinds = draw(st.lists(st.sampled_from([word, number]), min_size=2, max_size=4))
     row = st.tuples(*kinds, st.one_of(word, quoted))
-    return Written(
+    table = Written(
         rows=tuple(draw(st.lists(row, min_size=3, max_size=12))),
         delimiter=draw(st.sampled_from(",;\t|")),
         quotechar='"',
@@ -154,6 +154,8 @@ def clear(draw: st.DrawFn) -> Written:
         lineterminator=draw(st.sampled_from(["\n", "\r\n", "\r"])),
         ended=draw(st.booleans()),
     )
+    assume(_is_readable(table))  # a CSV writer may leave a line feed without quotes where CR ends a line
+    return table
 
 
 def sniffed(source: Source, told: Told) -> Header:
@@ -183,17 +185,7 @@ def check_read_back(table: Written, told: Told, sizes: list[int | None], packed:
             assert (outcome.records, outcome.discarded) == (len(table.rows), 0)
 
 
-#: Dialects that can be told, and are not yet obeyed.
-NOT_YET = {"delimiters", "single quotes", "escapes", "no quotes", "escaped quotes"}
-
-
-@pytest.mark.parametrize(
-    "family",
-    [
-        pytest.param(name, marks=[pytest.mark.xfail(reason="told dialects", strict=True)] if name in NOT_YET else [])
-        for name in FAMILIES
-    ],
-)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_any_table_in_a_told_dialect_comes_back_equal_at_any_slice_size(family: str) -> None:
     @examples(15)
     @given(table=written(family), size=st.integers(1, 40), packed=st.sampled_from([False, False, True]))
