@@ -316,7 +316,7 @@ def read(
 
 def _restored(extras: dict[int, dict[int, str]], rewritten: plain.Plain) -> dict[int, dict[int, str]]:
     return {
-        number: {position: rewritten.text(value) for position, value in values.items()}
+        number: {position: rewritten.value(value) for position, value in values.items()}
         for number, values in extras.items()
     }
 
