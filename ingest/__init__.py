@@ -105,6 +105,7 @@ class Options(TypedDict, total=False):
     workers: int
     connections: int
     start_method: str
+    max_unpacked: int | str | None
     slice_bytes: int | str
     commit_bytes: int | str
     file_timeout: float
@@ -180,7 +181,7 @@ def _settings(to: str | os.PathLike[str] | None, options: Options) -> Settings:
     from ingest.settings import Settings, parse_budget, parse_key, parse_size, parse_type
 
     given: dict[str, Any] = dict(options)
-    for name in ("slice_bytes", "commit_bytes", "sample"):
+    for name in ("max_unpacked", "slice_bytes", "commit_bytes", "sample"):
         if isinstance(given.get(name), str):
             given[name] = parse_size(given[name])
     for name in ("include", "exclude", "null"):

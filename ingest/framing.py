@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from ingest import dialects, quoting
+from ingest import charsets, dialects, quoting
 from ingest.dialects import Head
 from ingest.errors import SourceError
 from ingest.model import Dialect, Header, Reason, Source, Told
@@ -51,7 +51,9 @@ def _names(source: Source, bare: bytes, first: int, dialect: Dialect) -> tuple[s
     except UnicodeDecodeError as error:
         byte = bare[error.start]
         raise encoding_error(
-            source, f"{source.display}: byte 0x{byte:02X} at offset {first + error.start} is not UTF-8.", "CP1252"
+            source,
+            f"{source.display}: byte 0x{byte:02X} at offset {first + error.start} is not UTF-8.",
+            charsets.offered(bare),
         ) from None
     cells = quoting.fields(bare, dialect)
     if cells is None:

@@ -95,6 +95,11 @@ class Job:
         return self.members[0].source
 
     @property
+    def encoding(self) -> str:
+        """Of all members."""
+        return self.members[0].header.dialect.encoding
+
+    @property
     def bundle(self) -> bool:
         return len(self.members) > 1
 

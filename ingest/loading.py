@@ -101,7 +101,7 @@ class Loading:
         assert layout.shape is not None
         start = first.from_bytes or first.header.data_start
         self._jobs += 1
-        whole = not first.from_bytes and whole_at_once(first.source, start, self._settings)
+        whole = not first.from_bytes and whole_at_once(first, start, self._settings)
         lineage = layout.shape.lineage
         budget = self._settings.max_rejects
         job = Job(

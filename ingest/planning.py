@@ -13,9 +13,9 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ingest import ledger, manifest, naming, opening, replacing, sniff
+from ingest import archives, ledger, manifest, naming, opening, replacing, sniff
 from ingest.errors import SourceError, TableError
-from ingest.model import Action, Decision, FileState, Header, Manifest, Mode, Reason, Source, TableName
+from ingest.model import UTF8, Action, Decision, FileState, Header, Manifest, Mode, Reason, Source, TableName
 from ingest.rows import FileRow, TableRow
 from ingest.settings import Settings
 from ingest.targets.base import Target
@@ -93,7 +93,7 @@ class _Planner:
             if row.sha256 is not None:
                 self._by_hash.setdefault((row.table_name, row.sha256), []).append(row)
             if row.state is FileState.STARTED and row.committed_bytes:
-                if not os.path.lexists(row.path):
+                if not archives.there(row.path):
                     self._orphans.append(row)
                 if row.rows_rejected and connection is not None:
                     reasons = {reject.reason for reject in ledger.rejects(connection, file_id=row.file_id)}
@@ -195,7 +195,7 @@ class _Planner:
             for row in self._rows.values()
             if row.state is FileState.LOADED and row.path.startswith(below) and row.table_name not in going
         )
-        return sorted({row.path for row in rows if row.path not in known and not os.path.lexists(row.path)})
+        return sorted({row.path for row in rows if row.path not in known and not archives.there(row.path)})
 
     # decisions ---------------------------------------------------------------------------------------------
 
@@ -418,7 +418,7 @@ class _Planner:
         assert work.header is not None
         place = (work.home, work.sha256 or "")
         for row in self._by_hash.get(place, []) if work.sha256 else []:
-            if row.state is FileState.LOADED and not os.path.lexists(row.path) and not self._taken(row):
+            if row.state is FileState.LOADED and not archives.there(row.path) and not self._taken(row):
                 self._out.moved.append((row, work.source, work.path_key, work.sha256))
                 self._skip(
                     work.source, work.table, Reason.MOVED, f"it is loaded already, and was moved here from {row.path}"
@@ -468,6 +468,7 @@ def header_json(header: Header, settings: Settings) -> str:
     """What the ledger keeps of how a file is read: its header, and the options that decide what becomes of a record."""
     return json.dumps(
         {
+            "encoding": header.dialect.encoding,
             "delimiter": header.dialect.delimiter,
             "line_end": header.dialect.line_end,
             "data_start": header.data_start,
@@ -485,8 +486,9 @@ def _columns_of(row: TableRow) -> set[str]:
 
 def _same_options(row: FileRow, header: Header, settings: Settings) -> bool:
     """Whether the rest of a file would be read as its committed part was."""
-    kept = json.loads(row.header or "{}").get("options")
-    return row.mode == settings.mode and bool(kept == json.loads(header_json(header, settings))["options"])
+    kept, now = json.loads(row.header or "{}"), json.loads(header_json(header, settings))
+    same = kept.get("options") == now["options"] and kept.get("encoding", UTF8) == now["encoding"]
+    return row.mode == settings.mode and same
 
 
 def _prefix_holds(source: Source, header: Header, row: FileRow) -> bool:
@@ -495,7 +497,7 @@ def _prefix_holds(source: Source, header: Header, row: FileRow) -> bool:
         return False
     digest, left, last = hashlib.sha256(), row.committed_bytes, b""
     try:
-        with opening.open_decoded(source) as stream:
+        with opening.open_decoded(source, header.dialect.encoding) as stream:
             while left and (block := stream.read(min(left, 1 << 20))):
                 digest.update(block)
                 left -= len(block)

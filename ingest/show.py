@@ -13,7 +13,7 @@ from typing import TextIO
 
 from ingest.console import printable
 from ingest.history import RejectedRecord, RunStory, Status
-from ingest.model import Action, Column, Decision, Plan
+from ingest.model import UTF8, Action, Column, Decision, Plan
 from ingest.rows import FileRow, RunRow
 
 REJECT_COLUMNS = ("file", "line", "byte", "record", "column", "reason", "message", "raw", "applied")
@@ -46,6 +46,8 @@ def _decision(decision: Decision) -> tuple[object, ...]:
     dialect = decision.header.dialect if decision.header else None
     ends = {"\n": "LF", "\r\n": "CRLF", "\r": "CR"}
     written = f"{_delimiter(dialect.delimiter)} {ends.get(dialect.line_end, '')}" if dialect else ""
+    if dialect is not None and dialect.encoding != UTF8:
+        written += f" {dialect.encoding}"
     why = f"{decision.sentence} {decision.hint}".rstrip()
     return (decision.action.value, str(decision.table), decision.source.display, written, why)
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from ingest import dialects, framing
+from ingest import charsets, dialects, framing, unpacking
 from ingest.dialects import Head
-from ingest.model import UNTOLD, Codec, Dialect, Header, Source, Told
-from ingest.opening import UTF8_BOM, open_decoded, open_descriptor, reading, refuse_wide
+from ingest.model import UNTOLD, UTF8, Codec, Dialect, Header, Source, Told
+from ingest.opening import UTF8_BOM, open_decoded, open_descriptor, reading
 
 HEAD_BYTES = 64 * 1024
 """What is read of a file to decide: one read, some hundred records of ordinary width, and still in the cache."""
@@ -23,7 +23,8 @@ HEADER_BYTES = 4 * 1024 * 1024
 def sniff(source: Source, told: Told = UNTOLD) -> Header:
     """Open a source, read its head, decide.
 
-    Raises `SourceError` with `UNREADABLE`, `NOT_REGULAR`, `CORRUPT`, `ENCODING` or `NO_HEADER`.
+    Raises `SourceError` with `UNREADABLE`, `NOT_REGULAR`, `CORRUPT`, `CONTAINER`, `UNPACKED`, `ENCODING` or
+    `NO_HEADER`.
     """
     for size in (HEAD_BYTES, HEADER_BYTES):
         with reading(source), open_decoded(source) as stream:
@@ -44,7 +45,7 @@ class Sniffer:
 
     def header(self, source: Source) -> Header:
         """As `sniff`, about five times as fast where the first line is byte for byte that of an earlier file."""
-        if source.codec is not Codec.PLAIN:
+        if source.packed:
             return sniff(source, self._told)
         with reading(source):
             descriptor = open_descriptor(source)
@@ -60,17 +61,23 @@ class Sniffer:
             return known if not whole or framing.has_data(head, end) else replace(known, has_data=False)
         header = _decide(source, head, self._told, whole) or sniff(source, self._told)
         # Without a record there was nothing to compare; a header with quotes may go on after its first line.
-        if header.has_data and header.data_start == end and b'"' not in line:
+        as_utf8 = header.dialect.encoding == UTF8
+        if header.has_data and header.data_start == end and b'"' not in line and as_utf8:
             self._known[line] = header
         return header
 
 
 def _decide(source: Source, head: bytes, told: Told, whole: bool) -> Header | None:
     """What the head says; None if the header record goes on after it."""
-    refuse_wide(source, head)
+    if source.codec is Codec.PLAIN:
+        unpacking.refuse_packed(source, head)
+    encoding = charsets.find(source, head, told.encoding)
+    if encoding != UTF8:
+        head = charsets.decode_head(source, head, encoding, whole=whole)
     first = framing.first_text(head, len(UTF8_BOM) if head.startswith(UTF8_BOM) else 0)
     if first == len(head):
-        return Header(dialect=Dialect(), names=(), data_start=len(head), has_data=False) if whole else None
+        empty = Header(dialect=Dialect(encoding=encoding), names=(), data_start=len(head), has_data=False)
+        return empty if whole else None
     beginning = Head(data=head, first=first, whole=whole)
     dialect = dialects.find(beginning, told)
-    return None if dialect is None else framing.frame(source, beginning, dialect, told)
+    return None if dialect is None else framing.frame(source, beginning, replace(dialect, encoding=encoding), told)

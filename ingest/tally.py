@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable
 
-from ingest.model import Codec, Progress
+from ingest.model import Progress
 from ingest.work import Work
 
 
@@ -23,7 +23,7 @@ class Tally:
     def expect(self, work: Work) -> None:
         """A file that is to be loaded."""
         self._files += 1
-        self._bytes += work.source.size - (work.from_bytes if work.source.codec is Codec.PLAIN else 0)
+        self._bytes += work.source.size - (work.from_bytes if work.seekable else 0)
 
     def add(self, *, files: int = 0, bytes_: int = 0, rows: int = 0, rejected: int = 0) -> None:
         """What was done: files that have come to their end, bytes on disk, rows and rejects that are committed."""

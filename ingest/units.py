@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ingest.jobs import Failure, Job, JobSliced, Layout, MemberCount, Place, Result
-from ingest.model import Codec, FileOutcome, FileState, Reason, Source, TableShape
+from ingest.model import FileOutcome, FileState, Reason, TableShape
 from ingest.orders import Apply, RejectsRef
 from ingest.rows import FileRow, Move
 from ingest.settings import Settings
@@ -221,15 +221,16 @@ class Load:
         )
 
 
-def whole_at_once(source: Source, start: int, settings: Settings) -> bool:
+def whole_at_once(work: Work, start: int, settings: Settings) -> bool:
     """Whether the file from `start` on is one slice."""
-    return source.codec is Codec.PLAIN and source.size - start <= WHOLE * settings.slice_bytes
+    source = work.source
+    return work.seekable and source.size - start <= WHOLE * settings.slice_bytes
 
 
 def reading_order(works: Iterable[Work], settings: Settings) -> list[Work]:
     """Files of many slices first: small ones fill the gaps that they leave at the end, and one commits while others
     are staged."""
-    return sorted(works, key=lambda work: whole_at_once(work.source, 0, settings))
+    return sorted(works, key=lambda work: whole_at_once(work, 0, settings))
 
 
 def loaded(work: Work, file_id: int, **counts: Any) -> FileOutcome:
@@ -272,7 +273,7 @@ def bytes_on_disk(load: Load, order: Apply) -> int:
     if not load.single:
         return sum(work.source.size for work in load.works)
     move, source = order.moves[0], load.works[0].source
-    if source.codec is not Codec.PLAIN:
+    if not load.works[0].seekable:
         return source.size if move.done else 0
     return move.to_bytes - (0 if move.reset else move.from_bytes)
 

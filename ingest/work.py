@@ -37,6 +37,11 @@ class Work:
         return self.reset and self.row is not None and self.row.state is FileState.LOADED
 
     @property
+    def seekable(self) -> bool:
+        """Whether any part of it can be read by its offset, without what is before."""
+        return self.header is not None and self.source.seekable(self.header.dialect.encoding)
+
+    @property
     def home(self) -> str:
         """The table under which the ledger has it."""
         return str(self.staging or self.table)

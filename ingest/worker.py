@@ -22,10 +22,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ingest import columns as typing_
-from ingest import inference, naming, opening, reader
+from ingest import inference, naming, opening, reader, spool
 from ingest.errors import SourceError
 from ingest.jobs import LOAD_DATA, PREVIEW, PROFILE, SQLITE, STAGE, Failure, Job, Layout, MemberCount, Result, Task
-from ingest.model import LINEAGE_COLUMN, Codec, Column, Origin, Reason, Reject
+from ingest.model import LINEAGE_COLUMN, Column, Origin, Reason, Reject
 from ingest.profiles import ColumnProfile, merge
 from ingest.targets import staging
 
@@ -109,10 +109,12 @@ def _read(task: Task) -> _Text:
             raise _Split
         return _Text(parsed=parsed, data=data, members=members)
     data = reader.load_bytes(job.source, slice_)
+    if slice_.spooled is not None:
+        spool.remove(slice_.spooled)  # whoever wants it again has the file decoded again
     sha256, base_lines = None, 0
     if slice_.index == 0:
         digest, base_lines = _before(job, slice_.start)
-        if job.kind == STAGE and job.whole and job.source.codec is Codec.PLAIN:
+        if job.kind == STAGE and job.whole:
             digest.update(data)
             sha256 = digest.hexdigest()
     parsed = reader.read(
@@ -131,7 +133,7 @@ def _read(task: Task) -> _Text:
 def _before(job: Job, end: int) -> tuple[hashlib._Hash, int]:
     """Hash and physical line ends of the decoded bytes before `end`: the header, and on a resume what was committed."""
     digest, lines, returned, left = hashlib.sha256(), 0, False, end
-    with opening.reading(job.source), opening.open_decoded(job.source) as stream:
+    with opening.reading(job.source), opening.open_decoded(job.source, job.encoding) as stream:
         while left and (block := stream.read(min(left, PREFIX_READ))):
             digest.update(block)
             left -= len(block)
@@ -195,9 +197,9 @@ def _profile_sample(job: Job) -> list[Any]:
     width = len(job.layout.columns)
     separator = header.dialect.separator
     profiles = [ColumnProfile() for _ in range(width)]
-    with opening.open_decoded(job.source) as stream:
+    with opening.open_decoded(job.source, job.encoding) as stream:
         data_bytes = job.source.size - header.data_start
-        seekable = job.source.codec is Codec.PLAIN and data_bytes > sample
+        seekable = job.source.seekable(job.encoding) and data_bytes > sample
         windows = max(2, min(16, sample // (64 * 1024))) if seekable else 1
         window = sample // windows
         for number in range(windows):
@@ -222,7 +224,7 @@ def _preview(task: Task) -> tuple[Column, ...]:
     """The columns that the transform returns for the head of a file."""
     job = task.job
     header = job.members[0].header
-    with opening.open_decoded(job.source) as stream:
+    with opening.open_decoded(job.source, job.encoding) as stream:
         stream.seek(header.data_start)
         data = stream.read(PREVIEW_BYTES)
     if len(data) == PREVIEW_BYTES:

@@ -26,7 +26,7 @@ from ingest.cli import EXIT_CODES, EXIT_MEANINGS, _errors, _logging, _signals, a
 from ingest.cli.options import LoadOptions, settings_from, spread
 from ingest.console import Console, JsonLines
 from ingest.errors import DatabaseUnreachable, FenceError, IngestError, LeaseHeld, LedgerError, UsageError
-from ingest.model import ColumnType, FileState, Reason, Reject, RunState, StopRequest
+from ingest.model import ColumnType, FileState, Reason, Reject, RunState, StopRequest, Told
 from ingest.rows import Move, NewFile, Totals
 from ingest.settings import Budget, DeclaredType, Settings, database_url
 from ingest.targets import target_for
@@ -75,6 +75,8 @@ GIVEN: dict[str, tuple[list[str], dict[str, Any]]] = {
     "on_change": (["--on-change", "reload"], {"on_change": "reload"}),
     "on_duplicate": (["--on-duplicate", "load"], {"on_duplicate": "load"}),
     "on_lost": (["--on-lost", "ignore"], {"on_lost": "ignore"}),
+    "encoding": (["--encoding", "Latin-1"], {"told": Told(encoding="iso8859-1")}),
+    "max_unpacked": (["--max-unpacked", "2GiB"], {"max_unpacked": 2 * 1024**3}),
     "verify_content": (["--verify-content"], {"verify_content": True}),
 }
 """Each option as it is typed, and what it makes of the settings."""

@@ -71,7 +71,7 @@ class LoadOptions:
     include: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="GLOB", help="Take only files that match; repeatable. Default: *.csv and *.tsv, also as .gz."
+            metavar="GLOB", help="Take only files that match; repeatable. Default: *.csv and *.tsv, packed ones, too."
         ),
     ] = None
     exclude: Annotated[
@@ -108,7 +108,11 @@ class LoadOptions:
     ] = None
     encoding: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="How characters are written. Default: found out.", show_default=False),
+        typer.Option(
+            metavar="NAME",
+            help="How characters are written: cp1252, utf-16. Default: UTF-8, or by a mark.",
+            show_default=False,
+        ),
     ] = None
     header: Annotated[
         str | None,
@@ -121,6 +125,14 @@ class LoadOptions:
     comment: Annotated[
         str | None,
         typer.Option(metavar="TEXT|none", help="What comments begin with. Default: found out.", show_default=False),
+    ] = None
+    max_unpacked: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="What a packed file may unpack to. Default: 250 times its size, up to 1 TiB.",
+            show_default=False,
+        ),
     ] = None
     slice_bytes: Annotated[str, typer.Option(metavar="SIZE", help="How much of a file one worker takes at a time.")] = (
         f"{SLICE_BYTES // MIB}MiB"
@@ -250,6 +262,7 @@ def settings_from(options: LoadOptions) -> Settings:
             skip_rows=options.skip_rows,
             comment=options.comment,
         ),
+        max_unpacked=None if options.max_unpacked is None else parse_size(options.max_unpacked),
         slice_bytes=parse_size(options.slice_bytes),
         commit_bytes=parse_size(options.commit_bytes),
         file_timeout=options.file_timeout,
