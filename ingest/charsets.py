@@ -71,18 +71,22 @@ def _by_zeros(head: bytes) -> str | None:
             return name
     even = head[::2].count(0)
     name, stray = ("utf-16-be", zeros - even) if even * 2 > zeros else ("utf-16-le", even)
-    # Text in few of whose characters one byte is zero is not UTF-8; a NUL in a value of a UTF-8 file is for the reader.
-    wide = zeros * 10 > len(head) or not _decodes(head, UTF8)
-    return name if wide and stray * 20 <= zeros and _decodes(head, name) else None
+    if stray * 20 > zeros or not _decodes(head, name):
+        return None
+    # A NUL in a value of a UTF-8 file is for the reader; in these, each line end has one beside it.
+    text = head.decode(name, "replace")
+    ends, wide_ends = head.count(b"\n") + head.count(b"\r"), text.count("\n") + text.count("\r")
+    explained = 0 < ends <= wide_ends * 1.1
+    return name if explained or zeros * 10 > len(head) or not _decodes(head, UTF8) else None
 
 
 def _decodes(head: bytes, encoding: str) -> bool:
-    """Whether a head, which may end in the middle of a character, is text of this encoding, with a line end."""
+    """Whether a head, which may end in the middle of a character, is text of this encoding."""
     try:
         text = codecs.getincrementaldecoder(encoding)().decode(head)
     except UnicodeDecodeError:
         return False
-    return encoding == UTF8 or ("\0" not in text and ("\n" in text or "\r" in text or len(head) < 4096))
+    return encoding == UTF8 or "\0" not in text
 
 
 # decoding ---------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -76,8 +77,9 @@ class Decoded:
         self._rest = b""
         self._position = 0
 
-    def read(self, size: int) -> bytes:
-        """So many bytes; fewer only at the end."""
+    def read(self, size: int = -1) -> bytes:
+        """So many bytes, or all that are left; fewer only at the end."""
+        size = sys.maxsize if size < 0 else size
         parts = [self._rest]
         have = len(self._rest)
         while have < size and (block := next(self._blocks, None)) is not None:
