@@ -229,6 +229,8 @@ class Loading:
             step.rejects.append(ref)
             load.rejects.append(ref)
             load.texts += result.rejected
+        if result.undecoded is not None and load.undecoded is None:
+            load.undecoded = replace(result.undecoded, line=load.lines + result.undecoded.line)
         load.lines += result.lines
         load.records += result.records
         load.read += result.records

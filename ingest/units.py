@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ingest.jobs import Failure, Job, JobSliced, Layout, MemberCount, Place, Result
+from ingest import charsets
+from ingest.jobs import Failure, Job, JobSliced, Layout, MemberCount, Place, Result, Undecoded
 from ingest.model import FileOutcome, FileState, Reason, TableShape
 from ingest.orders import Apply, RejectsRef
 from ingest.rows import FileRow, Move
@@ -56,6 +57,7 @@ class Load:
     prefix: str | None = None  #: hash of the decoded bytes up to there
     broken: bool = False  #: a broken quote came before what is read next
     broken_at: bool = False  #: and before `position`
+    undecoded: Undecoded | None = None  #: its first record that is not UTF-8
     results: dict[int, Result] = field(default_factory=dict)
     next: int = 0
     sliced: JobSliced | None = None
@@ -125,16 +127,23 @@ class Load:
             return Failure(
                 code=Reason.OVER_BUDGET,
                 message=f"{self._found()} cannot be loaded, and --max-rejects allows {said}. Nothing of it was loaded.",
-                hint=f"See them with: {self._listing(settings)}",
+                hint=f"{self._offer()}See them with: {self._listing(settings)}",
             )
         if run is not None and run_rejected + found > run:
             return Failure(
                 code=Reason.OVER_BUDGET,
                 message=f"{self._found()} cannot be loaded; with {run_rejected} of other files that is more than "
                 f"--max-rejects-run {run}. Nothing of the file was loaded.",
-                hint=f"See them with: {self._listing(settings)}",
+                hint=f"{self._offer()}See them with: {self._listing(settings)}",
             )
         return None
+
+    def _offer(self) -> str:
+        """Where it is first seen not to be UTF-8, and what it may be."""
+        if self.undecoded is None:
+            return ""
+        where = f"It is not UTF-8 in line {self.undecoded.line}, in the record at byte {self.undecoded.byte}."
+        return f"{where} {charsets.offer(self.works[0].source, charsets.offered(self.undecoded.sample))} "
 
     def _found(self) -> str:
         """How many rejects there are: all of them once the file was read to its end."""

@@ -24,13 +24,29 @@ import pyarrow as pa
 from ingest import columns as typing_
 from ingest import inference, naming, opening, reader, spool
 from ingest.errors import SourceError
-from ingest.jobs import LOAD_DATA, PREVIEW, PROFILE, SQLITE, STAGE, Failure, Job, Layout, MemberCount, Result, Task
+from ingest.jobs import (
+    LOAD_DATA,
+    PREVIEW,
+    PROFILE,
+    SQLITE,
+    STAGE,
+    Failure,
+    Job,
+    Layout,
+    MemberCount,
+    Result,
+    Task,
+    Undecoded,
+)
 from ingest.model import LINEAGE_COLUMN, Column, Origin, Reason, Reject
 from ingest.profiles import ColumnProfile, merge
 from ingest.targets import staging
 
 PREVIEW_BYTES = 4 * 1024 * 1024
 """How much of a file's head the transform is tried on, to see which columns it returns."""
+
+UNDECODED_SAMPLE = 4096
+"""Bytes from a record that is not UTF-8 on: enough to tell one encoding from others."""
 
 STAGES = 8
 """Stage files of one step: SQLite attaches at most 10 databases to a transaction."""
@@ -314,12 +330,21 @@ def _stage(task: Task, worker: int) -> Result:
         base_lines=text.base_lines,
         broken=parsed.ends_broken,
         exact=parsed.exact,
+        undecoded=_undecoded(task, text),
         kept=_write_kept(task, numbers) if rows and numbers is not None else None,
         members=members,
         staged=staged,
         staged_bytes=size,
         rejects_path=_write_rejects(task, rejects) if rejects else None,
     )
+
+
+def _undecoded(task: Task, text: _Text) -> Undecoded | None:
+    first = next((reject for reject in text.parsed.rejects if reject.code is Reason.BAD_BYTE), None)
+    if first is None:
+        return None
+    sample = text.data[first.byte : first.byte + UNDECODED_SAMPLE]
+    return Undecoded(line=first.line, byte=task.slice.start + first.byte, sample=sample)
 
 
 def _bigints(numbers: npt.NDArray[np.int64]) -> Any:

@@ -204,6 +204,17 @@ def test_a_bad_byte_in_a_later_step_takes_the_whole_file_back(tmp_path: Path, db
     assert query(db, "SELECT count(*) FROM t") == [(0,)]
 
 
+def test_a_file_whose_values_are_not_utf8_is_refused_with_an_offer(tmp_path: Path, db: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    rows = b"".join(b"%d,Smith\n" % i for i in range(3000))
+    (data / "t.csv").write_bytes(b"id,name\n" + rows + b"3000,Ren\xe9e\n")
+    report = load(data, db, slice_bytes=8192)
+    assert told(report) == {"t.csv": ("refused", "over_budget")}
+    assert f"in line 3002, in the record at byte {8 + len(rows)}. It looks like cp1252" in report.files[0].hint
+    assert load(data, db, max_rejects=Budget(count=1)).rows == 3000
+
+
 def test_lines_of_rejects_are_exact_in_a_decoded_file(tmp_path: Path, db: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
