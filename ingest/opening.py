@@ -137,7 +137,18 @@ def open_own(source: Source) -> BinaryIO:
 
 
 def _own(source: Source, raw: io.FileIO) -> Iterator[bytes]:
-    return unpacking.blocks(raw) if source.entry is None else unpacking.entry(source, raw)
+    if source.entry is None:
+        yield from unpacking.blocks(raw)
+        return
+    now = os.fstat(raw.fileno())
+    if (now.st_size, now.st_mtime_ns) != (source.size_on_disk, source.mtime_ns):
+        # What the archive's directory said of the entry is no longer so.
+        raise SourceError(
+            f"{source.display} changed while it was read.",
+            code=Reason.CHANGED_WHILE_READ,
+            hint="Run the same command again when it is complete; --min-age SECONDS waits for that.",
+        )
+    yield from unpacking.entry(source, raw)
 
 
 def _unpacked(source: Source, raw: io.FileIO, tap: Tap | None = None) -> Iterator[bytes]:

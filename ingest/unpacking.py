@@ -125,7 +125,8 @@ METHODS: dict[int, Callable[[], _Decoder] | None] = {
 
 def codec_of(name: str) -> Codec:
     """How a file of this name is packed."""
-    return next((codec for ending, codec in ENDINGS.items() if name.lower().endswith(ending)), Codec.PLAIN)
+    _, dot, end = name.rpartition(".")
+    return ENDINGS.get(dot + end.lower(), Codec.PLAIN)
 
 
 def refuse_packed(source: Source, head: bytes) -> None:

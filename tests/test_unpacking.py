@@ -10,7 +10,7 @@ import lzma
 import os
 import sys
 import zipfile
-import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +19,12 @@ import pytest
 from test_sniff import source_of
 from tools import ORDERS, assert_loaded_once, load, orders, query, told
 
-from ingest import archives, unpacking
+from ingest import archives, unpacking, worker
 from ingest.errors import SourceError
-from ingest.feeding import Feeding
+from ingest.feeding import Feeding, _Permits
 from ingest.jobs import PROFILE, Job, JobSliced, Layout, Member, Task
 from ingest.manifest import scan, sha256_of
-from ingest.model import Codec, Dialect, Header, Reason, Source
+from ingest.model import Codec, Column, ColumnType, Dialect, Header, Reason, Source
 from ingest.opening import open_decoded
 from ingest.slicing import slices
 from ingest.sniff import sniff
@@ -269,6 +269,12 @@ def test_entries_that_overlap_or_unpack_to_much_are_refused(tmp_path: Path, monk
     assert (error.code, "--max-unpacked" in error.hint) == (Reason.UNPACKED, True)
 
 
+def test_an_archive_that_changes_after_the_scan_is_not_read(tmp_path: Path) -> None:
+    source = written(tmp_path, zipped(("t.csv", TEXT)), "x.zip")
+    (tmp_path / "x.zip").write_bytes(zipped(("u.csv", TEXT), ("t.csv", TEXT)))
+    assert refusal(source).code == Reason.CHANGED_WHILE_READ
+
+
 def test_a_member_is_there_as_long_as_it_is_in_its_archive(tmp_path: Path) -> None:
     archive = tmp_path / "x.zip"
     archive.write_bytes(zipped(("in/a.csv", b"a\n1\n")))
@@ -353,7 +359,7 @@ def test_several_files_are_decoded_at_once_within_their_room(tmp_path: Path) -> 
         source = written(tmp_path, gzip.compress(TEXT), f"t_{number}.csv.gz")
         member = Member(source=source, header=sniff(source))
         start = member.header.data_start
-        layout = Layout(columns=(None, None))
+        layout = Layout(columns=tuple(Column(name=name, type=ColumnType.TEXT) for name in member.header.names))
         jobs.append(
             Job(job_id=number, kind=PROFILE, members=(member,), layout=layout, start=start, slice_bytes=100_000)
         )
@@ -361,17 +367,41 @@ def test_several_files_are_decoded_at_once_within_their_room(tmp_path: Path) -> 
     feeding.add(None)
     feeding.begin(str(spool), 150_000)
     tasks: list[Task] = []
+    records = Counter[int]()
     for task in feeding.tasks():
         tasks.append(task)
         assert len(os.listdir(spool)) <= 4  # one that has room, and one that waits for it, of each file
         assert task.slice.spooled is not None
-        data = Path(task.slice.spooled).read_bytes()
-        assert zlib.crc32(data) == zlib.crc32(TEXT[task.slice.start : task.slice.start + task.slice.length])
-        os.unlink(task.slice.spooled)
+        result = worker.run(task)
+        assert (result.failure, result.unproven) == (None, False)
+        records[task.job.job_id] += result.records
+        assert not os.path.exists(task.slice.spooled)
         feeding.give(task.slice.length)
+    assert records == {1: 40_000, 2: 40_000}
     for job in jobs:
         mine = [task.slice for task in tasks if task.job is job]
         assert [s.index for s in mine] == list(range(len(mine)))
         assert sum(s.length for s in mine) == len(TEXT) - job.start
     assert sorted(m.job_id for m in sent if isinstance(m, JobSliced)) == [1, 2]
     assert os.listdir(spool) == []
+
+
+def test_the_first_file_takes_what_it_needs_and_the_others_what_it_leaves() -> None:
+    permits = _Permits()
+    permits.give(100)
+    permits.join(1, 80)
+    permits.join(2, 80)
+    assert permits.take(2, 30) is not None
+    assert permits.take(2, 20) is None
+    assert permits.take(1, 50) is None
+    assert permits.take(2, 1) is not None  # 30 are left, and the first file wants 30 more
+    assert permits.take(1, 40) is not None
+    permits.give(10)  # lent to the first one, which waits, and to nobody else
+    assert permits.take(2, 1) is not None
+    assert permits.take(1, 40) is None
+    permits.give(20)
+    assert permits.take(2, 1) is None
+    assert (permits.is_first(1), permits.is_first(2)) == (True, False)
+    permits.leave(1)
+    assert permits.is_first(2)
+    assert permits.take(2, 19) is None
