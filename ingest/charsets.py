@@ -116,7 +116,8 @@ def transcoded(blocks: Iterable[bytes], encoding: str, *, whole: bool = True) ->
         # At the end, or where the rest of a character is missing, it is not the byte that is wrong.
         cut_off = error.end == len(error.object) and ("end of" in error.reason or "truncated" in error.reason)
         raise Undecodable(at, None if cut_off else error.object[error.start]) from None
-    except UnicodeEncodeError:  # half a pair of surrogates, which only few decoders let through
+    except UnicodeError:
+        # Half a pair of surrogates, which few decoders let through, or an escape of ISO-2022 that never ends.
         raise Undecodable(fed, None) from None
 
 
@@ -139,7 +140,10 @@ def _line(blocks: Iterable[bytes], encoding: str, at: int) -> tuple[int, bytes]:
     for block in blocks:
         part = block[:left]
         left -= len(part)
-        text = decoder.decode(part)
+        try:
+            text = decoder.decode(part)
+        except UnicodeError:
+            text = ""
         lines += text.count("\n") + text.count("\r") - text.count("\r\n") - (returned and text.startswith("\n"))
         returned = text.endswith("\r") if text else returned
         near = near[-1024:] + part

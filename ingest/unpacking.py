@@ -197,8 +197,8 @@ def entry(source: Source, file: io.FileIO) -> Iterator[bytes]:
 
 
 def _packed_entry(source: Source, where: Entry, file: io.FileIO) -> Iterator[bytes]:
-    file.seek(where.offset)
-    head = file.read(_LOCAL.size)
+    file.seek(max(0, where.offset))  # a damaged directory says anything
+    head = file.read(_LOCAL.size) if where.offset >= 0 else b""
     if len(head) < _LOCAL.size:
         raise _corrupt(source, "zip", "it ends too early, as a transfer that was cut off does")
     magic, _, flags, method, *_, name, extra = _LOCAL.unpack(head)

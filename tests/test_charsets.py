@@ -10,6 +10,7 @@ import pytest
 from test_sniff import refusal, source_of, written
 from tools import assert_counts_add_up, load, query, rejects, told
 
+from ingest import charsets
 from ingest.charsets import CANDIDATES, Undecodable, offered, transcoded
 from ingest.errors import SourceError, UsageError
 from ingest.model import Codec, Reason, Told
@@ -121,6 +122,16 @@ def test_a_byte_that_does_not_decode_is_named_where_it_lies(
     with pytest.raises(Undecodable) as caught:
         list(transcoded([data[i : i + size] for i in range(0, len(data), size)], encoding))
     assert (caught.value.at, caught.value.byte) == (at, byte)
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_an_escape_that_never_ends_is_an_error_too(tmp_path: Path, size: int) -> None:
+    data = b"{\x1b$\x81{\xe9+1\n\x81a\n$\xe91{\n{a,a\x1b\r${\x1b1\x81"
+    blocks = [data[i : i + size] for i in range(0, len(data), size)]
+    with pytest.raises(Undecodable) as caught:
+        list(transcoded(blocks, "iso2022_jp"))
+    error = charsets.refusal(written(tmp_path, data), caught.value, "iso2022_jp", blocks)
+    assert error.code == Reason.ENCODING
 
 
 def test_cp1252_is_not_latin_1(tmp_path: Path) -> None:

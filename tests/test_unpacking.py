@@ -252,6 +252,21 @@ def test_entries_are_read_however_they_are_packed(tmp_path: Path, method: int) -
     assert sha256_of(source) == hashlib.sha256(TEXT).hexdigest()
 
 
+def test_whatever_happens_to_an_archive_it_is_read_as_it_was_or_refused(tmp_path: Path) -> None:
+    whole = zipped(("t.csv", TEXT[:500]))
+    for at in range(len(whole)):
+        data = whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :]
+        path = tmp_path / f"{at}.zip"
+        path.write_bytes(data)
+        for source in scan([path]).sources:
+            try:
+                found = read(source)
+            except SourceError as error:
+                assert error.code in (Reason.CORRUPT, Reason.CONTAINER, Reason.UNPACKED), at  # noqa: PT017
+            else:
+                assert found == TEXT[:500], at
+
+
 def test_entries_that_overlap_or_unpack_to_much_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bomb of the other kind: a thousand names for the same bytes."""
     whole = zipped(("t.csv", b"a\n" + b"0\n" * 100_000))
