@@ -116,6 +116,7 @@ class Options(TypedDict, total=False):
     connections: int
     start_method: str
     told: Told | Mapping[str, str | int | None]  #: `{"delimiter": ";", "quote": "none", "header": "2"}`
+    max_unpacked: int | str | None
     slice_bytes: int | str
     commit_bytes: int | str
     file_timeout: float
@@ -215,7 +216,7 @@ def _settings(to: str | os.PathLike[str] | None, options: Options) -> Settings:
     from ingest.settings import TOLD, Settings, parse_budget, parse_key, parse_size, parse_told, parse_type
 
     given: dict[str, Any] = dict(options)
-    for name in ("slice_bytes", "commit_bytes", "sample", "max_field"):
+    for name in ("max_unpacked", "slice_bytes", "commit_bytes", "sample", "max_field"):
         if isinstance(given.get(name), str):
             given[name] = parse_size(given[name])
     for name in ("include", "exclude", "null"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ingest.model import Codec
 from ingest.work import Work
 
 BUNDLE_FILES = 500
@@ -35,9 +34,5 @@ def bundles(works: Iterable[Work]) -> Iterator[list[Work]]:
 
 def _small(work: Work) -> bool:
     return (
-        work.source.size <= SMALL_BYTES
-        and work.source.codec is Codec.PLAIN
-        and not work.reset
-        and not work.from_bytes
-        and not work.alone
+        work.source.size <= SMALL_BYTES and work.seekable and not work.reset and not work.from_bytes and not work.alone
     )

@@ -375,9 +375,8 @@ def _first_left_out(left_out: tuple[LeftOut, ...]) -> str:
     """Why nothing was found, by the first few paths that were left alone."""
     told = "; ".join(f"{left.path}: {left.sentence}" for left in left_out[:3])
     more = f"; and {len(left_out) - 3:,} more" if len(left_out) > 3 else ""
-    return (
-        f" Left alone: {told}{more}" if told else " A scan takes *.csv and *.tsv, also as .gz, or what --include says."
-    )
+    usual = " A scan takes *.csv and *.tsv, packed as .gz, .bz2, .xz, .zst or in a .zip, too, or what --include says."
+    return f" Left alone: {told}{more}" if told else usual
 
 
 def _doing(now: Progress) -> str:

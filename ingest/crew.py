@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest import pool
+from ingest.feeding import permit_cost
 from ingest.jobs import Failure, Job, JobSliced, Result
 from ingest.model import Reason
 from ingest.settings import workers_default
@@ -179,11 +180,11 @@ class Crew:
             return [(job, message)] if job is not None else []
         self._fruitless = 0
         if job is not None:
-            self.held += pool.permit_cost(job, message.slice)
+            self.held += permit_cost(job, message.slice)
             return [(job, message)]
         # Of a job that was cancelled, or given up for a new one: what it took is given back.
         discard(message)
-        self.held += (cost := pool.permit_cost(host.given[message.job_id], message.slice))
+        self.held += (cost := permit_cost(host.given[message.job_id], message.slice))
         self.give(cost)
         return []
 

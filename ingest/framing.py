@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
-from ingest import dialects, quoting
+from ingest import charsets, dialects, quoting
 from ingest.dialects import Head
 from ingest.errors import SourceError
 from ingest.model import Dialect, Discard, Discards, Header, Reason, Source, Told
@@ -399,7 +399,9 @@ def _decode(source: Source, row: _Record) -> None:
     except UnicodeDecodeError as error:
         byte = row.bare[error.start]
         raise encoding_error(
-            source, f"{source.display}: byte 0x{byte:02X} at offset {row.start + error.start} is not UTF-8.", "CP1252"
+            source,
+            f"{source.display}: byte 0x{byte:02X} at offset {row.start + error.start} is not UTF-8.",
+            charsets.offered(row.bare),
         ) from None
 
 

@@ -25,7 +25,7 @@ def are_iso(source: Source, header: Header, positions: Iterable[int]) -> bool:
     """Whether the first values in these columns begin as dates of ISO 8601; also where they cannot be told."""
     dialect = header.dialect
     try:
-        with opening.open_decoded(source) as stream:
+        with opening.open_decoded(source, header.dialect.encoding) as stream:
             stream.seek(header.data_start)
             data = stream.read(BLOCK)
         text = data[: data.rfind(dialect.separator) + 1].decode() if len(data) == BLOCK else data.decode()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ingest import discards, ledger, rejectfile, tails
+from ingest import archives, discards, ledger, rejectfile, tails
 from ingest.errors import LedgerError, UsageError
 from ingest.model import FileState, Mode
 from ingest.rows import FileRow, RejectRow, RunRow
@@ -109,7 +109,7 @@ def status(to: str | None, *, ledger_schema: str | None = None) -> Status:
             for name, of in sorted(sums.items())
         ),
         files=tuple(files),
-        vanished=tuple(row.path for row in files if row.state is FileState.LOADED and not os.path.exists(row.path)),
+        vanished=tuple(row.path for row in files if row.state is FileState.LOADED and not archives.there(row.path)),
     )
 
 
@@ -304,11 +304,10 @@ def _tell(row: FileRow, kept: int, closed: int) -> Iterator[str]:
     if kept := kept - closed:
         yield f"{kept:,} of its records are kept as rejects; see them with: ingest rejects list FILE"
     yield f"The ledger knows it with {row.size:,} bytes" + (f" and SHA-256 {row.sha256}." if row.sha256 else ".")
-    try:
-        size = os.stat(row.path).st_size
-    except OSError:
+    if not archives.there(row.path):
         yield "It is no longer there."
-    else:
+    elif os.path.exists(row.path):
+        size = os.stat(row.path).st_size
         if size != row.size:
             yield f"On disk it has {size:,} bytes now: the next load treats it as a changed file."
 

@@ -125,6 +125,11 @@ class Job:
         return self.members[0].source
 
     @property
+    def encoding(self) -> str:
+        """Of all members."""
+        return self.members[0].header.dialect.encoding
+
+    @property
     def bundle(self) -> bool:
         return len(self.members) > 1
 
@@ -167,6 +172,15 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Undecoded:
+    """A record that is not UTF-8."""
+
+    line: int  #: physical line where it starts, from 1; within a slice until it is added up
+    byte: int  #: offset of the record's first byte in the file
+    sample: bytes  #: of what is there, to tell which encoding it may be in
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """What a worker made of a task. Every task gives exactly one, whatever happens in it."""
 
@@ -186,6 +200,7 @@ class Result:
     base_lines: int = 0  #: physical line ends before the job's first slice
     broken: bool = False  #: a broken quote occurred
     exact: bool = False  #: it was split by the exact rules
+    undecoded: Undecoded | None = None  #: the first record that is not UTF-8
     kept: str | None = None  #: spool file with the record number of each staged row; None: row i is record i
     members: tuple[MemberCount, ...] = ()
     staged: Staged | None = None

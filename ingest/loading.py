@@ -110,7 +110,7 @@ class Loading:
         assert layout.shape is not None
         start = first.from_bytes or first.header.data_start
         self._jobs += 1
-        whole = not first.from_bytes and whole_at_once(first.source, start, self._settings)
+        whole = not first.from_bytes and whole_at_once(first, start, self._settings)
         lineage = layout.shape.lineage
         in_one = layout.merge is not None or first.in_one or not lineage
         budget = self._settings.max_rejects
@@ -252,6 +252,8 @@ class Loading:
             step.rejects.append(ref)
             load.rejects.append(ref)
             load.texts += result.rejected
+        if result.undecoded is not None and load.undecoded is None:
+            load.undecoded = replace(result.undecoded, line=load.lines + result.undecoded.line)
         load.lines += result.lines
         load.records += result.records
         load.read += result.records

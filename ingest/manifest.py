@@ -1,17 +1,20 @@
 """Find the CSV files; look at their size and time; hash them.
 
-Opens no database, reads no CSV, and opens a file only to hash it. Paths are text as `os.fsdecode` makes it, so names
-that are not UTF-8 or hold a line break work like any other. Meant for POSIX systems.
+Opens no database, reads no CSV, and opens a file only to hash it, or to list an archive. Paths are text as
+`os.fsdecode` makes it, so names that are not UTF-8 or hold a line break work like any other. Meant for POSIX systems.
 
 What decides whether a file is taken:
 
 - a file named by its path is taken whatever it is called (only `exclude` can still leave it out, by its name);
-- below a folder, `include` chooses (default: *.csv, *.csv.gz, *.tsv, *.tsv.gz, in any case), `exclude` wins over it and
-  also closes whole folders; dot-files, dot-folders, *.part and *.tmp are left out without a word;
+- below a folder, `include` chooses (default: *.csv and *.tsv, also as .gz, .bz2, .xz and .zst, in any case),
+  `exclude` wins over it and also closes whole folders; dot-files, dot-folders, *.part and *.tmp are left out without a
+  word;
 - a glob pattern means what the shell would have made of it, without dot-files, *.part and *.tmp, and narrowed by
   `include` where one is given; folders that it matches are searched like folders typed;
 - in `include` and `exclude`, a pattern without `/` is matched against the name, one with `/` against the path below the
-  scanned folder, where `*` stays within one folder and `**` is any number of them.
+  scanned folder, where `*` stays within one folder and `**` is any number of them;
+- a zip archive, *.zip, is looked into as a folder is: each file in it is a source of its own, under the archive's path,
+  a slash, and its name in there. Nothing is unpacked to where such a name leads.
 
 A link is followed if it leads to something below a scanned folder; a file that several ways lead to is one source.
 """
@@ -26,12 +29,14 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
+from ingest import archives, opening, unpacking
 from ingest.errors import SourceError, UsageError
-from ingest.model import Codec, LeftOut, Manifest, Reason, Source, TableName
+from ingest.model import LeftOut, Manifest, Problem, Reason, Source, TableName
 from ingest.settings import workers_default
 
-_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+_ENDINGS = tuple(kind + packed for kind in (".csv", ".tsv") for packed in ("", *unpacking.ENDINGS))
 _UNFINISHED = (".part", ".tmp")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _MAGIC = re.compile(r"[*?\[]")
@@ -60,14 +65,16 @@ def scan(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     min_age: float = 0.0,
+    most: int | None = None,
 ) -> Manifest:
     """The sources that files, folders and glob patterns lead to, in natural order of their resolved paths.
 
-    `min_age` is in seconds: files changed since then are left out, to be taken by a later run. Things that match but
+    `min_age` is in seconds: files changed since then are left out, to be taken by a later run. `most` is in bytes: what
+    a packed file may unpack to, if not what is usual for its size. Things that match but
     cannot be taken (pipes, devices, links out of the folder, unreadable folders) are in `left_out`, with a sentence.
     Raises UsageError for a path that does not exist, a pattern without a match, and a URI.
     """
-    search = _Search(_Filter(include, exclude), min_age)
+    search = _Search(_Filter(include, exclude), min_age, most)
     for path in paths:
         search.path(os.fsdecode(path))
     search.follow_links()
@@ -77,19 +84,27 @@ def scan(
 def same_file(source: Source) -> bool:
     """A second look: are size, mtime and ctime as scanned? False when the file is gone."""
     try:
-        status = os.stat(source.path)
+        status = os.stat(source.file)
     except OSError:
         return False
     return (status.st_size, status.st_mtime_ns, status.st_ctime_ns) == (
-        source.size,
+        source.size_on_disk,
         source.mtime_ns,
         source.ctime_ns,
     )
 
 
 def sha256_of(source: Source) -> str:
-    """SHA-256, in hex, of the file's bytes as they lie on disk. Raises SourceError if they cannot be read."""
+    """SHA-256, in hex, of the file's bytes as they lie on disk, or in their archive, unpacked from that.
+
+    Raises SourceError if they cannot be read.
+    """
     digest = hashlib.sha256()
+    if source.entry is not None or source.problem is not None:
+        with opening.reading(source), opening.open_own(source) as stream:
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+        return digest.hexdigest()
     try:
         # Not blocking: a pipe may have taken the file's place since the scan, and opening one waits for a writer.
         descriptor = os.open(source.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -178,7 +193,19 @@ class _Filter:
     def takes(self, name: str, below: str) -> bool:
         """Whether a file found below a folder is wanted; `below` is its path from there."""
         wanted = name.lower().endswith(_ENDINGS) if self.include is None else self.include(name, below)
-        return wanted and not self.excludes(name, below)
+        return (wanted or _is_archive(name)) and not self.excludes(name, below)
+
+    def takes_entry(self, archive: str, name: str) -> bool:
+        """Whether a file of an archive is wanted; `archive` is the archive's own path below the scanned folder."""
+        parts = name.split("/")
+        if any(part.startswith(".") and part != ".." for part in parts) or name.lower().endswith(_UNFINISHED):
+            return False
+        below = f"{archive}/{name}"
+        if self.include is None or self.include(os.path.basename(archive), archive):
+            wanted = name.lower().endswith(_ENDINGS)
+        else:
+            wanted = self.include(parts[-1], below)
+        return wanted and not self.excludes_any(below)
 
     def excludes(self, name: str, below: str) -> bool:
         return self.exclude is not None and self.exclude(name, below)
@@ -216,10 +243,12 @@ def _parts_match(parts: list[str], pattern: list[str]) -> bool:
 class _Search:
     """Collects sources from several paths. Links wait until all folders are done, so that real names come first."""
 
-    def __init__(self, names: _Filter, min_age: float) -> None:
+    def __init__(self, names: _Filter, min_age: float, most: int | None) -> None:
         self._names = names
         self._min_age = min_age
+        self._most = most
         self._sources: dict[str, Source] = {}
+        self._archives: set[str] = set()
         self._left_out: dict[str, LeftOut] = {}
         self._links: list[tuple[set[str], str, str, str]] = []
         self._roots: list[str] = []
@@ -260,7 +289,7 @@ class _Search:
             self._roots.append(root)
             self._walk(set(), root, "" if typed == "." else _slashed(typed), "")
         elif not self._names.excludes(os.path.basename(typed), below) and self._regular(typed, status):
-            self._add(os.path.realpath(typed), typed, status, looked_ns)
+            self._add(os.path.realpath(typed), typed, below, status, looked_ns)
 
     def _pattern(self, pattern: str) -> None:
         known = len(self._left_out)
@@ -279,7 +308,7 @@ class _Search:
                 self._unseen(os.path.abspath(path), error)
                 continue
             include = self._names.include
-            if include is None or stat.S_ISDIR(status.st_mode) or include(name, below):
+            if include is None or stat.S_ISDIR(status.st_mode) or _is_archive(name) or include(name, below):
                 self._take(path, status, looked_ns, below=below)
 
     def _expand(self, pattern: str) -> Iterator[tuple[str, str]]:
@@ -368,7 +397,7 @@ class _Search:
                         looked_ns = now()
                         status = entry.stat(follow_symlinks=False)
                         if self._regular(path, status):
-                            self._add(path, display + name, status, looked_ns)
+                            self._add(path, display + name, inner, status, looked_ns)
                 except OSError as error:
                     self._unseen(path, error)
 
@@ -403,14 +432,14 @@ class _Search:
                 self._leave(path, Reason.NOT_REGULAR, sentence)
         elif self._names.takes(name, below) and target not in self._sources and self._regular(path, status):
             if inside:
-                self._add(target, display, status, looked_ns)
+                self._add(target, display, below, status, looked_ns)
             else:
                 sentence = "It is a link to a file outside the scanned folder; to load that, name the file itself."
                 self._leave(path, Reason.NOT_REGULAR, sentence)
 
-    def _add(self, path: str, display: str, status: os.stat_result, looked_ns: int) -> None:
+    def _add(self, path: str, display: str, below: str, status: os.stat_result, looked_ns: int) -> None:
         """Take a regular file, unless it is too young. `looked_ns` is from before its status was asked for."""
-        if path in self._sources:
+        if path in self._sources or path in self._archives:
             return
         if self._min_age > 0:
             ripe = status.st_mtime_ns / 1e9 + self._min_age
@@ -419,6 +448,10 @@ class _Search:
                 sentence = f"It changed less than {self._min_age:g} s ago; a run after {when} takes it."
                 self._leave(path, Reason.TOO_YOUNG, sentence)
                 return
+        if _is_archive(path):
+            self._archives.add(path)
+            self._add_entries(path, display, below, status, looked_ns)
+            return
         self._sources[path] = Source(
             path=path,
             display=display,
@@ -426,8 +459,43 @@ class _Search:
             mtime_ns=status.st_mtime_ns,
             ctime_ns=status.st_ctime_ns,
             scanned_ns=looked_ns,
-            codec=Codec.GZIP if path[-3:].lower() == ".gz" else Codec.PLAIN,
+            codec=unpacking.codec_of(path),
+            most=self._most,
         )
+
+    def _add_entries(self, path: str, display: str, below: str, status: os.stat_result, looked_ns: int) -> None:
+        """Take the files of an archive, or the archive itself as one that cannot be read."""
+        try:
+            found = archives.listed(path, display, status, self._most)
+        except OSError as error:
+            self._unseen(path, error)
+            return
+        whole = Source(
+            path=path,
+            display=display,
+            size=status.st_size,
+            mtime_ns=status.st_mtime_ns,
+            ctime_ns=status.st_ctime_ns,
+            scanned_ns=looked_ns,
+            most=self._most,
+        )
+        if isinstance(found, Problem):
+            self._sources[path] = replace(whole, problem=found)
+            return
+        wanted = [one for one in found if self._names.takes_entry(below, one.name)]
+        if not wanted:
+            self._leave(path, Reason.CONTAINER, "No file in it is named like a CSV file; --include takes others.")
+        for one in wanted:
+            inside = f"{path}/{one.name}"
+            self._sources[inside] = replace(
+                whole,
+                path=inside,
+                display=f"{display}/{one.name}",
+                size=one.size,
+                codec=unpacking.codec_of(one.name),
+                entry=one.entry,
+                problem=one.problem,
+            )
 
     def _regular(self, path: str, status: os.stat_result) -> bool:
         if stat.S_ISREG(status.st_mode):
@@ -445,6 +513,10 @@ class _Search:
 
     def _leave(self, path: str, code: Reason, sentence: str) -> None:
         self._left_out.setdefault(path, LeftOut(path=path, code=code, sentence=sentence))
+
+
+def _is_archive(name: str) -> bool:
+    return name.lower().endswith(unpacking.ARCHIVE)
 
 
 def _slashed(path: str) -> str:

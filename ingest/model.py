@@ -20,12 +20,18 @@ RECORD_COLUMN = "_ingest_record"
 OWN_COLUMNS = frozenset((LINEAGE_COLUMN, RECORD_COLUMN))
 """Columns that no file can have values for."""
 
+UTF8 = "utf-8"
+"""The encoding of the decoded stream, and of most files; by the name that Python's codecs give it."""
+
 
 class Codec(StrEnum):
     """How the bytes of a file are packed."""
 
     PLAIN = "plain"
     GZIP = "gzip"
+    BZIP2 = "bzip2"
+    XZ = "xz"
+    ZSTD = "zstd"
 
 
 class ColumnType(StrEnum):
@@ -115,6 +121,8 @@ class Reason(StrEnum):
     NO_HEADER = "no_header"
     HEADER = "header"
     CORRUPT = "corrupt"
+    CONTAINER = "container"
+    UNPACKED = "unpacked"
     COLUMNS = "columns"
     NEW_COLUMNS = "new_columns"
     NO_LINEAGE = "no_lineage"
@@ -164,16 +172,58 @@ Discards = Mapping[Discard, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """Where in a zip archive a file lies."""
+
+    archive: str  #: path of the archive, absolute and resolved
+    archive_size: int  #: bytes on disk
+    offset: int  #: of the entry's own header in the archive
+    length: int  #: bytes that it takes there, packed
+    method: int  #: as the format numbers the ways of packing
+    crc: int  #: CRC-32 of the unpacked bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Why the scan already knows that a source cannot be opened."""
+
+    code: Reason
+    sentence: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """One CSV file as a scan found it."""
 
     path: str  #: absolute and resolved; undecodable bytes are surrogate escapes, as os.fsdecode makes them
     display: str  #: the path below what was typed, for people
-    size: int  #: bytes on disk
+    size: int  #: bytes on disk; of an entry: as it is unpacked from its archive
     mtime_ns: int
     ctime_ns: int
     scanned_ns: int  #: time.time_ns() when it was looked at
     codec: Codec = Codec.PLAIN
+    entry: Entry | None = None  #: of a zip archive, whose path and a slash `path` begins with; the times are its
+    most: int | None = None  #: bytes that it may unpack to; None: what is usual for its size
+    problem: Problem | None = None
+
+    @property
+    def file(self) -> str:
+        """The path of what is on disk."""
+        return self.path if self.entry is None else self.entry.archive
+
+    @property
+    def size_on_disk(self) -> int:
+        return self.size if self.entry is None else self.entry.archive_size
+
+    @property
+    def packed(self) -> bool:
+        """Whether its bytes have to be unpacked, from its first one on."""
+        return self.codec is not Codec.PLAIN or self.entry is not None
+
+    def seekable(self, encoding: str) -> bool:
+        """Whether the decoded stream is the file on disk itself: any part of it can be read without what is before."""
+        return encoding == UTF8 and not self.packed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +277,7 @@ class Dialect:
     delimiter: str = ","  #: one character or several
     quote: str = '"'  #: "": none, every quote is a character like any other
     escape: str = ""  #: makes a plain character of the one after it; "": a quote is doubled inside quoted fields
-    encoding: str = "utf-8"  #: of the bytes on disk; the decoded stream is UTF-8
+    encoding: str = UTF8  #: of the bytes on disk; the decoded stream is UTF-8
     comment: str = ""  #: what lines begin with that are no records
     line_end: str = "\n"  #: "\n", "\r\n" or "\r"; a mix of the first two counts as "\n"
 

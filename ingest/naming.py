@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
+from ingest import unpacking
 from ingest.errors import SourceError, UsageError
 from ingest.model import OWN_COLUMNS, Reason, Source, TableName
 
@@ -40,8 +41,9 @@ def table_name(source: Source, template: str = "{name}") -> TableName:
     out of a file's name never does. All are taken from the resolved path, so a table does not depend on how the file
     was reached.
 
-    - `{stem}`: the file's name without `.gz` and then without `.csv` or `.tsv` (other names: their last extension).
-    - `{dir}`: the name of the folder that the file lies in.
+    - `{stem}`: the file's name without `.gz`, `.bz2`, `.xz` or `.zst` and then without `.csv` or `.tsv` (other names:
+      their last extension).
+    - `{dir}`: the name of the folder that the file lies in; right below a zip archive, the archive's own stem.
     - `{name}`: the stem, again and again without a `-`, `_`, `.` or blank followed by a date, timestamp, number or
       `(n)` at its end, and without a date or timestamp followed by one of those at its start. If nothing but a number
       is left, `{dir}`. So `orders_2024-01-01.csv`, `orders-20240102.csv`, `20240103_orders.csv` and `orders (2).csv`
@@ -53,7 +55,10 @@ def table_name(source: Source, template: str = "{name}") -> TableName:
     name that no database takes, because it holds control characters or bytes that are not UTF-8.
     """
     folder, file_name = os.path.split(source.path)
-    values = {"stem": _stem(file_name), "dir": os.path.basename(folder)}
+    below = os.path.basename(folder)
+    if source.entry is not None and folder == source.entry.archive:
+        below = _stem(below)
+    values = {"stem": _stem(file_name), "dir": below}
     values["name"] = _bare(values["stem"])
     parts = []
     for part in _template(template):
@@ -94,8 +99,10 @@ def _template(template: str) -> tuple[str, ...]:
 
 
 def _stem(file_name: str) -> str:
-    if file_name.lower().endswith(".gz"):
-        file_name = file_name[:-3]
+    for ending in (*unpacking.ENDINGS, unpacking.ARCHIVE):
+        if file_name.lower().endswith(ending):
+            file_name = file_name[: -len(ending)]
+            break
     stem, dot, _ = file_name.rpartition(".")
     return stem if dot else file_name
 

@@ -1,31 +1,31 @@
 """The way a source is opened: its bytes on disk, and the decoded stream.
 
-What can go wrong while it is opened or read becomes a `SourceError` with a sentence, here and nowhere else.
+The decoded stream is unpacked UTF-8 whatever the file is: what is packed is unpacked, what is written in another
+encoding is decoded, both strictly and in bounded memory. What can go wrong while a source is opened or read becomes a
+`SourceError` with a sentence, here and in the two rooms for that.
 """
 
 from __future__ import annotations
 
-import gzip
 import io
 import os
-import shlex
 import stat
-import zlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO, cast
+from types import TracebackType
+from typing import BinaryIO, Protocol, cast
 
+from ingest import charsets, unpacking
+from ingest.charsets import UTF8_BOM as UTF8_BOM  # noqa: PLC0414
 from ingest.errors import SourceError
-from ingest.model import Codec, Reason, Source
+from ingest.model import UTF8, Codec, Reason, Source
 
-UTF8_BOM = b"\xef\xbb\xbf"
-# UTF-32 first: its little-endian mark begins with UTF-16's.
-_WIDE_MARKS = (
-    (b"\xff\xfe\x00\x00", "UTF-32"),
-    (b"\x00\x00\xfe\xff", "UTF-32"),
-    (b"\xff\xfe", "UTF-16"),
-    (b"\xfe\xff", "UTF-16"),
-)
+
+class Tap(Protocol):
+    """Something that is shown bytes: a hash."""
+
+    def update(self, data: bytes, /) -> None: ...
 
 
 @contextmanager
@@ -33,28 +33,12 @@ def reading(source: Source) -> Iterator[None]:
     """Turn what can go wrong while a source is opened or read into a `SourceError` with a sentence."""
     try:
         yield
-    except gzip.BadGzipFile as error:
-        # The library's text would quote bytes of the file.
-        what = "a checksum is wrong" if "check" in str(error) else "there are bytes that are not gzip"
-        raise _corrupt(source, what) from error
-    except EOFError as error:
-        raise _corrupt(source, "it ends too early, as a transfer that was cut off does") from error
-    except zlib.error as error:
-        raise _corrupt(source, "its compressed data cannot be decoded") from error
     except OSError as error:
         raise SourceError(
             f"{source.display} cannot be read: {error.strerror or type(error).__name__}.",
             code=Reason.UNREADABLE,
             hint="Make it readable for this user, then run the same command again.",
         ) from error
-
-
-def _corrupt(source: Source, what: str) -> SourceError:
-    return SourceError(
-        f"{source.display} is not a whole gzip file: {what}.",
-        code=Reason.CORRUPT,
-        hint=f"Look at it with: gzip -t {shlex.quote(source.path)}",
-    )
 
 
 def open_raw(source: Source) -> io.FileIO:
@@ -66,7 +50,9 @@ def open_raw(source: Source) -> io.FileIO:
 
 def open_descriptor(source: Source) -> int:
     """As `open_raw`, without an object around it. Raises OSError for `reading` to translate."""
-    descriptor = os.open(source.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if source.problem is not None:
+        raise SourceError(source.problem.sentence, code=source.problem.code, hint=source.problem.hint)
+    descriptor = os.open(source.file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor
     os.close(descriptor)
@@ -77,35 +63,116 @@ def open_descriptor(source: Source) -> int:
     )
 
 
-class _Gunzip(gzip.GzipFile):
-    """A decoder that closes the file below it, too."""
+def encoding_error(source: Source, message: str, offers: Sequence[str] = ()) -> SourceError:
+    """The refusal of a file whose characters cannot be read, with the encodings that it may be in."""
+    return SourceError(message, code=Reason.ENCODING, hint=charsets.offer(source, offers))
 
-    def __init__(self, raw: io.FileIO) -> None:
-        super().__init__(fileobj=raw, mode="rb")
+
+class Decoded:
+    """A stream that is made block by block, read forwards like a file."""
+
+    def __init__(self, raw: io.FileIO, blocks: Iterator[bytes]) -> None:
         self._raw = raw
+        self._blocks = blocks
+        self._rest = b""
+        self._position = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """So many bytes, or all that are left; fewer only at the end."""
+        size = sys.maxsize if size < 0 else size
+        parts = [self._rest]
+        have = len(self._rest)
+        while have < size and (block := next(self._blocks, None)) is not None:
+            parts.append(block)
+            have += len(block)
+        data = b"".join(parts)
+        if have > size:
+            data, self._rest = data[:size], data[size:]
+        else:
+            self._rest = b""
+        self._position += len(data)
+        return data
+
+    def seek(self, offset: int) -> int:
+        """Go forwards to an offset, by reading what is before it."""
+        if offset < self._position:
+            raise ValueError("a decoded stream goes forwards only")
+        while (left := offset - self._position) and self.read(min(left, unpacking.PIECE)):
+            pass
+        return self._position
+
+    def fileno(self) -> int:
+        """Of the file on disk."""
+        return self._raw.fileno()
 
     def close(self) -> None:
-        super().close()
+        """Close the file on disk."""
         self._raw.close()
 
+    def __enter__(self) -> Decoded:
+        return self
 
-def open_decoded(source: Source) -> BinaryIO:
-    """The decoded stream of a source. Errors while it is read are for `reading` to translate."""
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_decoded(source: Source, encoding: str = UTF8, tap: Tap | None = None) -> BinaryIO:
+    """The decoded stream of a source in this encoding; `tap` is shown the file's own bytes, before they are decoded.
+
+    Errors of the system while it is read are for `reading` to translate; those of the content are `SourceError` with
+    `CORRUPT`, `UNPACKED` or `ENCODING`, and may come as late as with the last byte.
+    """
     raw = open_raw(source)
-    return cast(BinaryIO, _Gunzip(raw) if source.codec is Codec.GZIP else raw)
+    if source.seekable(encoding) and tap is None:
+        return cast(BinaryIO, raw)
+    return cast(BinaryIO, Decoded(raw, _decoded(source, raw, encoding, tap)))
 
 
-def refuse_wide(source: Source, head: bytes) -> None:
-    """Refuse what has two or four bytes a character. A single NUL in a data record is for the reader to reject."""
-    name = next((name for mark, name in _WIDE_MARKS if head.startswith(mark)), None)
-    if name is None and b"\0" in head and head.count(b"\0") * 10 > len(head):
-        even = head[::2].count(b"\0")
-        name = "UTF-16BE" if even * 2 > head.count(b"\0") else "UTF-16LE"
-    if name is not None:
-        raise encoding_error(source, f"{source.display} looks like {name}; files have to be UTF-8.", name)
+def open_own(source: Source) -> BinaryIO:
+    """The file's own bytes, as its content is compared: on disk, or unpacked from its archive, and not decoded."""
+    raw = open_raw(source)
+    return cast(BinaryIO, raw if source.entry is None else Decoded(raw, _own(source, raw)))
 
 
-def encoding_error(source: Source, message: str, name: str | None = None) -> SourceError:
-    path = shlex.quote(source.path)
-    hint = f"Convert it, for example with: iconv -f {name} -t UTF-8 {path} > converted.csv" if name else ""
-    return SourceError(message, code=Reason.ENCODING, hint=hint or f"See what it is with: file {path}")
+def _own(source: Source, raw: io.FileIO) -> Iterator[bytes]:
+    if source.entry is None:
+        yield from unpacking.blocks(raw)
+        return
+    now = os.fstat(raw.fileno())
+    if (now.st_size, now.st_mtime_ns) != (source.size_on_disk, source.mtime_ns):
+        # What the archive's directory said of the entry is no longer so.
+        raise SourceError(
+            f"{source.display} changed while it was read.",
+            code=Reason.CHANGED_WHILE_READ,
+            hint="Run the same command again when it is complete; --min-age SECONDS waits for that.",
+        )
+    yield from unpacking.entry(source, raw)
+
+
+def _unpacked(source: Source, raw: io.FileIO, tap: Tap | None = None) -> Iterator[bytes]:
+    own = _own(source, raw)
+    if tap is not None:
+        own = _shown(own, tap)
+    return own if source.codec is Codec.PLAIN else unpacking.unpacked(source, own)
+
+
+def _decoded(source: Source, raw: io.FileIO, encoding: str, tap: Tap | None) -> Iterator[bytes]:
+    blocks = _unpacked(source, raw, tap)
+    return blocks if encoding == UTF8 else _transcoded(source, blocks, encoding)
+
+
+def _shown(blocks: Iterator[bytes], tap: Tap) -> Iterator[bytes]:
+    for block in blocks:
+        tap.update(block)
+        yield block
+
+
+def _transcoded(source: Source, blocks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
+    try:
+        yield from charsets.transcoded(blocks, encoding)
+    except charsets.Undecodable as error:
+        # Read once more, for its line: to count lines all along would cost every file that is right.
+        with open_raw(source) as again:
+            raise charsets.refusal(source, error, encoding, _unpacked(source, again)) from None

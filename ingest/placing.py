@@ -15,7 +15,7 @@ import numpy as np
 from ingest import opening, reader
 from ingest.errors import SourceError
 from ingest.jobs import Place
-from ingest.model import Codec, Reason, Reject
+from ingest.model import Reason, Reject
 from ingest.targets.base import BatchRef
 
 
@@ -63,11 +63,11 @@ def _placed(place: Place, rows: Mapping[int, str]) -> list[Reject]:
 
 
 def _data(place: Place) -> bytes:
-    """The decoded bytes of the slice. What was spooled of a compressed file may be gone by now."""
+    """The decoded bytes of the slice. What was spooled of one that cannot be seeked may be gone by now."""
     spooled = place.slice.spooled
-    if place.source.codec is Codec.PLAIN or (spooled is not None and os.path.exists(spooled)):
+    if place.source.seekable(place.dialect.encoding) or (spooled is not None and os.path.exists(spooled)):
         return reader.load_bytes(place.source, place.slice)
-    with opening.reading(place.source), opening.open_decoded(place.source) as stream:
+    with opening.reading(place.source), opening.open_decoded(place.source, place.dialect.encoding) as stream:
         stream.seek(place.slice.start)
         data: bytes = stream.read(place.slice.length)
     if len(data) != place.slice.length:

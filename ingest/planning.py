@@ -14,9 +14,9 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from ingest import ledger, manifest, naming, opening, replacing, sniff, tails
+from ingest import archives, ledger, manifest, naming, opening, replacing, sniff, tails
 from ingest.errors import SourceError, TableError
-from ingest.model import Action, Decision, FileState, Header, Manifest, Mode, Reason, Source, TableName
+from ingest.model import UTF8, Action, Decision, FileState, Header, Manifest, Mode, Reason, Source, TableName
 from ingest.rows import FileRow, TableRow
 from ingest.settings import Settings
 from ingest.targets.base import Target
@@ -114,7 +114,7 @@ class _Planner:
             self._rows[row.path_key] = row = self._as_it_is(row)  # noqa: PLW2901
             if row.sha256 is not None:
                 self._by_hash.setdefault((row.table_name, row.sha256), []).append(row)
-            if row.state is FileState.STARTED and row.committed_bytes and not os.path.lexists(row.path):
+            if row.state is FileState.STARTED and row.committed_bytes and not archives.there(row.path):
                 self._orphans.append(row)
         return [(source, spelled[str(table)]) for source, table in named]
 
@@ -224,7 +224,7 @@ class _Planner:
             for row in self._rows.values()
             if row.state is FileState.LOADED and row.path.startswith(below) and row.table_name not in going
         )
-        return sorted({row.path for row in rows if row.path not in known and not os.path.lexists(row.path)})
+        return sorted({row.path for row in rows if row.path not in known and not archives.there(row.path)})
 
     # decisions ---------------------------------------------------------------------------------------------
 
@@ -477,7 +477,7 @@ class _Planner:
         assert work.header is not None
         place = (work.home, work.sha256 or "")
         for row in self._by_hash.get(place, []) if work.sha256 else []:
-            if row.state is FileState.LOADED and not os.path.lexists(row.path) and not self._taken(row):
+            if row.state is FileState.LOADED and not archives.there(row.path) and not self._taken(row):
                 self._out.moved.append((row, work.source, work.path_key, work.sha256))
                 self._skip(
                     work.source, work.table, Reason.MOVED, f"it is loaded already, and was moved here from {row.path}"
@@ -555,7 +555,7 @@ def _columns_of(row: TableRow) -> set[str]:
 def _same_options(row: FileRow, header: Header, settings: Settings) -> bool:
     """Whether the rest of a file would be read as its committed part was."""
     kept, now = json.loads(row.header or "{}"), json.loads(header_json(header, settings))
-    usual = {"quote": '"', "escape": ""}  # earlier versions knew no other
+    usual = {"quote": '"', "escape": "", "encoding": UTF8}  # earlier versions knew no other
     same = all(kept.get(key, usual.get(key)) == of for key, of in now.items() if key != "line_end")
     return row.mode == settings.mode and same
 
@@ -573,7 +573,7 @@ class _Beginning:
 def _beginning(source: Source, header: Header, length: int) -> _Beginning:
     """Read it, of the decoded stream. Raises SourceError."""
     digest, left, last = hashlib.sha256(), length, b""
-    with opening.reading(source), opening.open_decoded(source) as stream:
+    with opening.reading(source), opening.open_decoded(source, header.dialect.encoding) as stream:
         while left and (block := stream.read(min(left, 1 << 20))):
             digest.update(block)
             left -= len(block)

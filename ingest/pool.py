@@ -1,4 +1,4 @@
-"""The pool host: a process of its own that slices files and feeds the slices to `Pool.imap_unordered`.
+"""The pool host: a process of its own that has files sliced and feeds the slices to `Pool.imap_unordered`.
 
 `multiprocessing.Pool` waits for ever when a worker is killed, and then even `terminate()` can deadlock. So the
 pool lives in a process that can be thrown away: it leads its own process group, and whoever finds it broken
@@ -15,11 +15,8 @@ import contextlib
 import dataclasses
 import multiprocessing
 import os
-import queue
 import signal
 import threading
-import traceback
-from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from multiprocessing import connection, context, resource_tracker
 from multiprocessing.connection import Connection
@@ -27,10 +24,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from ingest import slicing
-from ingest.errors import SourceError
-from ingest.jobs import PREVIEW, STAGE, Failure, Job, JobSliced, Result, Task
-from ingest.model import Reason, Slice
+from ingest.feeding import Feeding
+from ingest.jobs import Result, Task
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -140,7 +135,7 @@ def host(pipe: Connection, workers: int, start_method: str) -> None:
     os.setsid()
     ignore_stop_signals()
     try:
-        _Host(pipe).run(workers, start_method)
+        _Host(pipe, workers).run(workers, start_method)
     except (BrokenPipeError, EOFError, ConnectionResetError):
         pass  # main is gone
     finally:
@@ -159,14 +154,10 @@ Given back and taken anew, every page of it is cleared by the system first, a te
 
 
 class _Host:
-    def __init__(self, pipe: Connection) -> None:
+    def __init__(self, pipe: Connection, workers: int) -> None:
         self._pipe = pipe
-        self._folder = ""
         self._sending = threading.Lock()
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._cancelled: set[int] = set()
-        self._permits = _Permits()
-        self._issued = 0
+        self._feeding = Feeding(workers, self._send, lambda made, cost: self._send(Starving(issued=made, bytes=cost)))
 
     def run(self, workers: int, start_method: str) -> None:
         names = _record_semaphores()
@@ -187,7 +178,7 @@ class _Host:
         self._send(Ready(pids=tuple(w.pid for w in started if w.pid), semaphores=tuple(names)))
         threading.Thread(target=self._watch, args=(started,), daemon=True).start()
         threading.Thread(target=self._listen, daemon=True).start()
-        for result in pool.imap_unordered(_task, self._tasks()):
+        for result in pool.imap_unordered(_task, self._feeding.tasks()):
             self._send(result)
         self._send(None)
         # Main kills the group when it has read this; if it is gone, `_die_with` does.
@@ -203,14 +194,13 @@ class _Host:
             while True:
                 message = self._pipe.recv()
                 if isinstance(message, Begin):
-                    self._folder = message.folder
-                    self._permits.give(message.bytes)
+                    self._feeding.begin(message.folder, message.bytes)
                 elif isinstance(message, Grant):
-                    self._permits.give(message.bytes)
+                    self._feeding.give(message.bytes)
                 elif isinstance(message, Cancel):
-                    self._cancelled.add(message.job_id)
+                    self._feeding.cancel(message.job_id)
                 else:
-                    self._jobs.put(message)
+                    self._feeding.add(message)
         except (EOFError, OSError):
             os.killpg(0, signal.SIGKILL)
 
@@ -222,109 +212,6 @@ class _Host:
             for worker in dead[:1]:
                 self._send(Died(pid=worker.pid or 0, exitcode=worker.exitcode or 0))
         os.killpg(0, signal.SIGKILL)
-
-    def _tasks(self) -> Iterator[Task]:
-        """Slices of the jobs, in order, each when there is room for it. Runs in the pool's own thread."""
-        while (job := self._jobs.get()) is not None:
-            count, sha256, failure = 0, None, None
-            try:
-                slices = self._slices(job)
-                while job.job_id not in self._cancelled:
-                    try:
-                        slice_, prefix = next(slices)
-                    except StopIteration as stop:
-                        sha256 = stop.value
-                        break
-                    self._acquire(job, slice_)
-                    count += 1
-                    self._issued += 1
-                    yield Task(
-                        job=job,
-                        slice=slice_,
-                        prefix_sha256=prefix,
-                        stem=os.path.join(self._folder, f"j{job.job_id}"),
-                    )
-            except SourceError as error:
-                failure = Failure(code=Reason(error.code), message=error.message, hint=error.hint)
-            except OSError as error:
-                failure = Failure(
-                    code=Reason.UNREADABLE, message=f"{job.source.display}: {error.strerror or type(error).__name__}."
-                )
-            except Exception as error:
-                failure = Failure(
-                    code=Reason.INTERNAL,
-                    message=f"{job.source.display}: {type(error).__name__} while it was sliced.",
-                    trace=traceback.format_exc(),
-                )
-            self._send(JobSliced(job_id=job.job_id, slices=count, sha256=sha256, failure=failure))
-
-    def _slices(self, job: Job) -> Generator[tuple[Slice, str], None, str | None]:
-        header = job.members[0].header
-        if job.bundle or job.kind == PREVIEW or job.sample is not None:
-            # The worker reads what it wants of the files; the slice only carries the size.
-            yield Slice(index=0, start=job.start, length=job.size, ends_step=True, first=True, last=True), ""
-            return None
-        if job.whole:
-            yield slicing.whole(job.source, header), ""
-            return None
-        if job.guess:
-            yield from ((slice_, "") for slice_ in slicing.guessed(job.source, header, slice_bytes=job.slice_bytes))
-            return None
-        sliced = yield from slicing.slices(
-            job.source,
-            header,
-            start=job.start,
-            slice_bytes=job.slice_bytes,
-            commit_bytes=job.commit_bytes,
-            exact=job.exact,
-            after_broken=job.after_broken,
-            expect_prefix=job.expect_prefix,
-            spool=Path(self._folder),
-            prefix=f"j{job.job_id}-",
-            hashed=job.kind == STAGE,
-            first_record=job.first_record if job.numbered else None,
-        )
-        return sliced.sha256
-
-    def _acquire(self, job: Job, slice_: Slice) -> None:
-        cost = permit_cost(job, slice_)
-        while (seen := self._permits.take(cost)) is not None:
-            self._send(Starving(issued=self._issued, bytes=cost))
-            self._permits.wait(seen)
-
-
-def permit_cost(job: Job, slice_: Slice) -> int:
-    """Spool bytes that a slice counts for: its length where it is staged, which the spool's is close to."""
-    return slice_.length if job.kind == STAGE else 0
-
-
-class _Permits:
-    """A count of bytes that can be taken and given back."""
-
-    def __init__(self) -> None:
-        self._free = 0
-        self._gifts = 0
-        self._changed = threading.Condition()
-
-    def give(self, amount: int) -> None:
-        with self._changed:
-            self._free += amount
-            self._gifts += 1
-            self._changed.notify_all()
-
-    def take(self, amount: int) -> int | None:
-        """Take so many, and return None; or, where there are too few, the number of gifts so far."""
-        with self._changed:
-            if self._free < amount:
-                return self._gifts
-            self._free -= amount
-            return None
-
-    def wait(self, seen: int) -> None:
-        """Wait for a gift after the first `seen`. Main's end is noticed elsewhere, by the end of this process."""
-        with self._changed:
-            while self._gifts == seen:
-                self._changed.wait()
 
 
 def _record_semaphores() -> list[str]:

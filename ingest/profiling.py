@@ -10,9 +10,10 @@ from ingest import drift, heads, widening
 from ingest import schema as schemas
 from ingest.bundles import bundles
 from ingest.crew import Crew, Lost, renumbered
+from ingest.feeding import permit_cost
 from ingest.jobs import PREVIEW, PROFILE, Failure, Job, Member, Result
 from ingest.loading import TICK
-from ingest.model import Codec, ColumnType, Listener, Progress
+from ingest.model import ColumnType, Listener, Progress
 from ingest.profiles import ColumnProfile, merge
 from ingest.schema import Group, TableSchema
 from ingest.settings import Settings
@@ -126,8 +127,8 @@ class Profiling:
                     start=first.header.data_start,
                     slice_bytes=settings.slice_bytes,
                     commit_bytes=None,
-                    whole=whole_at_once(first.source, first.header.data_start, settings),
-                    guess=first.source.codec is Codec.PLAIN,
+                    whole=whole_at_once(first, first.header.data_start, settings),
+                    guess=first.seekable,
                     sample=sample,
                 )
                 self._jobs[job.job_id] = (one, first if len(works) == 1 else None)
@@ -159,6 +160,8 @@ class Profiling:
                     self._refuse(event.job, event.failure)
                     continue
                 job, message = event
+                if isinstance(message, Result):
+                    crew.give(permit_cost(job, message.slice))
                 if job.job_id not in self._jobs:
                     continue
                 if isinstance(message, Result) and message.split:
@@ -180,6 +183,7 @@ class Profiling:
                         self._slices[job.job_id] = message.slices
                     if self._slices.get(job.job_id) == len(self._found.get(job.job_id, ())):
                         crew.finished(job)
+            crew.relieve()
             self._progress()
 
     def _again(self, job: Job, **changes: object) -> Job:

@@ -17,6 +17,7 @@ from ingest import schema as schemas
 from ingest.checking import Rehearsal
 from ingest.crew import Crew, Host
 from ingest.errors import DatabaseUnreachable, IngestError, UsageError
+from ingest.feeding import decoded_at_once
 from ingest.jobs import Layout
 from ingest.loading import Loading
 from ingest.model import (
@@ -196,7 +197,13 @@ class Session:
 
     def _scan(self) -> Manifest:
         settings = self._settings
-        return manifest.scan(self._paths, include=settings.include, exclude=settings.exclude, min_age=settings.min_age)
+        return manifest.scan(
+            self._paths,
+            include=settings.include,
+            exclude=settings.exclude,
+            min_age=settings.min_age,
+            most=settings.max_unpacked,
+        )
 
     def _folders(self) -> list[str]:
         return [os.path.realpath(path) for path in self._paths if os.path.isdir(path)]
@@ -490,6 +497,9 @@ class Session:
             for work in planned.work
         )
         crew.allow(largest)
+        # A step for each of the files that are decoded at once.
+        decoded = min(decoded_at_once(self._workers), sum(not work.seekable for work in planned.work))
+        crew.allow(crew.budget + max(0, decoded - 1) * settings.commit_bytes)
         need = min(crew.budget, sum(work.bytes_left for work in planned.work)) * 3 // 2
         free = spool.free_bytes(folder)
         if free < need:

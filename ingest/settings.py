@@ -11,7 +11,7 @@ from typing import Any
 
 from ingest import filtering, patterns
 from ingest.errors import UsageError
-from ingest.model import LINEAGE_COLUMN, UNTOLD, ColumnType, Mode, RecordRules, Spelling, Told
+from ingest.model import LINEAGE_COLUMN, UNTOLD, UTF8, ColumnType, Mode, RecordRules, Spelling, Told
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -80,6 +80,7 @@ class Settings:
     connections: int = 0  #: 0: the target's default
     start_method: str = "forkserver"
     told: Told = UNTOLD
+    max_unpacked: int | None = None  #: bytes that a packed file may unpack to; None: what is usual for its size
     slice_bytes: int = SLICE_BYTES
     commit_bytes: int = COMMIT_BYTES
     file_timeout: float = FILE_TIMEOUT
@@ -136,8 +137,8 @@ class Settings:
         _one_of("on_change", self.on_change, "refuse", "reload", "append-tail", "skip")
         _one_of("on_duplicate", self.on_duplicate, "refuse", "skip", "load")
         _one_of("on_lost", self.on_lost, "refuse", "reload", "ignore")
-        for name in ("slice_bytes", "commit_bytes", "file_timeout", "max_field"):
-            if getattr(self, name) <= 0:
+        for name in ("slice_bytes", "commit_bytes", "file_timeout", "max_field", "max_unpacked"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise UsageError(f"--{name.replace('_', '-')} must be greater than 0.")
         for name in ("workers", "connections", "min_age", "wait"):
             if getattr(self, name) < 0:
@@ -344,13 +345,19 @@ def parse_character(option: str, text: str) -> str:
 
 
 def parse_encoding(text: str) -> str:
-    """The name of an encoding, as Python's codecs have it."""
+    """The name of an encoding, as Python's codecs have it. A byte order mark is no part of one."""
     try:
-        return codecs.lookup(text).name
-    except LookupError:
-        raise UsageError(
-            f"--encoding {text!r} is not known.", hint="Write utf-8, cp1252, utf-16, iso8859-1, …"
-        ) from None
+        found = codecs.lookup(text)
+    except (LookupError, ValueError):
+        found = None
+    # The same look at a private attribute as `str.encode` takes: it tells text from base64, zip and the like.
+    if found is None or not found._is_text_encoding or found.name in _NO_ENCODINGS:
+        raise UsageError(f"--encoding {text!r} is not known.", hint="Write utf-8, cp1252, utf-16, iso8859-1, …")
+    return {"utf-8-sig": UTF8}.get(found.name, found.name)
+
+
+_NO_ENCODINGS = ("idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape")
+"""What Python can do with text beside writing it down: no file is written so."""
 
 
 def parse_header(text: str) -> int:

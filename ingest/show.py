@@ -14,6 +14,7 @@ from ingest import discards, drift
 from ingest.console import fitted_lines, printable
 from ingest.history import RejectedRecord, RunStory, Status
 from ingest.model import (
+    UTF8,
     Action,
     Check,
     Column,
@@ -64,6 +65,8 @@ def _decision(decision: Decision) -> tuple[object, ...]:
     dialect = decision.header.dialect if decision.header else None
     ends = {"\n": "LF", "\r\n": "CRLF", "\r": "CR"}
     written = f"{_delimiter(dialect.delimiter)}{_quote(dialect)} {ends.get(dialect.line_end, '')}" if dialect else ""
+    if dialect is not None and dialect.encoding != UTF8:
+        written += f" {dialect.encoding}"
     notes = "".join(f"; {note}" for note in _framed(decision.header)) if decision.header else ""
     why = f"{decision.sentence}{notes} {decision.hint}".rstrip()
     return (decision.action.value, str(decision.table), decision.source.display, written, why)

@@ -2,27 +2,26 @@
 
 Reads a source once, from its first byte, hashes it on the way, and cuts it behind records. A border is proved by the
 number of quotes before it, which holds where quotes are used by the book (`reader` checks that, slice by slice), or,
-where that failed, by walking the records with the exact rules. Compressed sources are decoded into the spool, for
-they cannot be seeked. Does not split records into fields, and decides nothing about them.
+where that failed, by walking the records with the exact rules. Sources that are packed, or in another encoding than
+UTF-8, are decoded into the spool, for they cannot be seeked. Does not split records into fields, and decides nothing
+about them.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import os
 import zlib
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import BinaryIO, Protocol, cast
 
 from ingest import extras, quoting
 from ingest.errors import SourceError
-from ingest.model import Codec, Header, Reason, Slice, Source
-from ingest.opening import open_raw, reading
+from ingest.model import Header, Reason, Slice, Source
+from ingest.opening import open_decoded, open_raw, reading
 
 READ = 1024 * 1024
 """Bytes read at a time: enough for the hash's full speed, little enough for the processor's cache."""
@@ -106,16 +105,17 @@ def slices(
 
     `start` is a border between records (default: where the data starts) and `expect_prefix` the SHA-256, in hex, of the
     decoded bytes before it. A step ends at the first border `commit_bytes` or more after the step's start; None: at the
-    end of the file only. A compressed source needs `spool`: slice i is written to `prefix` + "i.raw" in it.
+    end of the file only. What cannot be seeked needs `spool`: slice i is written to `prefix` + "i.raw" in it.
     Not `hashed`, for a look at the values only: no hashes and no checksums, which are half of the work.
     `first_record`: records before `start`; each slice is told how many come before it. None: nobody asks.
     Holds at most two slices, or one and the longest record allowed.
 
-    Raises `SourceError` with `CHANGED` (the prefix is another), `CHANGED_WHILE_READ`, `CORRUPT`, `UNREADABLE`, `SPOOL`.
+    Raises `SourceError` with `CHANGED` (the prefix is another), `CHANGED_WHILE_READ`, `CORRUPT`, `UNPACKED`,
+    `ENCODING`, `UNREADABLE`, `SPOOL`.
     """
     begin = header.data_start if start is None else start
     exact = exact or bool(header.dialect.comment)  # whose quotes count for nothing
-    with _Stream(source, hashed) as stream:
+    with _Stream(source, header.dialect.encoding, hashed) as stream:
         stream.skip(begin, expect_prefix)
         position = step_start = begin
         index = step = 0
@@ -134,7 +134,7 @@ def slices(
             ends_step = last or (commit_bytes is not None and position + length - step_start >= commit_bytes)
             spooled = None
             with memoryview(stream.buffer)[:length] as data:
-                if source.codec is not Codec.PLAIN:
+                if not stream.seekable:
                     spooled = _write(spool, f"{prefix}{index}.raw", data, source)
                 checksum = zlib.crc32(data) if hashed else None
                 count = None if first_record is None else _records(bytes(data), header, exact, broken)
@@ -180,7 +180,7 @@ def _aim(stream: _Stream, position: int, step_start: int, slice_bytes: int, comm
     """How long the next slice should be; fills the buffer that far.
 
     What is left of the step or the file is divided evenly, so that no worker gets a crumb while another has its fill.
-    For a compressed file what is left is known only once the end was seen.
+    For a decoded file what is left is known only once the end was seen.
     """
     left = None if commit_bytes is None else max(1, step_start + commit_bytes - position)
     size = stream.decoded_size
@@ -232,7 +232,7 @@ def _too_long(source: Source) -> SourceError:
 
 def _write(spool: Path | None, name: str, data: memoryview, source: Source) -> str:
     if spool is None:
-        raise ValueError("a compressed source needs a spool")
+        raise ValueError("a source that cannot be seeked needs a spool")
     path = spool / name
     try:
         path.write_bytes(data)
@@ -264,39 +264,23 @@ class _NoHash:
         return self
 
 
-class _Hashing(io.RawIOBase):
-    """A raw file that hashes what is read of it."""
-
-    def __init__(self, raw: io.FileIO, to: _Hash) -> None:
-        self._raw = raw
-        self._to = to
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        count = self._raw.readinto(buffer)
-        self._to.update(memoryview(buffer)[:count])
-        return count
-
-
 class _Stream:
     """A source's decoded bytes, in order, through a buffer that grows as is asked; both hashes are kept."""
 
-    def __init__(self, source: Source, hashed: bool) -> None:
+    def __init__(self, source: Source, encoding: str, hashed: bool) -> None:
         self.source = source
         self.buffer = bytearray()  #: decoded bytes read and not yet taken
         self.ended = False  #: nothing comes after the buffer
         self.decoded: _Hash = hashlib.sha256() if hashed else _NoHash()  #: of what was taken
-        self._raw = open_raw(source)
-        if source.codec is Codec.PLAIN:
+        self.seekable = source.seekable(encoding)
+        if self.seekable:
             self.on_disk = self.decoded
             self.decoded_size: int | None = source.size
-            self._file: io.FileIO | gzip.GzipFile = self._raw
+            self._file = cast(BinaryIO, open_raw(source))
         else:
             self.on_disk = hashlib.sha256() if hashed else _NoHash()
             self.decoded_size = None
-            self._file = gzip.GzipFile(fileobj=io.BufferedReader(_Hashing(self._raw, self.on_disk), LOOKAHEAD))
+            self._file = open_decoded(source, encoding, tap=self.on_disk)
 
     def __enter__(self) -> _Stream:
         return self
@@ -305,7 +289,6 @@ class _Stream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-        self._raw.close()
 
     def want(self, count: int) -> None:
         """Fill the buffer to `count` bytes, or to the end of the file."""
@@ -341,9 +324,10 @@ class _Stream:
     def check_unchanged(self, end: int) -> None:
         """Refuse a source that is not the one the scan saw. `end` counts the decoded bytes up to its end."""
         with reading(self.source):
-            now = os.fstat(self._raw.fileno())
-        size = end if self.decoded_size is not None else now.st_size
-        if (size, now.st_size, now.st_mtime_ns) != (self.source.size, self.source.size, self.source.mtime_ns):
+            now = os.fstat(self._file.fileno())
+        size = end if self.seekable else self.source.size
+        found, expected = (size, now.st_size), (self.source.size, self.source.size_on_disk)
+        if found != expected or now.st_mtime_ns != self.source.mtime_ns:
             raise self._changed(Reason.CHANGED_WHILE_READ, "changed while it was read")
 
     def _changed(self, code: Reason, what: str) -> SourceError:

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ingest import charsets
 from ingest.discards import together
-from ingest.jobs import Failure, Job, JobSliced, Layout, MemberCount, Place, Result
-from ingest.model import NONE_FITTED, Codec, Discards, FileOutcome, FileState, Fitted, Reason, Source, TableShape
+from ingest.jobs import Failure, Job, JobSliced, Layout, MemberCount, Place, Result, Undecoded
+from ingest.model import NONE_FITTED, Discards, FileOutcome, FileState, Fitted, Reason, TableShape
 from ingest.orders import Apply, RejectsRef
 from ingest.rows import FileRow, Move
 from ingest.settings import Settings
@@ -58,6 +59,7 @@ class Load:
     prefix: str | None = None  #: hash of the decoded bytes up to there
     broken: bool = False  #: a broken quote came before what is read next
     broken_at: bool = False  #: and before `position`
+    undecoded: Undecoded | None = None  #: its first record that is not UTF-8
     results: dict[int, Result] = field(default_factory=dict)
     next: int = 0
     sliced: JobSliced | None = None
@@ -157,14 +159,14 @@ class Load:
             return Failure(
                 code=Reason.OVER_BUDGET,
                 message=f"{self._found()} cannot be loaded, and --max-rejects allows {said}. {nothing} was loaded.",
-                hint=f"{self.advice} See them with: {self._listing(settings)}".lstrip(),
+                hint=f"{self.advice} {self._offer()}See them with: {self._listing(settings)}".lstrip(),
             )
         if run is not None and run_rejected + self.fresh > run:
             return Failure(
                 code=Reason.OVER_BUDGET,
                 message=f"{self._found()} cannot be loaded; with {run_rejected} of other files that is more than "
                 f"--max-rejects-run {run}. {nothing} was loaded.",
-                hint=f"{self.advice} See them with: {self._listing(settings)}".lstrip(),
+                hint=f"{self.advice} {self._offer()}See them with: {self._listing(settings)}".lstrip(),
             )
         return None
 
@@ -179,6 +181,13 @@ class Load:
             "Nothing of it was loaded.",
             hint=f"See the record with: {self._listing(settings)}",
         )
+
+    def _offer(self) -> str:
+        """Where it is first seen not to be UTF-8, and what it may be."""
+        if self.undecoded is None:
+            return ""
+        where = f"It is not UTF-8 in line {self.undecoded.line}, in the record at byte {self.undecoded.byte}."
+        return f"{where} {charsets.offer(self.works[0].source, charsets.offered(self.undecoded.sample))} "
 
     def _found(self) -> str:
         """How many rejects there are: all of them once the file was read to its end."""
@@ -274,15 +283,16 @@ class Load:
         )
 
 
-def whole_at_once(source: Source, start: int, settings: Settings) -> bool:
+def whole_at_once(work: Work, start: int, settings: Settings) -> bool:
     """Whether the file from `start` on is one slice."""
-    return source.codec is Codec.PLAIN and source.size - start <= WHOLE * settings.slice_bytes
+    source = work.source
+    return work.seekable and source.size - start <= WHOLE * settings.slice_bytes
 
 
 def reading_order(works: Iterable[Work], settings: Settings) -> list[Work]:
     """Files of many slices first: small ones fill the gaps that they leave at the end, and one commits while others
     are staged."""
-    return sorted(works, key=lambda work: whole_at_once(work.source, 0, settings))
+    return sorted(works, key=lambda work: whole_at_once(work, 0, settings))
 
 
 def loaded(work: Work, file_id: int, **counts: Any) -> FileOutcome:
@@ -328,7 +338,7 @@ def bytes_on_disk(load: Load, order: Apply) -> int:
     if not load.single:
         return sum(work.source.size for work in load.works)
     move, source = order.moves[0], load.works[0].source
-    if source.codec is not Codec.PLAIN:
+    if not load.works[0].seekable:
         return source.size if move.done else 0
     return move.to_bytes - (0 if move.reset else move.from_bytes)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ingest.errors import TableError
-from ingest.model import Action, Codec, Decision, FileState, Header, Reason, Source, TableName, TableShape
+from ingest.model import Action, Decision, FileState, Header, Reason, Source, TableName, TableShape
 from ingest.rows import FileRow, TableRow
 
 
@@ -40,7 +40,12 @@ class Work:
     @property
     def bytes_left(self) -> int:
         """How much of the file on disk is to be read."""
-        return self.source.size - (self.from_bytes if self.source.codec is Codec.PLAIN else 0)
+        return self.source.size - (self.from_bytes if self.seekable else 0)
+
+    @property
+    def seekable(self) -> bool:
+        """Whether any part of it can be read by its offset, without what is before."""
+        return self.header is not None and self.source.seekable(self.header.dialect.encoding)
 
     @property
     def home(self) -> str:

@@ -21,17 +21,46 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ingest import apart, dialects, extras, filtering, inference, naming, opening, ragged, reader, rescuing, sifting
+from ingest import (
+    apart,
+    dialects,
+    extras,
+    filtering,
+    inference,
+    naming,
+    opening,
+    ragged,
+    reader,
+    rescuing,
+    sifting,
+    spool,
+)
 from ingest import columns as typing_
 from ingest.discards import together
 from ingest.errors import SourceError
-from ingest.jobs import LOAD_DATA, PREVIEW, PROFILE, SQLITE, STAGE, Failure, Job, Layout, MemberCount, Result, Task
-from ingest.model import LINEAGE_COLUMN, OWN_COLUMNS, RECORD_COLUMN, Codec, Column, ColumnType, Origin, Reason, Reject
+from ingest.jobs import (
+    LOAD_DATA,
+    PREVIEW,
+    PROFILE,
+    SQLITE,
+    STAGE,
+    Failure,
+    Job,
+    Layout,
+    MemberCount,
+    Result,
+    Task,
+    Undecoded,
+)
+from ingest.model import LINEAGE_COLUMN, OWN_COLUMNS, RECORD_COLUMN, Column, ColumnType, Origin, Reason, Reject
 from ingest.profiles import ColumnProfile, merge
 from ingest.targets import staging
 
 PREVIEW_BYTES = 4 * 1024 * 1024
 """How much of a file's head the transform is tried on, to see which columns it returns."""
+
+UNDECODED_SAMPLE = 4096
+"""Bytes from a record that is not UTF-8 on: enough to tell one encoding from others."""
 
 STAGES = 8
 """Stage files of one step: SQLite attaches at most 10 databases to a transaction."""
@@ -121,10 +150,12 @@ def _read(task: Task) -> _Text:
             raise _Split
         return _Text(parsed=parsed, data=data, members=members, rows=_rows(job, parsed))
     data = reader.load_bytes(job.source, slice_)
+    if slice_.spooled is not None:
+        spool.remove(slice_.spooled)  # whoever wants it again has the file decoded again
     sha256, base_lines = None, 0
     if slice_.index == 0:
         digest, base_lines = _before(job, slice_.start)
-        if job.kind == STAGE and job.whole and job.source.codec is Codec.PLAIN:
+        if job.kind == STAGE and job.whole:
             digest.update(data)
             sha256 = digest.hexdigest()
     below = extras.tail(data, first.header) if slice_.last else None
@@ -166,7 +197,7 @@ def _rows(job: Job, parsed: reader.Parsed) -> _Rows:
 def _before(job: Job, end: int) -> tuple[hashlib._Hash, int]:
     """Hash and physical line ends of the decoded bytes before `end`: the header, and on a resume what was committed."""
     digest, lines, returned, left = hashlib.sha256(), 0, False, end
-    with opening.reading(job.source), opening.open_decoded(job.source) as stream:
+    with opening.reading(job.source), opening.open_decoded(job.source, job.encoding) as stream:
         while left and (block := stream.read(min(left, PREFIX_READ))):
             digest.update(block)
             left -= len(block)
@@ -250,9 +281,9 @@ def _profile_sample(job: Job) -> list[Any]:
     width = job.layout.width
     separator = header.dialect.separator
     profiles = [ColumnProfile() for _ in range(width)]
-    with opening.open_decoded(job.source) as stream:
+    with opening.open_decoded(job.source, job.encoding) as stream:
         data_bytes = job.source.size - header.data_start
-        seekable = job.source.codec is Codec.PLAIN and data_bytes > sample
+        seekable = job.source.seekable(job.encoding) and data_bytes > sample
         windows = max(2, min(16, sample // (64 * 1024))) if seekable else 1
         window = sample // windows
         for number in range(windows):
@@ -285,7 +316,7 @@ def _preview(task: Task) -> tuple[Column, ...]:
     """The columns that the transform returns for the head of a file."""
     job = task.job
     header = job.members[0].header
-    with opening.open_decoded(job.source) as stream:
+    with opening.open_decoded(job.source, job.encoding) as stream:
         stream.seek(header.data_start)
         data = stream.read(PREVIEW_BYTES)
     if len(data) == PREVIEW_BYTES:
@@ -390,6 +421,7 @@ def _stage(task: Task, worker: int) -> Result:
         base_lines=text.base_lines,
         broken=parsed.ends_broken,
         exact=parsed.exact,
+        undecoded=_undecoded(task, text),
         kept=_write_kept(task, numbers) if staged is not None and numbers is not None else None,
         members=members,
         staged=staged,
@@ -417,6 +449,14 @@ def _with_fitted(
         ways = {number: way for number, way in fitted.ways.items() if start <= number < end}
         counted.append(dataclasses.replace(member, fitted=ragged.count(ways, numbers)))
     return tuple(counted)
+
+
+def _undecoded(task: Task, text: _Text) -> Undecoded | None:
+    first = next((reject for reject in text.parsed.rejects if reject.code is Reason.BAD_BYTE), None)
+    if first is None:
+        return None
+    sample = text.data[first.byte : first.byte + UNDECODED_SAMPLE]
+    return Undecoded(line=first.line, byte=task.slice.start + first.byte, sample=sample)
 
 
 def _bigints(numbers: npt.NDArray[np.int64]) -> Any:

@@ -454,7 +454,7 @@ def test_a_refused_file_that_is_refused_for_another_reason_has_no_old_rejects(da
     path = write_csv(data / "orders.csv", ["id", "n"], [[1, 1], [2], [3, 3]])
     load(data, db)
     assert len(rejects(db)) == 1
-    path.write_bytes(b"\xff\xfei\0d\0")
+    path.write_bytes(b"\xff\xfei\0d")
     assert told(load(data, db)) == {"orders.csv": ("refused", "encoding")}
     assert rejects(db) == []
 

@@ -78,6 +78,8 @@ GIVEN: dict[str, tuple[list[str], dict[str, Any]]] = {
     "on_change": (["--on-change", "reload"], {"on_change": "reload"}),
     "on_duplicate": (["--on-duplicate", "load"], {"on_duplicate": "load"}),
     "on_lost": (["--on-lost", "ignore"], {"on_lost": "ignore"}),
+    "encoding": (["--encoding", "Latin-1"], {"told": Told(encoding="iso8859-1")}),
+    "max_unpacked": (["--max-unpacked", "2GiB"], {"max_unpacked": 2 * 1024**3}),
     "verify_content": (["--verify-content"], {"verify_content": True}),
 }
 """Each option as it is typed, and what it makes of the settings."""

@@ -292,7 +292,7 @@ def test_a_failed_file_holds_back_the_later_ones_of_its_table(
 
 def test_a_file_that_the_plan_refuses_holds_back_and_the_plan_says_so(data: Path, db: Path) -> None:
     files = make(data)
-    files[2].write_bytes(b"\xff\xfe\x00")
+    files[2].write_bytes(b"\xff\xfe\x00\xd8")
     settings = Settings(to=str(db), workers=2, **UPSERT)
     decided = {Path(d.source.path).name: (d.action, d.code) for d in plan([str(data)], settings).decisions}
     assert [decided[f.name][0] for f in files] == [Action.LOAD] * 2 + [Action.REFUSE] * 8

@@ -104,7 +104,7 @@ def test_every_decision_is_planned_as_it_is_done_and_nothing_is_written(data: Pa
         file.write("900,1\n")
     (data / "moved.csv").rename(data / "renamed.csv")
     (data / "emptied.csv").write_bytes(b"")
-    (data / "unreadable.csv").write_bytes(b"\xff\xfei\0d\0")
+    (data / "unreadable.csv").write_bytes(b"\xff\xfei\0d")
     (data / "vanished.csv").unlink()
     write_csv(data / "mended.csv", ["id", "n"], [[1, 1], [2, 2]])
     shutil.copy(data / "old.csv", data / "copy.csv")

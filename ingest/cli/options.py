@@ -84,7 +84,7 @@ class LoadOptions:
     include: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="GLOB", help="Take only files that match; repeatable. Default: *.csv and *.tsv, also as .gz."
+            metavar="GLOB", help="Take only files that match; repeatable. Default: *.csv and *.tsv, packed ones, too."
         ),
     ] = None
     exclude: Annotated[
@@ -121,7 +121,11 @@ class LoadOptions:
     ] = None
     encoding: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="How characters are written. Default: found out.", show_default=False),
+        typer.Option(
+            metavar="NAME",
+            help="How characters are written: cp1252, utf-16. Default: UTF-8, or by a mark.",
+            show_default=False,
+        ),
     ] = None
     header: Annotated[
         str | None,
@@ -138,6 +142,14 @@ class LoadOptions:
         typer.Option(
             metavar="TEXT|none",
             help="Leave lines out that begin so; none: not even # lines at the top.",
+            show_default=False,
+        ),
+    ] = None
+    max_unpacked: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="What a packed file may unpack to. Default: 250 times its size, up to 1 TiB.",
             show_default=False,
         ),
     ] = None
@@ -298,6 +310,7 @@ def settings_from(options: LoadOptions) -> Settings:
             skip_rows=options.skip_rows,
             comment=options.comment,
         ),
+        max_unpacked=None if options.max_unpacked is None else parse_size(options.max_unpacked),
         slice_bytes=parse_size(options.slice_bytes),
         commit_bytes=parse_size(options.commit_bytes),
         file_timeout=options.file_timeout,
