@@ -26,7 +26,7 @@ from ingest.cli import EXIT_CODES, EXIT_MEANINGS, _errors, _logging, _signals, a
 from ingest.cli.options import LoadOptions, settings_from, spread
 from ingest.console import Console, JsonLines
 from ingest.errors import DatabaseUnreachable, FenceError, IngestError, LeaseHeld, LedgerError, UsageError
-from ingest.model import ColumnType, FileState, Reason, Reject, RunState, StopRequest
+from ingest.model import ColumnType, FileState, Reason, Reject, RunState, StopRequest, Told
 from ingest.rows import Move, NewFile, Totals
 from ingest.settings import Budget, DeclaredType, Settings, database_url
 from ingest.targets import target_for
@@ -58,6 +58,9 @@ GIVEN: dict[str, tuple[list[str], dict[str, Any]]] = {
         },
     ),
     "ledger_schema": (["--ledger-schema", "our"], {"ledger_schema": "our"}),
+    "header": (["--header", "none"], {"told": Told(header=0)}),
+    "skip_rows": (["--skip-rows", "2"], {"told": Told(skip_rows=2)}),
+    "comment": (["--comment", "//"], {"told": Told(comment="//")}),
     "rename": (["--rename", "a=b=c"], {"rename": (("a=b", "c"),)}),
     "names": (["--names", "snake"], {"names": "snake"}),
     "null": (["--null", "NA", "--null", "-"], {"null": ("NA", "-")}),
