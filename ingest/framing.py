@@ -78,7 +78,10 @@ def first_text(head: bytes, start: int) -> int:
 
 
 def without_comments(head: Head, told: Told) -> Head:
-    """A head to find out a dialect of: without lines that are comments, and, untold, without `#` lines at its start."""
+    """A head to find out a dialect of: without lines that are comments, and, untold, without `#` lines at its start.
+
+    Where that leaves nothing: of comments that were told of nothing, else the head as it is, for it may be a table.
+    """
     data = head.data[head.first :]
     comment = b"#" if told.comment is None else told.comment.encode()
     if not comment or comment not in data or (told.comment is None and not data.startswith(comment)):
@@ -90,7 +93,9 @@ def without_comments(head: Head, told: Told) -> Head:
             kept.append(line)
     stripped = b"".join(kept)
     first = first_text(stripped, 0)
-    return Head(data=stripped, first=first, whole=head.whole) if first < len(stripped) else head
+    if first < len(stripped) or told.comment:
+        return Head(data=stripped, first=first, whole=head.whole)
+    return head
 
 
 # the header -------------------------------------------------------------------------------------------------------
@@ -129,8 +134,7 @@ def frame(source: Source, head: Head, dialect: Dialect, told: Told, skipped: int
         else:
             found.append(record)
     if not found:
-        # Lines to leave out, and nothing else.
-        return nothing(dialect, head, left_out) if head.whole else None
+        return None
     at = _preamble(found, told)
     rows = found[at : at + (told.header or 1)]
     headless = told.header == 0 or (told.header is None and _is_data(found[at:]))
@@ -155,10 +159,11 @@ def frame(source: Source, head: Head, dialect: Dialect, told: Told, skipped: int
     )
 
 
-def nothing(dialect: Dialect, head: Head, left_out: int) -> Header:
-    """The header of a file that holds no record at all."""
+def nothing(head: Head, skipped: int) -> Header:
+    """The header of a file that holds no record: nothing at all, or `skipped` lines and others that are comments."""
+    left_out = skipped + sum(map(bool, head.data[head.first :].splitlines()))
     discards: Discards = {Discard.PREAMBLE: left_out} if left_out else {}
-    return Header(dialect=dialect, names=(), data_start=len(head.data), has_data=False, discards=discards)
+    return Header(dialect=Dialect(), names=(), data_start=len(head.data), has_data=False, discards=discards)
 
 
 def _records(head: Head, dialect: Dialect, rows: int) -> list[_Record]:

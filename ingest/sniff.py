@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ingest import dialects, framing
 from ingest.dialects import Head
-from ingest.model import UNTOLD, Codec, Dialect, Header, Source, Told
+from ingest.model import UNTOLD, Codec, Header, Source, Told
 from ingest.opening import open_decoded, open_descriptor, reading, refuse_wide
 
 HEAD_BYTES = 64 * 1024
@@ -75,9 +75,10 @@ def _decide(source: Source, head: bytes, told: Told, whole: bool) -> Header | No
     if opening.delimiter is not None and told.delimiter is None:
         told = replace(told, delimiter=opening.delimiter)
     beginning = Head(data=head, first=framing.first_text(head, opening.end), whole=whole)
-    if beginning.first == len(head):
-        return framing.nothing(Dialect(), beginning, opening.lines) if whole else None
-    dialect = dialects.find(framing.without_comments(beginning, told), told)
+    uncommented = framing.without_comments(beginning, told)
+    if uncommented.first == len(uncommented.data):
+        return framing.nothing(beginning, opening.lines) if whole else None
+    dialect = dialects.find(uncommented, told)
     return None if dialect is None else framing.frame(source, beginning, dialect, told, opening.lines)
 
 
