@@ -78,7 +78,10 @@ def first_text(head: bytes, start: int) -> int:
 
 
 def without_comments(head: Head, told: Told) -> Head:
-    """A head to find out a dialect of: without lines that are comments, and, untold, without `#` lines at its start."""
+    """A head to find out a dialect of: without lines that are comments, and, untold, without `#` lines at its start.
+
+    Where that leaves nothing: of comments that were told of nothing, else the head as it is, for it may be a table.
+    """
     data = head.data[head.first :]
     comment = b"#" if told.comment is None else told.comment.encode()
     if not comment or comment not in data or (told.comment is None and not data.startswith(comment)):
@@ -90,13 +93,15 @@ def without_comments(head: Head, told: Told) -> Head:
             kept.append(line)
     stripped = b"".join(kept)
     first = first_text(stripped, 0)
-    return Head(data=stripped, first=first, whole=head.whole) if first < len(stripped) else head
+    if first < len(stripped) or told.comment:
+        return Head(data=stripped, first=first, whole=head.whole)
+    return head
 
 
 # the header -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class _Record:
     start: int  #: offset in the file
     end: int  #: offset after its line end
@@ -123,14 +128,13 @@ def frame(source: Source, head: Head, dialect: Dialect, told: Told, skipped: int
     dialect = replace(dialect, comment=told.comment or "")
     found: list[_Record] = []
     left_out = skipped
-    for record in _records(head, dialect):
+    for record in _records(head, dialect, told.header or 1):
         if dialect.comment and record.bare.startswith(dialect.comment.encode()):
             left_out += not found
         else:
             found.append(record)
     if not found:
-        # Lines to leave out, and nothing else.
-        return nothing(dialect, head, left_out) if head.whole else None
+        return None
     at = _preamble(found, told)
     rows = found[at : at + (told.header or 1)]
     headless = told.header == 0 or (told.header is None and _is_data(found[at:]))
@@ -155,17 +159,24 @@ def frame(source: Source, head: Head, dialect: Dialect, told: Told, skipped: int
     )
 
 
-def nothing(dialect: Dialect, head: Head, left_out: int) -> Header:
-    """The header of a file that holds no record at all."""
+def nothing(head: Head, skipped: int, encoding: str) -> Header:
+    """The header of a file that holds no record: nothing at all, or `skipped` lines and others that are comments."""
+    left_out = skipped + sum(map(bool, head.data[head.first :].splitlines()))
     discards: Discards = {Discard.PREAMBLE: left_out} if left_out else {}
+    dialect = Dialect(encoding=encoding)
     return Header(dialect=dialect, names=(), data_start=len(head.data), has_data=False, discards=discards)
 
 
-def _records(head: Head, dialect: Dialect) -> list[_Record]:
+def _records(head: Head, dialect: Dialect, rows: int) -> list[_Record]:
+    """The records at the beginning of a file, so many that a header of `rows` rows can be told."""
     found: list[_Record] = []
     position = head.first
-    for record in dialects.records(head, dialect):
-        start = first_text(head.data, position)
+    records = dialects.records(head, dialect)
+    if not (dialect.comment or records[:1] == [] or records[0].startswith(b"#")):
+        # More of them decide nothing.
+        records = records[: rows + PREAMBLE_LINES + dialects.RECORDS_COMPARED]
+    for record in records:
+        start = first_text(head.data, position) if head.data[position] in quoting.LINE_ENDS else position
         end = start + len(record)
         bare = record.rstrip(quoting.LINE_ENDS)
         # What lies between the line end of one record and the next record are blank lines.
@@ -197,6 +208,8 @@ def _preamble(found: Sequence[_Record], told: Told) -> int:
         at = _marked(found)
     if told.header == 0:
         return at
+    if len(found) > at + 1 and found[at].width == found[at + 1].width > 1 and not found[at + 1].after_blank:
+        return at  # as nearly all files begin
     for end in range(at + 1, min(at + 1 + PREAMBLE_LINES, len(found) - 1)):
         header, body = found[end], found[end + 1 :]
         if header.width > max(found[at].width, 1) and _proven(header.width, body):

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ingest import charsets, dialects, framing, quoting, unpacking
 from ingest.dialects import Head
-from ingest.model import UNTOLD, UTF8, Codec, Dialect, Header, Source, Told
+from ingest.model import UNTOLD, UTF8, Codec, Header, Source, Told
 from ingest.opening import open_decoded, open_descriptor, reading
 
 HEAD_BYTES = 64 * 1024
@@ -85,9 +85,10 @@ def _decide(source: Source, head: bytes, told: Told, whole: bool) -> Header | No
     if opening.delimiter is not None and told.delimiter is None:
         told = replace(told, delimiter=opening.delimiter)
     beginning = Head(data=head, first=framing.first_text(head, opening.end), whole=whole)
-    if beginning.first == len(head):
-        return framing.nothing(Dialect(encoding=encoding), beginning, opening.lines) if whole else None
-    dialect = dialects.find(framing.without_comments(beginning, told), told)
+    uncommented = framing.without_comments(beginning, told)
+    if uncommented.first == len(uncommented.data):
+        return framing.nothing(beginning, opening.lines, encoding) if whole else None
+    dialect = dialects.find(uncommented, told)
     if dialect is None:
         return None
     return framing.frame(source, beginning, replace(dialect, encoding=encoding), told, opening.lines)

@@ -398,7 +398,7 @@ def test_a_repeated_header_of_several_rows_is_left_out_at_every_slice_size(tmp_p
 
 
 def test_a_value_that_is_a_name_is_no_repeated_header(tmp_path: Path) -> None:
-    source = written(tmp_path, b"id,name\n1,name\nid,x\n id,name\nid,name,\n")
+    source = written(tmp_path, b"id,name\n1,name\nid,x\n id,name\nid,name,x\n")
     header = sniff(source)
     rows, left_out, records, rejects = read(source, header, [whole(source, header)])
     assert (rows, left_out, records, len(rejects)) == ([["1", "name"], ["id", "x"], [" id", "name"]], {}, 4, 1)

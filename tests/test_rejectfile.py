@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest import quoting
-from ingest.cells import EMPTY, PLAIN, Cell, is_bare, read, record, written
 from ingest.model import Dialect, Reason
+from ingest.recordtext import EMPTY, PLAIN, Cell, is_bare, read, record, written
 from ingest.rejectfile import Open, Written, write
 
 DIALECTS = [PLAIN, Dialect(delimiter="||"), Dialect(delimiter=";", escape="\\"), Dialect(quote="'", delimiter="\t")]
