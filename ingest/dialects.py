@@ -122,6 +122,11 @@ class _Reading:
         doubt = sum(map(self._doubt, self.cells)) / len(self.records)
         return self.fit * (1 - doubt), self.width, preferred
 
+    def _is_value(self, cell: bytes) -> bool:
+        """Whether it is no word of a sentence: a number or the like, or quoted."""
+        quote = self.dialect.quote.encode()
+        return bool(VALUE.fullmatch(cell)) or bool(quote and cell.startswith(quote))
+
     def _doubt(self, cells: list[bytes] | None) -> float:
         worst = 0.0
         for cell in self._unquoted(cells):
@@ -159,7 +164,7 @@ class _Reading:
         if self.dialect.delimiter == " " and any(b"" in cells for cells in table):
             return False
         columns = list(zip(*table, strict=True))
-        typed = sum(all(VALUE.fullmatch(cell) for cell in column[1:]) for column in columns)
+        typed = sum(all(map(self._is_value, column[1:])) for column in columns)
         if before and typed * 2 < self.width:
             return False
         if before and max(self.counts[:before]) < 2 and any(VALUE.fullmatch(cell) for cell in table[0]):

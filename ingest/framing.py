@@ -118,6 +118,12 @@ class _Record:
     def width(self) -> int:
         return len(self.cells or ())
 
+    @property
+    def filled(self) -> int:
+        """How many fields are filled before the first empty one; 0 where a filled one comes after that."""
+        cells = [bool(cell.strip()) for cell in self.cells or ()]
+        return sum(cells) if cells == sorted(cells, reverse=True) else 0
+
 
 def frame(source: Source, head: Head, dialect: Dialect, told: Told, skipped: int = 0) -> Header | None:
     """The header of a file; None if it goes on after the head. `skipped` lines before `head.first` are left out, too.
@@ -197,7 +203,8 @@ def _preamble(found: Sequence[_Record], told: Told) -> int:
     at least one, where a blank line or the end comes before). None of the titles is a single value, and no two that
     follow each other have the same width of two or more, for that would be a table. And a blank line stands between
     the last of them and the header, or the values below prove the header, or the titles are of one field and the table
-    has three columns or more: a header that lacks the name of one column is no title.
+    has three columns or more: a header that lacks the name of one column is no title. Or: all of them have the width of
+    the table, but nothing in its second half, and the values below prove the header, which has a name for each column.
 
     Neither is looked for where `--skip-rows` is given, titles not with `--header none`.
     """
@@ -208,13 +215,24 @@ def _preamble(found: Sequence[_Record], told: Told) -> int:
         at = _marked(found)
     if told.header == 0:
         return at
-    if len(found) > at + 1 and found[at].width == found[at + 1].width > 1 and not found[at + 1].after_blank:
+    same = len(found) > at + 1 and found[at].width == found[at + 1].width > 1 and not found[at + 1].after_blank
+    if same and found[at].filled * 2 > found[at].width:
         return at  # as nearly all files begin
     for end in range(at + 1, min(at + 1 + PREAMBLE_LINES, len(found) - 1)):
         header, body = found[end], found[end + 1 :]
         if header.width > max(found[at].width, 1) and _proven(header.width, body):
             return end if _are_titles(found[at:end], header, body) else at
+        if _are_filled_up(found[at:end], header) and _proven(header.width, body) and _is_header(header, body):
+            return end
     return at
+
+
+def _are_filled_up(lines: Sequence[_Record], header: _Record) -> bool:
+    """Whether titles were given the width of the table by empty fields behind them, as spreadsheets do."""
+    if any(line.width != header.width or line.filled * 2 > line.width for line in lines):
+        return False
+    gaps = any(not line.filled and line.bare.strip(line.dialect.delimiter.encode()) for line in lines)
+    return lines[0].filled > 0 and not gaps and header.filled == header.width
 
 
 def _proven(width: int, body: Sequence[_Record]) -> bool:

@@ -32,7 +32,7 @@ from ingest.cells import (
 )
 from ingest.model import PLAIN, Column, ColumnType, Spelling
 from ingest.patterns import SHORT, SPELLINGS, is_date, regex
-from ingest.profiles import BIGINT_DIGITS, BITS, ColumnProfile, merge
+from ingest.profiles import BIGINT_DIGITS, BITS, PADDED, ColumnProfile, merge
 
 SAMPLE = 32
 """Values that are looked at first: enough to meet one word in most columns of words, 0.03 ms a column."""
@@ -228,7 +228,7 @@ def _moments(array: Any) -> dict[str, Any]:
     only_dates = all(map(_DATE.fullmatch, sample))
     odd = only_dates or any(_ZONED.search(value) or _TOO_FINE.search(value) for value in sample)
     if only_dates and to_date(array) is not None:
-        return found | {"dates": True, "spellings": SHORT}
+        return found | {"dates": True, "spellings": SHORT, "digits": PADDED}
     if not odd and to_timestamp(array, strict=True) is not None:
         return found | {"timestamps": True}
     if not matches(array, DATE_OR_MOMENT).all():
@@ -238,6 +238,7 @@ def _moments(array: Any) -> dict[str, Any]:
     dates = lengths(array) == len("2024-01-31")
     return found | {
         "spellings": SHORT if dates.all() else 0,
+        "digits": PADDED,
         "dates": bool(dates.any()),
         "timestamps": not dates.all(),
         "zoned": bool(matches(array, ZONED).any()),
@@ -254,7 +255,7 @@ def _spelled(array: Any) -> dict[str, Any]:
         kind = ColumnType.DATE if is_date(pattern) else ColumnType.TIMESTAMP
         typed, _ = spellings.moments(array, pattern, kind)
         found |= (not typed.null_count) << bit
-    return {"spellings": found}
+    return {"spellings": found, "digits": spellings.digits(array) if found else 0}
 
 
 def _clocks(array: Any) -> dict[str, Any]:

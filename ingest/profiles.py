@@ -18,6 +18,9 @@ EXACT_DIGITS = 15
 BIGINT_DIGITS = 18
 """Digits of a whole number that always fit into 64 bits; of 19 some do, and ids with so many tend to grow."""
 
+PADDED, BARE = 1, 2
+"""How a day or a month below 10 is written: 05, 5."""
+
 PAIRS = (
     *(("true", "false"), ("True", "False"), ("TRUE", "FALSE"), ("t", "f"), ("T", "F")),
     *(("yes", "no"), ("Yes", "No"), ("YES", "NO")),
@@ -62,6 +65,7 @@ class ColumnProfile:
     zoned: bool = False
     too_fine: bool = False
     spellings: int = (1 << len(SPELLINGS)) - 1  #: which spellings of a date or moment all values have, a bit each
+    digits: int = 0  #: days or months below 10 were seen with a zero before them (1), without one (2)
     clock: bool = True  #: every value is a time of the day
     precisions: int = 0  #: the lengths of these, a bit each
     uuid: bool = True  #: every value is a UUID as RFC 9562 writes it, in lower case
@@ -142,6 +146,8 @@ class ColumnProfile:
             )
         if len(spellings) > 1:
             return ColumnType.TEXT, f"dates as {' or '.join(spellings)}: no value tells which; declare one with --type"
+        if self.digits == PADDED | BARE:
+            return ColumnType.TEXT, f"dates as {spellings[0]}, some with leading zeros and some without"
         return (ColumnType.DATE if is_date(spellings[0]) else ColumnType.TIMESTAMP), ""
 
     def _clock(self) -> tuple[ColumnType, str]:
@@ -172,7 +178,7 @@ def merge(a: ColumnProfile, b: ColumnProfile) -> ColumnProfile:
     values: dict[str, Any] = {"seen": a.seen or b.seen, "misfits": a.misfits + b.misfits}
     kinds = ("number", "boolean", "moment", "clock", "uuid")
     values |= {kind: getattr(a, kind) and getattr(b, kind) for kind in kinds}
-    values["spellings"] = a.spellings & b.spellings
+    values |= {"spellings": a.spellings & b.spellings, "digits": a.digits | b.digits}
     if values["clock"]:
         values["precisions"] = a.precisions | b.precisions
     if values["number"]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ingest.cells import DAY_US, Mask, flags, lengths, matches, offsets, valid_rows, without, words
 from ingest.model import ColumnType, Reason, Spelling
 from ingest.patterns import MONTHS, PIVOT, regex
+from ingest.profiles import BARE, PADDED
 
 Numbers = NDArray[np.int64]
 Culprits = list[tuple[Mask, Reason, str]]
@@ -105,6 +106,13 @@ def _whole(field: Any) -> Numbers:
         value = data[np.minimum(starts + digit, len(data) - 1)].astype(np.int64) - ord("0")
         total = np.where(there, total * 10 + value, total)
     return total
+
+
+def digits(array: Any) -> int:
+    """How days and months below 10 are written in texts that are dates, as the flags of `profiles`."""
+    padded = bool(matches(array, r"^([^ T]*[^0-9 T])?0[0-9]([^0-9]|$)").any())
+    bare = bool(matches(array, r"^([^ T]*[^0-9 T])?[1-9]([^0-9]|$)").any())
+    return PADDED * padded | BARE * bare
 
 
 def signed(spelling: Spelling) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import date, datetime
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ingest.columns import convert
 from ingest.errors import UsageError
 from ingest.inference import profile_column
 from ingest.model import Column, ColumnType, Reason, Spelling
+from ingest.profiles import merge
 from ingest.settings import Budget, Settings, parse_type
 
 T = ColumnType
@@ -94,12 +96,30 @@ def test_signs_that_cannot_be_are_refused(decimal: str, thousands: str) -> None:
         Settings(decimal=decimal, thousands=thousands)
 
 
+@pytest.mark.parametrize(
+    ("texts", "kind"),
+    [
+        (["31.01.2024", "01.02.2024"], T.DATE),
+        (["31.1.2024", "1.12.2024"], T.DATE),
+        (["31.01.2024", "1.2.2024"], T.TEXT),
+        (["2024-1-5", "2024-12-31"], T.DATE),
+        (["2024-1-5", "2024-01-06"], T.TEXT),
+        (["5-Jan-2024", "15-Jan-2024"], T.DATE),
+    ],
+)
+def test_dates_with_and_without_leading_zeros_stay_text(texts: list[str], kind: ColumnType) -> None:
+    """In any grouping: each may be in a slice of its own."""
+    together = profile_column(pa.chunked_array([texts]))
+    apart = functools.reduce(merge, (profile_column(pa.chunked_array([[text]])) for text in texts))
+    assert [together.decide().type, apart.decide().type] == [kind, kind]
+
+
 @pytest.mark.every_target
 def test_dates_and_numbers_as_they_are_written_become_values(tmp_path: Path, db: Database, bulk: str) -> None:
     data = tmp_path / "data"
     head = ["id", "day", "seen", "price", "code", "at"]
     rows = [
-        (1, "31.01.2024", "31/01/24 09:05", "1.234,50", "-", "09:30"),
+        (1, "31.1.2024", "31/01/24 09:05", "1.234,50", "-", "09:30"),
         (2, "1.2.2024", "01/02/24 23:59", "7,00", "NA", "23:59"),
         (3, "", "NA", "NA", "x", ""),
     ]
