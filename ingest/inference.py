@@ -228,7 +228,7 @@ def _moments(array: Any) -> dict[str, Any]:
     only_dates = all(map(_DATE.fullmatch, sample))
     odd = only_dates or any(_ZONED.search(value) or _TOO_FINE.search(value) for value in sample)
     if only_dates and to_date(array) is not None:
-        return found | {"dates": True, "spellings": SHORT, "digits": PADDED}
+        return found | {"dates": True, "spellings": SHORT, "digits": _iso_digits(array)}
     if not odd and to_timestamp(array, strict=True) is not None:
         return found | {"timestamps": True}
     if not matches(array, DATE_OR_MOMENT).all():
@@ -238,12 +238,18 @@ def _moments(array: Any) -> dict[str, Any]:
     dates = lengths(array) == len("2024-01-31")
     return found | {
         "spellings": SHORT if dates.all() else 0,
-        "digits": PADDED,
+        "digits": _iso_digits(array) if dates.all() else 0,
         "dates": bool(dates.any()),
         "timestamps": not dates.all(),
         "zoned": bool(matches(array, ZONED).any()),
         "too_fine": bool(matches(array, TOO_FINE).any()),
     }
+
+
+def _iso_digits(array: Any) -> int:
+    """As `spellings.digits`, of dates as YYYY-MM-DD."""
+    month_and_day = Cells.of(array).data.reshape(-1, len("2024-01-31"))[:, (5, 8)]
+    return PADDED * bool((month_and_day == ord("0")).any())
 
 
 def _spelled(array: Any) -> dict[str, Any]:

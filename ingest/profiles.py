@@ -178,7 +178,9 @@ def merge(a: ColumnProfile, b: ColumnProfile) -> ColumnProfile:
     values: dict[str, Any] = {"seen": a.seen or b.seen, "misfits": a.misfits + b.misfits}
     kinds = ("number", "boolean", "moment", "clock", "uuid")
     values |= {kind: getattr(a, kind) and getattr(b, kind) for kind in kinds}
-    values |= {"spellings": a.spellings & b.spellings, "digits": a.digits | b.digits}
+    values["spellings"] = a.spellings & b.spellings
+    if values["spellings"]:
+        values["digits"] = a.digits | b.digits
     if values["clock"]:
         values["precisions"] = a.precisions | b.precisions
     if values["number"]:

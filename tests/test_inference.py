@@ -136,6 +136,9 @@ def oracle(items: list[str | None]) -> tuple[ColumnType, Origin]:
         kind = T.TIMESTAMP
     elif len(fits := [p for p in SPELLINGS if all(read(v, p) for v in values)]) == 1 and "%y" not in fits[0]:
         kind = T.DATE if fits[0] in DATES else T.TIMESTAMP
+        days = [re.split(r"[ T]\d+:", v)[0] for v in values]
+        if all(any(re.search(rf"(?<![0-9]){digits}(?![0-9])", d) for d in days) for digits in ("0[0-9]", "[1-9]")):
+            kind = T.TEXT
     elif len({len(v) for v in values}) == 1 and all(map(is_clock, values)):
         kind = T.TIME
     elif all(v == v.lower() and re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", v) for v in values):
