@@ -16,7 +16,7 @@ from ingest.checking import Rehearsal
 from ingest.crew import Crew, Lost, discard, log_result, renumbered
 from ingest.discards import together
 from ingest.jobs import STAGE, Failure, Job, JobSliced, Layout, Member, Result
-from ingest.model import FileOutcome, Progress, Reason, StopRequest, TableShape
+from ingest.model import Discard, FileOutcome, Progress, Reason, StopRequest, TableShape
 from ingest.orders import Answer, Apply, Constrained, Done, Failed, Finish, Order, RejectsRef, Settle
 from ingest.rows import FileRow
 from ingest.settings import REJECTS_SHOWN, Settings
@@ -145,7 +145,7 @@ class Loading:
         if first.from_bytes:
             load.known_discards = row.discards
             # What stands before the data is counted with the records, but has none of their numbers.
-            before = sum(first.header.discards.values())
+            before = row.discards.get(Discard.PREAMBLE, 0)
             load.records = load.records_at = row.committed_records - before
             load.rejected = load.rejected_at = row.rows_rejected
             load.kept = row.rows_rejected if first.tail else 0
