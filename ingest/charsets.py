@@ -77,16 +77,16 @@ def _by_zeros(head: bytes) -> str | None:
     text = head.decode(name, "replace")
     ends, wide_ends = head.count(b"\n") + head.count(b"\r"), text.count("\n") + text.count("\r")
     explained = 0 < ends <= wide_ends * 1.1
-    return name if explained or zeros * 10 > len(head) or not _decodes(head, UTF8) else None
+    return name if explained or zeros * 10 > len(head) else None
 
 
 def _decodes(head: bytes, encoding: str) -> bool:
-    """Whether a head, which may end in the middle of a character, is text of this encoding."""
+    """Whether a head, which may end within a character, is text of this encoding, without control characters."""
     try:
         text = codecs.getincrementaldecoder(encoding)().decode(head)
     except UnicodeDecodeError:
         return False
-    return encoding == UTF8 or "\0" not in text
+    return not any(char < " " and char not in "\t\r\n" for char in text)
 
 
 # decoding ---------------------------------------------------------------------------------------------------------

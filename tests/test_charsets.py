@@ -41,7 +41,7 @@ def test_text_with_few_zeros_is_found_too(tmp_path: Path, name: str, encoding: s
 
 
 def test_a_stray_nul_makes_no_other_encoding(tmp_path: Path) -> None:
-    for data in (b"id,name\n1,\0\n2,x\n", b"id,name\n" + b"1,\0b\n" * 9, b"a,b\n1,\xc3\xa9\0\n"):
+    for data in (b"id,name\n1,\0\n2,x\n", b"id,name\n" + b"1,\0b\n" * 9, b"a,b\n1,\xc3\xa9\0\n", b"a,b\n1,\xe9x\0\n"):
         assert sniff(written(tmp_path, data)).dialect.encoding == "utf-8"
 
 
