@@ -41,6 +41,7 @@ COLUMNS = (
 
 BIG_BYTES, SMALL_BYTES, SMALL_FILES = 200_000_000, 2_000_000, 50
 TINY_FILES, TINY_ROWS = 10_000, 20
+DIRTY_EACH = 100
 HUGE_BYTES = 2_000_000_000
 ONE_KILOBYTE = 1_000
 
@@ -75,6 +76,23 @@ def quoted() -> Path:
             for source in csv_files(lineitem()):
                 with source.open(newline="") as plain, (new / source.name).open("w", newline="") as out:
                     csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(csv.reader(plain))
+    return folder
+
+
+def dirty() -> Path:
+    """The same records, one in a hundred of them with a fault: too few fields, too many, a first value that is none."""
+    folder = DATA / "dirty"
+    if not folder.exists():
+        note("making 16 files with faults")
+        faults = (lambda line: line.rsplit(b",", 6)[0] + b"\n", lambda line: line[:-1] + b",more\n", b"x".__add__)
+        with _making(folder) as new:
+            for source in csv_files(lineitem()):
+                with source.open("rb") as plain, (new / source.name).open("wb") as out:
+                    out.write(next(plain))
+                    out.writelines(
+                        line if number % DIRTY_EACH else faults[number // DIRTY_EACH % len(faults)](line)
+                        for number, line in enumerate(plain, start=1)
+                    )
     return folder
 
 
@@ -138,13 +156,14 @@ def csv_files(folder: Path) -> list[Path]:
 
 def warm(folder: Path) -> int:
     """Read every file once, so that all contenders find it in the page cache; returns the number of records."""
-    lines = 0
     files = csv_files(folder)
-    for path in files:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                lines += block.count(b"\n")
-    return lines - len(files)
+    return sum(map(warm_one, files)) - len(files)
+
+
+def warm_one(path: Path) -> int:
+    """Read a file once; returns the number of its lines."""
+    with path.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
 
 
 def _single(name: str, size: int) -> Path:

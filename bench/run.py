@@ -30,6 +30,7 @@ from common import (
     spread,
     timed,
     weighed,
+    worked,
 )
 
 LEAST_ROUNDS = 3
@@ -71,6 +72,27 @@ def _new_table(what: str, rounds: int, folder: Path) -> Row:
         return peers.shell_import(inputs.csv_files(folder), out, rows, exists=False)
 
     return _against(what, rounds, lambda out: _load(folder, out, rows), shell, "at least 1.3")
+
+
+def dirty(rounds: int) -> list[Row]:
+    """The 16 files with a fault in each hundredth record, all of them in the budget, against the files without."""
+    clean, faulty = inputs.lineitem(), inputs.dirty()
+    rows = _lineitem_rows(clean)
+    bad = sum((inputs.warm_one(path) - 1) // inputs.DIRTY_EACH for path in inputs.csv_files(faulty))
+    options = ["--type", "l_orderkey=bigint", "--max-rejects", "2%"]
+
+    def load(folder: Path, expected: int, code: int) -> Timing:
+        def once(out: Path) -> float:
+            seconds = worked([*ingest_load(folder, out / "ours.db"), *options], out, code=code)
+            check_rows(out / "ours.db", expected)
+            return seconds
+
+        return once
+
+    seconds = in_turns(rounds, {"dirty": load(faulty, rows - bad, 3), "clean": load(clean, rows, 0)})
+    times = f"{ratio(seconds['dirty'], seconds['clean']):.2f} times the CPU time"
+    what = "16 files with 1 % of rejects, new table, against none, CPU"
+    return [(what, spread(seconds["dirty"]), spread(seconds["clean"]), times, "at most 1.5")]
 
 
 def to_sql(rounds: int) -> list[Row]:
@@ -203,6 +225,7 @@ COMPARISONS: dict[str, Callable[[int], list[Row]]] = {
     "existing": existing,
     "new": new,
     "quoted": quoted,
+    "dirty": dirty,
     "to-sql": to_sql,
     "uneven": uneven,
     "tiny": tiny,

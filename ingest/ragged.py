@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -74,6 +74,28 @@ def fit(
         else:
             _cut(found, table, numbers, width, rules)
     return found
+
+
+def restored(fitted: Fit, restore: Callable[[Any], Any]) -> Fit:
+    """The same, its values beyond the last column as `restore` makes them, which gets and returns a pa.Table of text.
+
+    For data that was rewritten before it was split; the rows are restored with all others.
+    """
+    places = [(number, position) for number, values in fitted.extras.items() for position in values]
+    if not places:
+        return fitted
+    texts = pa.table({"0": text_array([fitted.extras[number][position] for number, position in places])})
+    extras: dict[int, dict[int, str]] = {}
+    for (number, position), value in zip(places, restore(texts).column(0).to_pylist(), strict=True):
+        extras.setdefault(number, {})[position] = value
+    return replace(fitted, extras=extras)
+
+
+def text_array(texts: Sequence[str]) -> Any:
+    """A pa.StringArray; `pa.array` would import pandas."""
+    data = [text.encode() for text in texts]
+    edges = np.cumsum([0, *map(len, data)], dtype=np.int32)
+    return pa.Array.from_buffers(pa.string(), len(data), [None, pa.py_buffer(edges), pa.py_buffer(b"".join(data))])
 
 
 def count(ways: Mapping[int, Way], kept: Integers | None) -> Fitted:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.cells import Integers, contiguous, flags, mask_array, valid_rows
+from ingest.ragged import text_array
 
 UNSAFE = r'["\\\x00-\x1f]'
 """Characters that JSON does not take as they are."""
@@ -84,13 +85,6 @@ def _sparse(texts: Mapping[int, str], numbers: Integers | None, rows: int) -> An
     edges = np.cumsum(sizes, dtype=np.int32)
     bits = pa.py_buffer(np.packbits(valid, bitorder="little"))
     return pa.Array.from_buffers(pa.string(), rows, [bits, pa.py_buffer(edges), pa.py_buffer(b"".join(data))])
-
-
-def text_array(texts: Sequence[str]) -> Any:
-    """A pa.StringArray; `pa.array` would import pandas."""
-    data = [text.encode() for text in texts]
-    edges = np.cumsum([0, *map(len, data)], dtype=np.int32)
-    return pa.Array.from_buffers(pa.string(), len(data), [None, pa.py_buffer(edges), pa.py_buffer(b"".join(data))])
 
 
 def _spelled(text: str) -> str:

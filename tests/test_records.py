@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -125,6 +126,16 @@ def test_records_are_fitted_counted_and_put_where_they_were() -> None:
     assert parsed.kept.tolist() == [0, 1, 2, 4, 5, 6]
     assert ragged.count(parsed.fit.ways, None) == Fitted(padded=2, trimmed=2)
     assert ragged.count(parsed.fit.ways, parsed.kept[:3]) == Fitted(padded=1, trimmed=1)
+
+
+def test_values_beyond_the_last_column_can_be_given_back_what_stood_for_something_else() -> None:
+    fitted = read(b"1,2,a~\n3,4\n5,6,~,,b\n", 2, COMMA, rules=RecordRules(rescue=True)).fit
+
+    def restore(table: pa.Table) -> pa.Table:
+        return table.set_column(0, "0", pc.replace_substring(table.column(0), "~", ";"))
+
+    assert ragged.restored(fitted, restore).extras == {0: {2: "a;"}, 2: {2: ";", 4: "b"}}
+    assert fitted.extras == {0: {2: "a~"}, 2: {2: "~", 4: "b"}}
 
 
 def test_token_for_null_is_no_value_beyond_the_last_column() -> None:
