@@ -158,7 +158,6 @@ class _Mending:
                 with self._target.connect() as connection:
                     batches = self._batches(connection, mended)
                 self._target.close()
-                failpoint("before_mending")
                 for number, batch in enumerate(batches):
                     if self._stop.count:
                         break

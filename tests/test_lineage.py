@@ -32,7 +32,7 @@ def records(start: int, count: int, *, odd: bool) -> bytes:
     return "".join(lines).encode()
 
 
-@pytest.mark.parametrize("kind", ["plain", "gzip", "exact"])
+@pytest.mark.parametrize(("kind", "bulk"), [("plain", "auto"), ("gzip", "off"), ("exact", "auto")])
 def test_rows_are_numbered_over_slices_and_steps(tmp_path: Path, db: Database, kind: str, bulk: str) -> None:
     """Rejects keep their number, so those after them keep theirs, too."""
     data = b"id,note\n" + records(0, 200, odd=True)
@@ -48,12 +48,12 @@ def test_rows_are_numbered_over_slices_and_steps(tmp_path: Path, db: Database, k
     assert query(db, "SELECT record FROM ingest_reject") == [(200,)]
 
 
-def test_rows_of_a_bundle_are_numbered_by_file(tmp_path: Path, db: Database, bulk: str) -> None:
+def test_rows_of_a_bundle_are_numbered_by_file(tmp_path: Path, db: Database) -> None:
     for number in range(5):
         write_csv(
             tmp_path / "in" / f"t_{number}.csv", ["id", "note"], [[number * 10 + i, "x"] for i in range(number + 1)]
         )
-    assert load(tmp_path / "in", db, lineage="row", bulk=bulk).exit_code == 0
+    assert load(tmp_path / "in", db, lineage="row").exit_code == 0
     assert numbered(db) == [(number + 1, i, number * 10 + i) for number in range(5) for i in range(number + 1)]
 
 
