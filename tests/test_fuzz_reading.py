@@ -351,7 +351,8 @@ def test_one_command_loads_every_table_and_accounts_for_any_bytes(tmp_path: Path
     folder, tables, others = tmp_path / "in", {}, {}
     folder.mkdir()
 
-    @examples(20)
+    # Each is a table of its own: not more of them than a command loads in some seconds.
+    @settings(examples(20), max_examples=20)
     @given(table=clear(), data=ANY)
     def make(table: Written, data: bytes) -> None:
         tables[f"t{len(tables)}x"] = table
