@@ -60,7 +60,7 @@ def through(source: Source, header: Header, spool: Path, *, slice_bytes: int | N
         layout=layout,
         start=header.data_start,
         slice_bytes=slice_bytes or max(1, source.size),
-        whole=slice_bytes is None and source.codec is Codec.PLAIN,
+        whole=slice_bytes is None and source.codec is Codec.PLAIN and header.dialect.encoding == "utf-8",
     )
     if job.whole:
         slice_ = whole(source, header)

@@ -1,18 +1,22 @@
 """Any table in any dialect comes back equal, however it is sliced; any bytes end somewhere, and none is lost.
 
-Few and always the same examples by default; `pytest tests/test_fuzz_reading.py --hypothesis-profile=long` makes other
-ones each time, for as long as half an hour.
+Few examples and always the same ones, unless FUZZ says how many of each test to make up, other ones each time:
+`FUZZ=2000 pytest tests/test_fuzz_reading.py -o timeout=0` takes about half an hour.
 """
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import csv
 import gzip
 import io
+import lzma
+import os
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +31,13 @@ from ingest.model import UNTOLD, Codec, Dialect, Header, Source, Told
 from ingest.sniff import Sniffer
 
 BUSY = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
-settings.register_profile("long", deadline=None, max_examples=5000, suppress_health_check=BUSY)
-LONG = settings.get_current_profile_name() == "long"
+FUZZ = int(os.environ.get("FUZZ", "0"))
 
 
 def examples(count: int) -> Any:
-    """So many examples, always the same ones; in the long profile, what that says."""
-    if LONG:
-        return settings(deadline=None, suppress_health_check=BUSY)
+    """So many examples, always the same ones; or as many others as FUZZ says."""
+    if FUZZ:
+        return settings(deadline=None, max_examples=FUZZ, suppress_health_check=BUSY)
     return settings(deadline=None, max_examples=count, derandomize=True, database=None, suppress_health_check=BUSY)
 
 
@@ -167,14 +170,23 @@ def texts(rows: list[Row]) -> list[tuple[str, ...]]:
     return [tuple(value or "" for value in row) for row in rows]
 
 
-def check_read_back(table: Written, told: Told, sizes: list[int | None], packed: bool) -> None:
-    data = table.text.encode()
+PACKERS: dict[Codec, Callable[[bytes], bytes]] = {
+    Codec.PLAIN: bytes,
+    Codec.GZIP: gzip.compress,
+    Codec.BZIP2: bz2.compress,
+    Codec.XZ: lzma.compress,
+}
+
+
+def check_read_back(
+    table: Written, told: Told, sizes: list[int | None], codec: Codec = Codec.PLAIN, encoding: str = "utf-8"
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
         spool = Path(folder, "spool")
         spool.mkdir()
-        path = Path(folder, "a.csv.gz" if packed else "a.csv")
-        path.write_bytes(gzip.compress(data, 1) if packed else data)
-        source = source_of(path, Codec.GZIP if packed else Codec.PLAIN)
+        path = Path(folder, "a.csv")
+        path.write_bytes(PACKERS[codec](table.text.encode(encoding)))
+        source = source_of(path, codec)
         header = sniffed(source, told)
         assert header.names == table.names
         for size in sizes:
@@ -188,24 +200,45 @@ def check_read_back(table: Written, told: Told, sizes: list[int | None], packed:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_any_table_in_a_told_dialect_comes_back_equal_at_any_slice_size(family: str) -> None:
     @examples(15)
-    @given(table=written(family), size=st.integers(1, 40), packed=st.sampled_from([False, False, True]))
-    def check(table: Written, size: int, packed: bool) -> None:
-        check_read_back(table, table.told, [None, size], packed)
+    @given(table=written(family), size=st.integers(1, 40), codec=st.sampled_from(sorted(PACKERS)))
+    def check(table: Written, size: int, codec: Codec) -> None:
+        check_read_back(table, table.told, [None, size], codec)
 
     check()
+
+
+ENCODINGS = ["utf-8-sig", "utf-16", "utf-16-be", "utf-32", "cp1252", "iso8859-15", "shift_jis", "gb18030"]
+
+
+@examples(15)
+@given(
+    table=written("usual"),
+    size=st.integers(1, 40),
+    encoding=st.sampled_from(ENCODINGS),
+    codec=st.sampled_from(sorted(PACKERS)),
+)
+def test_any_table_in_a_told_encoding_comes_back_equal_at_any_slice_size(
+    table: Written, size: int, encoding: str, codec: Codec
+) -> None:
+    try:
+        assume(table.text.encode(encoding).decode(encoding) == table.text)
+    except UnicodeEncodeError:
+        assume(False)
+    told = replace(table.told, encoding=codecs.lookup(encoding.removesuffix("-sig")).name)
+    check_read_back(table, told, [None, size], codec, encoding)
 
 
 @examples(3)
 @given(table=written("usual"))
 def test_a_table_comes_back_equal_at_every_slice_size(table: Written) -> None:
     sizes = range(1, len(table.text.encode()) + 2)
-    check_read_back(table, table.told, [*sizes], packed=False)
+    check_read_back(table, table.told, [*sizes])
 
 
 @examples(20)
 @given(table=clear(), size=st.integers(1, 60))
 def test_a_table_whose_dialect_can_be_seen_comes_back_equal_untold(table: Written, size: int) -> None:
-    check_read_back(table, UNTOLD, [None, size], packed=False)
+    check_read_back(table, UNTOLD, [None, size])
 
 
 @examples(12)
@@ -318,7 +351,8 @@ def test_one_command_loads_every_table_and_accounts_for_any_bytes(tmp_path: Path
     folder, tables, others = tmp_path / "in", {}, {}
     folder.mkdir()
 
-    @examples(20)
+    # Each is a table of its own: not more of them than a command loads in some seconds.
+    @settings(examples(20), max_examples=20)
     @given(table=clear(), data=ANY)
     def make(table: Written, data: bytes) -> None:
         tables[f"t{len(tables)}x"] = table
