@@ -35,7 +35,7 @@ def data(tmp_path: Path) -> Path:
     bad = b'1,1,a\n2,"b\nc",d\n3,3\n4,4,e,,\n,,\n5,5,f,g\n6,\0,h\n7,7,\xff\n'
     (folder / "t_4.csv").write_bytes(b"id,n,note\n" + bad * 30)
     (folder / "t_5.csv").write_bytes(b"id,n,note\n" + b'1,1,a\n2,2,5" disk\n' * 200 + b'3,3,"open\n4,4,b\n')
-    (folder / "t_6.csv").write_bytes(b"\xff\xfei\0d\0\n\0")
+    (folder / "t_6.csv").write_bytes(b"\xff\xfei\0d\0\n")
     return folder
 
 

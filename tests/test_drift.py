@@ -222,7 +222,7 @@ def test_the_schema_needs_no_database(mixed: Path, tmp_path: Path) -> None:
 
 
 def test_files_that_say_nothing_of_a_schema_are_named(mixed: Path, tmp_path: Path) -> None:
-    (mixed / "wide.csv").write_bytes("a,b\n1,2\n".encode("utf-16"))
+    (mixed / "wide.csv").write_bytes("a,b\n1,2\n".encode("utf-16")[:-1])
     done = ingest("schema", mixed, "--json", cwd=tmp_path)
     assert "wide.csv" in done.stderr
     assert [left["code"] for left in json.loads(done.stdout)["left_out"]] == ["encoding"]
