@@ -68,7 +68,7 @@ GIVEN: dict[str, tuple[list[str], dict[str, Any]]] = {
     "names": (["--names", "snake"], {"names": "snake"}),
     "null": (["--null", "NA", "--null", "-"], {"null": ("NA", "-")}),
     "decimal": (["--decimal", ","], {"decimal": ","}),
-    "thousands": (["--thousands", " "], {"thousands": " "}),
+    "thousands": (["--thousands", "'"], {"thousands": "'"}),
     "on_misfit": (["--on-misfit", "widen"], {"on_misfit": "widen"}),
     "new_columns": (["--new-columns", "ignore"], {"new_columns": "ignore"}),
     "ragged": (["--ragged", "pad"], {"ragged": "pad"}),
