@@ -10,7 +10,7 @@ from itertools import accumulate
 from typing import Any
 
 from ingest import inference
-from ingest.model import ColumnType, Origin
+from ingest.model import PLAIN, Column, ColumnType, Origin, Spelling
 from ingest.profiles import BITS, ColumnProfile
 
 LOOKED_AT = 20
@@ -18,13 +18,15 @@ LOOKED_AT = 20
 
 
 def kinds(
-    table: Any, profiles: Sequence[ColumnProfile], records: Sequence[int]
+    table: Any, profiles: Sequence[ColumnProfile], records: Sequence[int], columns: Sequence[Column | None]
 ) -> tuple[dict[ColumnType, tuple[int, ...]], ...]:
-    """By column: which of the files are of another type than text; `records` says how many rows each of them has."""
+    """By column: which of the files are of another type than text; `records` says how many rows each of them has, and
+    `columns` how its values are written.
+    """
     starts = [end - count for end, count in zip(accumulate(records), records, strict=True)]
     return tuple(
-        _kinds(column, starts, records) if _is_text(profile) else {}
-        for column, profile in zip(table.columns, profiles, strict=True)
+        _kinds(text, starts, records, column.spelling if column is not None else PLAIN) if _is_text(profile) else {}
+        for text, profile, column in zip(table.columns, profiles, columns, strict=False)
     )
 
 
@@ -33,13 +35,15 @@ def _is_text(profile: ColumnProfile) -> bool:
     return verdict.type is ColumnType.TEXT and verdict.origin is Origin.INFERRED
 
 
-def _kinds(column: Any, starts: Sequence[int], records: Sequence[int]) -> dict[ColumnType, tuple[int, ...]]:
+def _kinds(
+    column: Any, starts: Sequence[int], records: Sequence[int], spelling: Spelling
+) -> dict[ColumnType, tuple[int, ...]]:
     found: dict[ColumnType, list[int]] = {}
     looked = 0
     for number, (start, count) in enumerate(zip(starts, records, strict=True)):
         if not count or not _may_be_none(column[start].as_py()):
             continue
-        verdict = inference.profile_column(column.slice(start, count)).decide()
+        verdict = inference.profile_column(column.slice(start, count), spelling).decide()
         if verdict.origin is Origin.INFERRED and verdict.type is not ColumnType.TEXT:
             found.setdefault(verdict.type, []).append(number)
         looked += 1

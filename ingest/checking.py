@@ -7,6 +7,7 @@ the database itself would find when it is given the rows is not known.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
@@ -18,7 +19,7 @@ from ingest.rows import FileRow
 from ingest.settings import REJECTS_SHOWN
 from ingest.work import Work
 
-NOTHING_LOADED = " Nothing of it was loaded."
+NOTHING_LOADED = re.compile(r" Nothing of (it|what was added to it) was loaded\.$")
 """What a load says of a refusal, and what goes without saying where nothing is loaded at all."""
 
 
@@ -92,7 +93,7 @@ class Rehearsal:
             action=outcome.action,
             state=outcome.state,
             code=outcome.code,
-            sentence=outcome.sentence.removesuffix(NOTHING_LOADED),
+            sentence=NOTHING_LOADED.sub("", outcome.sentence),
             hint="" if outcome.code is Reason.OVER_BUDGET else outcome.hint,  # it names a command for the ledger
             bytes=outcome.bytes,
             records=outcome.records,

@@ -237,4 +237,4 @@ def _reason(column: Column) -> str:
         return "no value yet"
     if column.origin is Origin.TRANSFORM:
         return "what the transform returns"
-    return column.note or WHY.get(column.type, "")
+    return column.reason or column.note or WHY.get(column.type, "")

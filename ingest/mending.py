@@ -42,7 +42,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ingest")
 
-READ_WITH = ("null", "rename", "names", "new_columns", "transform", "where", "mode", "key", "newest_by", "on_lost")
+READ_WITH = (
+    *("null", "decimal", "thousands", "rename", "names", "new_columns", "rescue_column", "max_field"),
+    *("transform", "where", "mode", "key", "newest_by", "on_lost"),
+)
 """Options of the run that rejected a record that it is read with again."""
 
 EXIT_OK, EXIT_ERROR, EXIT_REJECTS, EXIT_INCOMPLETE, EXIT_UNREACHABLE = 0, 1, 3, 4, 10

@@ -371,6 +371,8 @@ class Column:
     @property
     def typed(self) -> str:
         """The type as --type takes it."""
+        if self.spelling.moment:
+            return f"{self.type.value}({self.spelling.moment})"
         return self.type.value + (f"({self.precision},{self.scale or 0})" if self.precision is not None else "")
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ingest import archives, ledger, manifest, naming, opening, replacing, sniff, tails
 from ingest.errors import SourceError, TableError
-from ingest.model import UTF8, Action, Decision, FileState, Header, Manifest, Mode, Reason, Source, TableName
+from ingest.model import UTF8, Action, Decision, Discard, FileState, Header, Manifest, Mode, Reason, Source, TableName
 from ingest.rows import FileRow, TableRow
 from ingest.settings import Settings
 from ingest.targets.base import Target
@@ -384,6 +384,8 @@ class _Planner:
             self._refuse(work, Reason(error.code), error.message, error.hint)
             return
         why = _not_grown(beginning, row)
+        if {Discard.FOOTER, Discard.TABLE} & row.discards.keys():
+            why = why or "what was below its records was left out as a footer or another table, and is among them now"
         why = why or tails.why_not(row, header_json(work.header, self._settings), self._settings.mode)
         if why:
             hint = _MERGE_AGAIN if row.merged else "Give --on-change reload to replace its rows, or skip to leave them."

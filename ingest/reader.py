@@ -292,13 +292,13 @@ def read(
         exact=exact,
         after_broken=after_broken,
         proven=proven,
-        rows=[row.replace(dialect.delimiter, rewritten.dialect.delimiter) for row in rows],
+        rows=[rewritten.of(row.encode()).decode() for row in rows],
     )
     places = locate(data, dialect, [r.record for r in parsed.rejects], exact=parsed.exact, after_broken=after_broken)
     return replace(
         parsed,
         table=rewritten.restored(parsed.table),
-        fit=replace(parsed.fit, extras=_restored(parsed.fit.extras, rewritten)),
+        fit=ragged.restored(parsed.fit, rewritten.restored),
         rejects=[
             replace(
                 reject,
@@ -312,13 +312,6 @@ def read(
         lines=_count_lines(data),
         split=None,  # it is of the rewritten data
     )
-
-
-def _restored(extras: dict[int, dict[int, str]], rewritten: plain.Plain) -> dict[int, dict[int, str]]:
-    return {
-        number: {position: rewritten.value(value) for position, value in values.items()}
-        for number, values in extras.items()
-    }
 
 
 def _read(

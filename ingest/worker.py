@@ -255,7 +255,9 @@ def _profile(task: Task) -> Result:
         records=text.parsed.records,
         profiles=profiles,
         nulls=tuple(column.null_count for column in text.parsed.table.columns),
-        apart=apart.kinds(text.parsed.table, profiles, [m.records for m in text.members]) if job.bundle else (),
+        apart=apart.kinds(text.parsed.table, profiles, [m.records for m in text.members], job.layout.columns)
+        if job.bundle
+        else (),
         broken=text.parsed.ends_broken,
     )
 

@@ -74,7 +74,7 @@ GIVEN: dict[str, tuple[list[str], dict[str, Any]]] = {
     "ragged": (["--ragged", "pad"], {"ragged": "pad"}),
     "rescue_column": (["--rescue-column", "rest"], {"rescue_column": "rest"}),
     "empty_rows": (["--empty-rows", "discard"], {"empty_rows": "discard"}),
-    "max_field": (["--max-field", "1MiB"], {"max_field": 1 << 20}),
+    "max_field": (["--max-field", "1MB"], {"max_field": 1_000_000}),
     "transform": (["--transform", "m:f"], {"transform": "m:f"}),
     "where": (["--where", "amount > 0"], {"where": "amount > 0"}),
     "lineage": (["--lineage", "none"], {"lineage": "none"}),

