@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ingest.errors import DatabaseUnreachable, IngestError, LeaseHeld, LedgerError, UsageError
-    from ingest.model import (
-        Action,
+    from ingest.model import Action, ColumnType, Reason, Told
+    from ingest.reports import (
         Check,
-        ColumnType,
         Decision,
         Event,
         FileCheck,
@@ -34,11 +33,9 @@ if TYPE_CHECKING:
         Opened,
         Plan,
         Progress,
-        Reason,
         RunReport,
         StopRequest,
         TablePlan,
-        Told,
     )
     from ingest.settings import Budget, DeclaredType, Settings
 

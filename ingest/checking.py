@@ -13,8 +13,9 @@ from datetime import datetime
 from typing import Any
 
 from ingest.applying import read_rejects
-from ingest.model import FileCheck, FileOutcome, FileState, Reason, Reject
+from ingest.model import FileState, Reason, Reject
 from ingest.orders import Answer, Apply, Done, Order, RejectsRef, Settle
+from ingest.reports import FileCheck, FileOutcome
 from ingest.rows import FileRow
 from ingest.settings import REJECTS_SHOWN
 from ingest.work import Work

@@ -19,7 +19,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from ingest import discards
-from ingest.model import Event, FileOutcome, Fitted, LeftOut, Notice, Opened, Progress, Reason, RunReport
+from ingest.model import Fitted, LeftOut, Reason
+from ingest.reports import Event, FileOutcome, Notice, Opened, Progress, RunReport
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole

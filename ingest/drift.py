@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ingest import schema as schemas
-from ingest.model import Column, ColumnType, HeaderGroup, InferredColumn, InferredTable, MixedColumn, Origin, TablePlan
+from ingest.model import Column, ColumnType, Origin
 from ingest.profiles import ColumnProfile
+from ingest.reports import HeaderGroup, InferredColumn, InferredTable, MixedColumn, TablePlan
 from ingest.schema import TableSchema
 from ingest.settings import Settings
 from ingest.targets.base import Target

@@ -16,8 +16,9 @@ from ingest.checking import Rehearsal
 from ingest.crew import Crew, Lost, discard, log_result, renumbered
 from ingest.discards import together
 from ingest.jobs import STAGE, Failure, Job, JobSliced, Layout, Member, Result
-from ingest.model import Discard, FileOutcome, Progress, Reason, StopRequest, TableShape
+from ingest.model import Discard, Reason, TableShape
 from ingest.orders import Answer, Apply, Constrained, Done, Failed, Finish, Order, RejectsRef, Settle
+from ingest.reports import FileOutcome, Progress, StopRequest
 from ingest.rows import FileRow
 from ingest.settings import REJECTS_SHOWN, Settings
 from ingest.tally import Tally

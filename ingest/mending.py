@@ -27,9 +27,10 @@ from ingest import schema as schemas
 from ingest.errors import DatabaseUnreachable, TableError, UsageError
 from ingest.failpoints import failpoint
 from ingest.jobs import STAGE, Job, Layout, Member, Place, Result, Task
-from ingest.model import Action, FileState, Header, Mode, Reason, RunState, Source, StopRequest
+from ingest.model import Action, FileState, Header, Mode, Reason, RunState, Source
 from ingest.orders import Apply, Constrained, Done, Failed
 from ingest.recordtext import PLAIN, Cell, written
+from ingest.reports import StopRequest
 from ingest.rows import Closing, FileRow, Move, RejectRow, RunRow, StillBad, TableRow, Totals
 from ingest.settings import Settings, database_url
 from ingest.targets import Database

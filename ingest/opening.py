@@ -7,6 +7,7 @@ encoding is decoded, both strictly and in bounded memory. What can go wrong whil
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import stat
@@ -20,6 +21,9 @@ from ingest import charsets, unpacking
 from ingest.charsets import UTF8_BOM as UTF8_BOM  # noqa: PLC0414
 from ingest.errors import SourceError
 from ingest.model import UTF8, Codec, Reason, Source
+
+PREFIX_READ = 1024 * 1024
+"""Bytes read at a time on the way to a slice: what comes before a resumed one may be larger than the memory."""
 
 
 class Tap(Protocol):
@@ -176,3 +180,19 @@ def _transcoded(source: Source, blocks: Iterator[bytes], encoding: str) -> Itera
         # Read once more, for its line: to count lines all along would cost every file that is right.
         with open_raw(source) as again:
             raise charsets.refusal(source, error, encoding, _unpacked(source, again)) from None
+
+
+def before(source: Source, encoding: str, end: int) -> tuple[hashlib._Hash, int]:
+    """Hash and physical line ends of the decoded bytes before `end`: the header, and on a resume what was committed."""
+    digest, lines, returned, left = hashlib.sha256(), 0, False, end
+    with reading(source), open_decoded(source, encoding) as stream:
+        while left and (block := stream.read(min(left, PREFIX_READ))):
+            digest.update(block)
+            left -= len(block)
+            # A line ends with CR, LF or both; the two may fall into different blocks.
+            lines += block.count(b"\n") + block.count(b"\r") - block.count(b"\r\n")
+            lines -= returned and block.startswith(b"\n")
+            returned = block.endswith(b"\r")
+    if left:
+        raise SourceError(f"{source.display} became shorter while it was read.", code=Reason.CHANGED_WHILE_READ)
+    return digest, lines

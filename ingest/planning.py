@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from ingest import archives, ledger, manifest, naming, opening, replacing, sniff, tails
 from ingest.errors import SourceError, TableError
-from ingest.model import UTF8, Action, Decision, Discard, FileState, Header, Manifest, Mode, Reason, Source, TableName
+from ingest.model import UTF8, Action, Discard, FileState, Header, Manifest, Mode, Reason, Source, TableName
+from ingest.reports import Decision
 from ingest.rows import FileRow, TableRow
 from ingest.settings import Settings
 from ingest.targets.base import Target

@@ -13,8 +13,9 @@ from ingest.crew import Crew, Lost, renumbered
 from ingest.feeding import permit_cost
 from ingest.jobs import PREVIEW, PROFILE, Failure, Job, Member, Result
 from ingest.loading import TICK
-from ingest.model import ColumnType, Listener, Progress
+from ingest.model import ColumnType
 from ingest.profiles import ColumnProfile, merge
+from ingest.reports import Listener, Progress
 from ingest.schema import Group, TableSchema
 from ingest.settings import Settings
 from ingest.targets.base import Target

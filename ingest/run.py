@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 
 from ingest.crew import Host
-from ingest.model import Check, Inferred, Listener, Plan, RunReport, StopRequest
+from ingest.reports import Check, Inferred, Listener, Plan, RunReport, StopRequest
 from ingest.settings import Settings
 
 

@@ -22,16 +22,14 @@ from ingest.model import (
     Column,
     ColumnType,
     Dialect,
-    HeaderGroup,
     Merge,
-    MixedColumn,
     Mode,
     Origin,
     Reason,
     Spelling,
-    TablePlan,
     TableShape,
 )
+from ingest.reports import HeaderGroup, MixedColumn, TablePlan
 from ingest.settings import Settings
 from ingest.targets.base import Target
 from ingest.work import Planned, TableState, Work, refuse_table, refuse_work

@@ -20,27 +20,22 @@ from ingest.errors import DatabaseUnreachable, IngestError, UsageError
 from ingest.feeding import decoded_at_once
 from ingest.jobs import Layout
 from ingest.loading import Loading
-from ingest.model import (
-    Action,
+from ingest.model import Action, LeftOut, Manifest, RunState, TableName, TableShape
+from ingest.orders import Failed, Replace
+from ingest.profiling import Profiling
+from ingest.reports import (
     Check,
     Decision,
     FileOutcome,
     Inferred,
-    LeftOut,
     Listener,
-    Manifest,
     Notice,
     Opened,
     Plan,
     RunReport,
-    RunState,
     StopRequest,
-    TableName,
     TablePlan,
-    TableShape,
 )
-from ingest.orders import Failed, Replace
-from ingest.profiling import Profiling
 from ingest.rows import FileRow, Totals
 from ingest.schema import TableSchema
 from ingest.settings import CONNECTIONS, Settings, database_url, workers_default

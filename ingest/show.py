@@ -13,20 +13,8 @@ from typing import TYPE_CHECKING, TextIO
 from ingest import discards, drift
 from ingest.console import fitted_lines, printable
 from ingest.history import RejectedRecord, RunStory, Status
-from ingest.model import (
-    UTF8,
-    Action,
-    Check,
-    Column,
-    Decision,
-    Dialect,
-    FileCheck,
-    Fitted,
-    Header,
-    Inferred,
-    Plan,
-    Reject,
-)
+from ingest.model import UTF8, Action, Column, Dialect, Fitted, Header, Reject
+from ingest.reports import Check, Decision, FileCheck, Inferred, Plan
 from ingest.rows import FileRow, RunRow
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable
 
-from ingest.model import Progress
+from ingest.reports import Progress
 from ingest.work import Work
 
 

@@ -9,8 +9,9 @@ from typing import Any
 from ingest import charsets
 from ingest.discards import together
 from ingest.jobs import Failure, Job, JobSliced, Layout, MemberCount, Place, Result, Undecoded
-from ingest.model import NONE_FITTED, Discards, FileOutcome, FileState, Fitted, Reason, TableShape
+from ingest.model import NONE_FITTED, Discards, FileState, Fitted, Reason, TableShape
 from ingest.orders import Apply, RejectsRef
+from ingest.reports import FileOutcome
 from ingest.rows import FileRow, Move
 from ingest.settings import Settings
 from ingest.targets.base import BatchRef

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ingest.errors import TableError
-from ingest.model import Action, Decision, FileState, Header, Reason, Source, TableName, TableShape
+from ingest.model import Action, FileState, Header, Reason, Source, TableName, TableShape
+from ingest.reports import Decision
 from ingest.rows import FileRow, TableRow
 
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib
 import json
 import os
-import sys
 import time
 import traceback
 from collections.abc import Sequence
@@ -25,15 +23,14 @@ from ingest import (
     apart,
     dialects,
     extras,
-    filtering,
     inference,
-    naming,
     opening,
     ragged,
     reader,
     rescuing,
     sifting,
     spool,
+    transforming,
 )
 from ingest import columns as typing_
 from ingest.discards import together
@@ -52,7 +49,7 @@ from ingest.jobs import (
     Task,
     Undecoded,
 )
-from ingest.model import LINEAGE_COLUMN, OWN_COLUMNS, RECORD_COLUMN, Column, ColumnType, Origin, Reason, Reject
+from ingest.model import LINEAGE_COLUMN, RECORD_COLUMN, Column, ColumnType, Origin, Reason, Reject
 from ingest.profiles import ColumnProfile, merge
 from ingest.targets import staging
 
@@ -64,10 +61,6 @@ UNDECODED_SAMPLE = 4096
 
 STAGES = 8
 """Stage files of one step: SQLite attaches at most 10 databases to a transaction."""
-
-
-PREFIX_READ = 1024 * 1024
-"""Bytes read at a time on the way to a slice: what comes before a resumed one may be larger than the memory."""
 
 
 class _Split(Exception):
@@ -154,7 +147,7 @@ def _read(task: Task) -> _Text:
         spool.remove(slice_.spooled)  # whoever wants it again has the file decoded again
     sha256, base_lines = None, 0
     if slice_.index == 0:
-        digest, base_lines = _before(job, slice_.start)
+        digest, base_lines = opening.before(job.source, job.encoding, slice_.start)
         if job.kind == STAGE and job.whole:
             digest.update(data)
             sha256 = digest.hexdigest()
@@ -192,22 +185,6 @@ def _rows(job: Job, parsed: reader.Parsed) -> _Rows:
         table = table.append_column(str(layout.width), column)
     bad = _bad_records(sifted.bad, parsed.kept)
     return _Rows(table=table, numbers=numbers, bad=bad, discarded=sifted.discarded)
-
-
-def _before(job: Job, end: int) -> tuple[hashlib._Hash, int]:
-    """Hash and physical line ends of the decoded bytes before `end`: the header, and on a resume what was committed."""
-    digest, lines, returned, left = hashlib.sha256(), 0, False, end
-    with opening.reading(job.source), opening.open_decoded(job.source, job.encoding) as stream:
-        while left and (block := stream.read(min(left, PREFIX_READ))):
-            digest.update(block)
-            left -= len(block)
-            # A line ends with CR, LF or both; the two may fall into different blocks.
-            lines += block.count(b"\n") + block.count(b"\r") - block.count(b"\r\n")
-            lines -= returned and block.startswith(b"\n")
-            returned = block.endswith(b"\r")
-    if left:
-        raise SourceError(f"{job.source.display} became shorter while it was read.", code=Reason.CHANGED_WHILE_READ)
-    return digest, lines
 
 
 def _read_bundle(job: Job) -> tuple[bytes, tuple[MemberCount, ...]]:
@@ -328,7 +305,7 @@ def _preview(task: Task) -> tuple[Column, ...]:
         data, layout.width, header.dialect, null=layout.null, rules=layout.rules, exact=True, rows=header.rows
     )
     typed = _typed(_rows(job, parsed).table, layout)
-    table, _ = _transformed(task, _filtered(job, typed.table)[0])
+    table, _ = transforming.transformed(task, transforming.filtered(job, typed.table)[0])
     return tuple(
         Column(
             name=str(name),
@@ -364,14 +341,14 @@ def _stage(task: Task, worker: int) -> Result:
     discarded = text.rows.discarded + sum(parsed.discards.values())
     if layout.where is not None:
         taken = batch.num_rows
-        batch, positions = _filtered(job, batch)
+        batch, positions = transforming.filtered(job, batch)
         numbers = _kept(numbers, positions)
         discarded += taken - batch.num_rows
     if layout.transform is not None:
-        returned, positions = _transformed(task, batch)
+        returned, positions = transforming.transformed(task, batch)
         discarded += batch.num_rows - len(positions)
         numbers = _kept(numbers, positions)
-        fitted = _to_table(returned, layout)
+        fitted = transforming.to_table(returned, layout)
         bad += _bad_records(fitted.bad, numbers)
         numbers = _kept(numbers, fitted.kept)
         batch = fitted.table
@@ -402,9 +379,11 @@ def _stage(task: Task, worker: int) -> Result:
     if rows and not job.dry:
         assert layout.shape is not None
         if job.lineage:
-            batch = batch.append_column(LINEAGE_COLUMN, _bigints(ids[which] if job.bundle else np.full(rows, ids[0])))
+            batch = batch.append_column(
+                LINEAGE_COLUMN, transforming.bigints(ids[which] if job.bundle else np.full(rows, ids[0]))
+            )
         if job.numbered:
-            batch = batch.append_column(RECORD_COLUMN, _bigints(_record_numbers(task, text, numbers)))
+            batch = batch.append_column(RECORD_COLUMN, transforming.bigints(_record_numbers(task, text, numbers)))
         staged = staging.stage(
             layout.stage_format, batch, layout.shape, stem=_stem(task, worker), name=str(slice_.index)
         )
@@ -459,11 +438,6 @@ def _undecoded(task: Task, text: _Text) -> Undecoded | None:
         return None
     sample = text.data[first.byte : first.byte + UNDECODED_SAMPLE]
     return Undecoded(line=first.line, byte=task.slice.start + first.byte, sample=sample)
-
-
-def _bigints(numbers: npt.NDArray[np.int64]) -> Any:
-    """An Arrow column of these; `pa.array` would import pandas, 0.2 s in every worker."""
-    return pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(np.ascontiguousarray(numbers))])
 
 
 def _record_numbers(task: Task, text: _Text, numbers: Any) -> npt.NDArray[np.int64]:
@@ -546,118 +520,3 @@ def _write_kept(task: Task, numbers: npt.NDArray[np.int64]) -> str:
     path = f"{task.stem}-{task.slice.index}.kept.npy"
     np.save(path, numbers)
     return path
-
-
-# the user's condition, and transform ----------------------------------------------------------------------------
-
-
-def _filtered(job: Job, batch: pa.Table) -> tuple[pa.Table, npt.NDArray[np.int64] | None]:
-    """The rows of a batch for which `--where` is true, and which these are; None: all of them."""
-    layout = job.layout
-    if layout.where is None:
-        return batch, None
-    if layout.transform is not None or layout.shape is None:
-        columns = [column for column in layout.columns if column is not None]
-    else:
-        columns = list(layout.shape.columns)
-    try:
-        kept = filtering.kept(filtering.parse(layout.where), batch, columns)
-    except Exception as error:  # its text may quote a cell
-        raise SourceError(
-            f"--where {layout.where!r} cannot be asked of {job.source.display}: {type(error).__name__}.",
-            code=Reason.TRANSFORM,
-            hint="Nothing of the file was loaded.",
-        ) from error
-    return (batch, None) if len(kept) == batch.num_rows else (batch.take(_bigints(kept)), kept)
-
-
-def _transformed(task: Task, batch: pa.Table) -> tuple[pa.Table, npt.NDArray[np.int64]]:
-    """What the transform made of a batch, and which of its rows that are."""
-    import pandas as pd
-
-    name = task.job.layout.transform or ""
-    frame = batch.to_pandas(types_mapper=pd.ArrowDtype)
-    # From 1: an index that was thrown away and made anew starts from 0, and is found out.
-    frame.index = pd.RangeIndex(1, len(frame) + 1)
-    function = load_transform(name)
-    try:
-        result = function(frame)
-    except BaseException as error:
-        # Only texts that name attributes or variables are repeated: others may quote a cell, a KeyError, too.
-        text = f" ({error})" if isinstance(error, (AttributeError, NameError)) else ""
-        raise _broken(task, batch, f"raised {type(error).__name__}{text}{_place(function, error)}") from error
-    if not isinstance(result, pd.DataFrame):
-        raise _broken(task, batch, f"returned {type(result).__name__}, not a DataFrame")
-    positions = _positions(result.index, batch.num_rows)
-    if positions is None:
-        raise _broken(
-            task,
-            batch,
-            "returned rows whose index is not that of its input",
-            "Keep the frame's index: a row may be changed or dropped, not added (no reset_index, no explode).",
-        )
-    try:
-        return pa.Table.from_pandas(result, preserve_index=False), positions
-    except (pa.ArrowException, TypeError, ValueError) as error:  # their texts quote cells
-        raise _broken(
-            task, batch, "returned a column that mixes types or repeats a name", "Give each column one type."
-        ) from error
-
-
-def _broken(task: Task, batch: pa.Table, what: str, hint: str = "Mend the function.") -> SourceError:
-    _, before = _before(task.job, task.slice.start)
-    where = f"{task.job.source.display}, the {batch.num_rows} records from line {before + 1} on"
-    return SourceError(
-        f"the transform {task.job.layout.transform} {what}, for {where}.",
-        code=Reason.TRANSFORM,
-        hint=f"{hint} Nothing of the file was loaded; run the same command again when that is done.",
-    )
-
-
-def _place(function: Any, error: BaseException) -> str:
-    """The line of the user's own module that an exception came through, not the library's below it."""
-    own = getattr(getattr(function, "__code__", None), "co_filename", None)
-    places = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == own]
-    return f" at line {places[-1].lineno} of {os.path.basename(places[-1].filename)}" if places else ""
-
-
-def load_transform(name: str) -> Any:
-    """The function behind MODULE:FUNCTION. The working directory can be imported from, as with `python -m`."""
-    module, _, function = name.partition(":")
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (Exception, SystemExit) as error:
-        raise SourceError(
-            f"the transform {name} cannot be imported: {type(error).__name__}, {error}.",
-            code=Reason.TRANSFORM,
-            hint="Write --transform MODULE:FUNCTION, the module importable from the working directory.",
-        ) from error
-
-
-def _positions(index: Any, rows: int) -> npt.NDArray[np.int64] | None:
-    """Which rows of the batch the transform kept, by the index of what it returned; None if that is another."""
-    if index.dtype.kind not in "iu":
-        return None if len(index) else np.zeros(0, dtype=np.int64)
-    positions: npt.NDArray[np.int64] = index.to_numpy().astype(np.int64) - 1
-    fits = index.is_unique and (not len(positions) or 0 <= positions.min() <= positions.max() < rows)
-    return positions if fits else None
-
-
-def _to_table(returned: pa.Table, layout: Layout) -> typing_.Typed:
-    """What the transform returned, in the table's columns and types."""
-    assert layout.shape is not None
-    known = {c.name: c for c in layout.shape.columns if c.name not in OWN_COLUMNS}
-    names = naming.match_columns(returned.column_names, list(known))
-    unknown = [name for name, column in names.items() if column is None]
-    if unknown and not layout.ignore_new:
-        raise SourceError(
-            f"the transform {layout.transform} returned the column {unknown[0]!r}, which the table "
-            f"{layout.shape.table} does not have and the first batch did not show.",
-            code=Reason.TRANSFORM,
-            hint="Return the same columns for every batch.",
-        )
-    chosen = {name: column for name, column in names.items() if column is not None}
-    renamed = returned.select(list(chosen)).rename_columns(list(chosen.values()))
-    return typing_.fit(renamed, [known[column] for column in chosen.values()])

@@ -12,7 +12,7 @@ from oracle import Database
 from test_plan import picture
 from tools import ingest, load, query, rejects, write_csv
 
-from ingest.model import Check, RunReport
+from ingest.reports import Check, RunReport
 from ingest.run import check as run_check
 from ingest.settings import REJECTS_SHOWN, Budget, DeclaredType, Settings, parse_type
 

@@ -26,7 +26,8 @@ from ingest.cli import EXIT_CODES, EXIT_MEANINGS, _errors, _logging, _signals, a
 from ingest.cli.options import LoadOptions, settings_from, spread
 from ingest.console import Console, JsonLines
 from ingest.errors import DatabaseUnreachable, FenceError, IngestError, LeaseHeld, LedgerError, UsageError
-from ingest.model import ColumnType, FileState, Reason, Reject, RunState, StopRequest, Told
+from ingest.model import ColumnType, FileState, Reason, Reject, RunState, Told
+from ingest.reports import StopRequest
 from ingest.rows import Move, NewFile, Totals
 from ingest.settings import Budget, DeclaredType, Settings, database_url
 from ingest.targets import target_for

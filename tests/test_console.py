@@ -18,24 +18,16 @@ from ingest.model import (
     Action,
     Column,
     ColumnType,
-    Decision,
     Dialect,
-    Event,
-    FileOutcome,
     Header,
     LeftOut,
-    Notice,
-    Opened,
     Origin,
-    Plan,
-    Progress,
     Reason,
-    RunReport,
     Source,
     TableName,
-    TablePlan,
     TableShape,
 )
+from ingest.reports import Decision, Event, FileOutcome, Notice, Opened, Plan, Progress, RunReport, TablePlan
 
 HOSTILE = "a\x1b[31m\nb\u202e\r[red]c[/red]\udce9.csv"
 

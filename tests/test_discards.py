@@ -13,7 +13,7 @@ from oracle import Database
 from tools import assert_counts_add_up, ingest, known, load, query, rejects, told
 
 from ingest import history
-from ingest.model import Event, FileOutcome, Notice
+from ingest.reports import Event, FileOutcome, Notice
 from ingest.run import plan as run_plan
 from ingest.settings import Budget, Settings, parse_told
 

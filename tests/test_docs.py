@@ -27,7 +27,8 @@ from ingest.cli import EXIT_MEANINGS, app
 from ingest.cli.options import LoadOptions
 from ingest.console import JsonLines
 from ingest.history import RejectedRecord, RunStory, Status
-from ingest.model import FileState, LeftOut, Notice, Plan, Reason, RunState, Source
+from ingest.model import FileState, LeftOut, Reason, RunState, Source
+from ingest.reports import Notice, Plan
 from ingest.rows import TableState
 from tests.tools import environ, ingest
 

@@ -14,7 +14,8 @@ from oracle import Database, oracle
 from tools import ingest, load, query, told, write_csv
 
 from ingest import apart, inference, reader, show
-from ingest.model import ColumnType, Dialect, Event, Notice, Plan, TablePlan
+from ingest.model import ColumnType, Dialect
+from ingest.reports import Event, Notice, Plan, TablePlan
 from ingest.run import plan as run_plan
 from ingest.settings import Settings
 

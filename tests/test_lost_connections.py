@@ -22,7 +22,7 @@ import pytest
 import servers
 import tools
 
-from ingest.model import Event, Notice
+from ingest.reports import Event, Notice
 from ingest.targets import lease, target_for
 
 STEPS = ("--slice-bytes", "32KiB", "--commit-bytes", "64KiB", "--progress", "none")

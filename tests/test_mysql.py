@@ -21,7 +21,8 @@ from sqlalchemy.engine import make_url
 
 from ingest import ledger
 from ingest.errors import UsageError
-from ingest.model import Column, ColumnType, Event, Notice, RunReport, TableName, TableShape
+from ingest.model import Column, ColumnType, TableName, TableShape
+from ingest.reports import Event, Notice, RunReport
 from ingest.run import load as run_load
 from ingest.settings import Budget, Settings, parse_type
 from ingest.targets import target_for

@@ -15,7 +15,7 @@ from killing import assert_gone, finish, held_midway, kill
 from tools import expected, ingest, load, orders, query, start, stored, told, write_csv
 
 from ingest.errors import LeaseHeld
-from ingest.model import Plan
+from ingest.reports import Plan
 from ingest.run import plan as run_plan
 from ingest.settings import Settings
 from ingest.targets import target_for

@@ -15,7 +15,7 @@ from typing import Any
 
 from oracle import Database, Oracle, oracle
 
-from ingest.model import Event, RunReport
+from ingest.reports import Event, RunReport
 from ingest.run import load as run_load
 from ingest.settings import Settings
 

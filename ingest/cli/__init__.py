@@ -36,7 +36,7 @@ from ingest.cli.options import (
 )
 from ingest.console import Console, JsonLines, as_json, printable
 from ingest.errors import DatabaseUnreachable, IngestError, LeaseHeld, UsageError
-from ingest.model import Event, FileOutcome, Listener, Notice, Opened, RunReport, StopRequest
+from ingest.reports import Event, FileOutcome, Listener, Notice, Opened, RunReport, StopRequest
 from ingest.settings import Settings
 
 EXIT_CODES: dict[type[BaseException], int] = {
