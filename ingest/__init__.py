@@ -77,10 +77,9 @@ __all__ = [
 _HOMES = {
     "ingest.errors": ("DatabaseUnreachable", "IngestError", "LeaseHeld", "LedgerError", "UsageError"),
     "ingest.settings": ("Budget", "DeclaredType", "Settings"),
-    "ingest.model": (
-        "Action",
+    "ingest.model": ("Action", "ColumnType", "Reason", "Told"),
+    "ingest.reports": (
         "Check",
-        "ColumnType",
         "Decision",
         "Event",
         "FileCheck",
@@ -90,11 +89,9 @@ _HOMES = {
         "Opened",
         "Plan",
         "Progress",
-        "Reason",
         "RunReport",
         "StopRequest",
         "TablePlan",
-        "Told",
     ),
 }
 

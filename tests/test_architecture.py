@@ -22,7 +22,7 @@ IMPORTERS = {
     "sqlalchemy": {"applying", "writer", "ledger", "tables", "targets"},
     "multiprocessing": {"crew", "pool", "writer", "writing"},
     "alembic": {"ledger"},
-    "pandas": {"filtering", "worker"},
+    "pandas": {"filtering", "transforming"},
     "typer": {"cli"},
     "click": set(),
 }
