@@ -198,7 +198,7 @@ def test_what_was_added_must_be_written_and_read_as_the_rest(data: Path, db: Dat
     path.write_bytes(old + b"3;1,2\n")
     report = load(data, db, on_change="append-tail", told=Told(delimiter=";"))
     assert told(report) == {"orders.csv": ("refused", "changed")}
-    assert "written another way (delimiter" in report.files[0].sentence
+    assert "with other options (told)" in report.files[0].sentence
     assert query(db, "SELECT count(*) FROM orders") == [(2,)]
 
 
