@@ -129,7 +129,8 @@ def frame(source: Source, head: Head, dialect: Dialect, told: Told, skipped: int
     """The header of a file; None if it goes on after the head. `skipped` lines before `head.first` are left out, too.
 
     `--header N` is believed: N records are the header, whatever is in them. Told nothing, the first record that is no
-    preamble is the header, unless it is one of the data (`_is_data`). Raises `SourceError` with `NO_HEADER`.
+    preamble is the header, unless it is one of the data (`_is_data`); or the first two are, if that is one of groups
+    (`_is_of_groups`). Raises `SourceError` with `NO_HEADER`.
     """
     dialect = replace(dialect, comment=told.comment or "")
     found: list[_Record] = []
@@ -142,12 +143,13 @@ def frame(source: Source, head: Head, dialect: Dialect, told: Told, skipped: int
     if not found:
         return None
     at = _preamble(found, told)
-    rows = found[at : at + (told.header or 1)]
+    count = told.header or (2 if told.header is None and _is_of_groups(found[at:]) else 1)
+    rows = found[at : at + count]
     headless = told.header == 0 or (told.header is None and _is_data(found[at:]))
-    if not headless and len(rows) < (told.header or 1):
+    if not headless and len(rows) < count:
         if not head.whole:
             return None
-        raise no_header(source, f"it has {len(rows)} of the {told.header} rows that its header is said to have")
+        raise no_header(source, f"it has {len(rows)} of the {count} rows that its header is said to have")
     end = rows[0].start if headless else rows[-1].end
     left_out += at
     discards: Discards = {Discard.PREAMBLE: left_out} if left_out else {}
@@ -156,7 +158,9 @@ def frame(source: Source, head: Head, dialect: Dialect, told: Told, skipped: int
         data, discards = False, {**discards, Discard.COMMENT: comments}
     return Header(
         dialect=dialect,
-        names=_numbered(found[at:]) if headless else _names(source, rows, dialect, believed=told.header is not None),
+        names=_numbered(found[at:])
+        if headless
+        else _names(source, rows, dialect, believed=told.header is not None or count > 1),
         data_start=end,
         has_data=data,
         rows=() if headless else tuple(row.bare.decode() for row in rows if _is_known_again(row, row is rows[-1])),
@@ -295,6 +299,23 @@ def _is_data(found: Sequence[_Record]) -> bool:
     columns = _typed(first, body)
     words, values = _votes(first, body)
     return words == 0 and values > 0 and 2 * values >= len(columns)
+
+
+def _is_of_groups(found: Sequence[_Record]) -> bool:
+    """Whether the first record names groups of columns, as merged cells above a header are exported: `,2019,,2020,`.
+
+    It has the width of the next one, two names or more that are words or years, and a gap before the last of them; and
+    the next record, with a name for each column, is the header by the values below it.
+    """
+    if len(found) < 3 or found[0].width != found[1].width or found[1].after_blank:
+        return False
+    first, second = ([cell.strip() for cell in record.cells or ()] for record in found[:2])
+    named = [at for at, cell in enumerate(first) if cell]
+    if len(named) < 2 or len(named) == named[-1] + 1 or not all(second):
+        return False
+    if any(kind_of(first[at]) and not _YEAR.fullmatch(first[at]) for at in named):
+        return False
+    return _is_header(found[1], found[2:])
 
 
 def _votes(first: _Record, body: Sequence[_Record]) -> tuple[int, int]:

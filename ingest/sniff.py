@@ -61,8 +61,9 @@ class Sniffer:
             return known if not whole or framing.has_data(head, end) else replace(known, has_data=False)
         header = _decide(source, head, self._told, whole) or sniff(source, self._told)
         # Without a record there was nothing to compare; a header with quotes may go on after its first line; and one
-        # with a value in it may be a record, which only the others tell.
-        plain = header.has_data and header.data_start == end and b'"' not in line and framing.of_words(header.names)
+        # with a value in it may be a record, or with a gap be above another one, which only the others tell.
+        plain = header.has_data and header.data_start == end and b'"' not in line and all(header.names)
+        plain = plain and framing.of_words(header.names)
         if plain and header.dialect.encoding == UTF8 and dialects.lasts(line, header.dialect):
             self._known[line] = header
         return header

@@ -231,6 +231,26 @@ def test_rows_of_a_header_are_joined_and_groups_filled_to_the_right(tmp_path: Pa
     assert framing.joined([["id", "n"], ["id", ""], ["", "kg", "extra"]]) == ("id", "n kg", "n extra")
 
 
+@pytest.mark.parametrize(
+    ("data", "names"),
+    [
+        (b",2019,,2020,\nid,jan,feb,jan,feb\n1,2,3,4,5\n", ("id", "2019 jan", "2019 feb", "2020 jan", "2020 feb")),
+        (
+            b"Item,,Sales,\nno,name,north,south\n1,a,2,3\n2,b,4,5\n",
+            ("Item no", "Item name", "Sales north", "Sales south"),
+        ),
+        (b"id,,note\n1,x,y\n2,z,w\n", ("id", "", "note")),
+        (b"a,,b,\nx,y,z,w\np,q,r,s\n", ("a", "", "b", "")),  # texts below show nothing
+        (b"a,7,b,\nid,n,m,o\n1,2,3,4\n", ("a", "7", "b", "")),
+    ],
+)
+def test_a_row_of_groups_above_the_header_is_a_part_of_it(tmp_path: Path, data: bytes, names: tuple[str, ...]) -> None:
+    header = sniffed(tmp_path, data)
+    assert header.names == names
+    again = Sniffer()
+    assert [again.header(written(tmp_path, data, name)).names for name in ("b.csv", "c.csv")] == [names, names]
+
+
 def test_sniffer_does_not_take_the_title_of_a_table_for_the_header_it_saw(tmp_path: Path) -> None:
     sniffer = Sniffer()
     assert sniffer.header(written(tmp_path, b"list\nfoo\nbar\n")).names == ("list",)
