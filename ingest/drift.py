@@ -202,15 +202,6 @@ def explained(columns: Iterable[Column], found: Iterable[MixedColumn]) -> list[C
 
 # what the files make of a table ---------------------------------------------------------------------------------------
 
-WHY = {
-    ColumnType.BIGINT: "whole numbers",
-    ColumnType.DOUBLE: "numbers of at most 15 digits",
-    ColumnType.BOOLEAN: "one pair of words for true and false",
-    ColumnType.DATE: "dates as YYYY-MM-DD",
-    ColumnType.TIMESTAMP: "moments as YYYY-MM-DD HH:MM:SS",
-    ColumnType.TEXT: "words, or values of different kinds",
-}
-
 
 def inferred(schema: TableSchema, settings: Settings, target: Target) -> InferredTable:
     """A new table as it would be made, with the reason for each type."""
@@ -238,4 +229,4 @@ def _reason(column: Column) -> str:
         return "no value yet"
     if column.origin is Origin.TRANSFORM:
         return "what the transform returns"
-    return column.reason or column.note or WHY.get(column.type, "")
+    return column.note or column.reason or ("declared" if column.origin is Origin.DECLARED else "")

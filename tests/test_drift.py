@@ -149,7 +149,7 @@ def test_a_bundle_is_told_apart_as_its_files_would_be_alone() -> None:
     ]
     dialect = Dialect()
     together = reader.read("".join(files).encode(), 1, dialect, proven=True).table
-    (found,) = apart.kinds(together, inference.profile(together), [2] * len(files))
+    (found,) = apart.kinds(together, inference.profile(together), [2] * len(files), [None])
     for number, text in enumerate(files):
         (alone,) = inference.profile(reader.read(text.encode(), 1, dialect, proven=True).table)
         kind = next((kind for kind, members in found.items() if number in members), ColumnType.TEXT)
@@ -173,7 +173,7 @@ def test_the_schema_of_files_is_shown_with_reasons(mixed: Path, tmp_path: Path) 
     lines = [line.split(maxsplit=3) for line in done.stdout.splitlines()]
     assert lines[0] == ["t:", "2", "files"]
     assert lines[1] == ["column", "type", "nullable", "reason"]
-    assert ["id", "bigint", "no", "whole numbers"] in lines
+    assert ["id", "bigint", "no", "whole numbers of at most 18 digits"] in lines
     zip_ = next(line for line in done.stdout.splitlines() if line.startswith("zip"))
     assert "text" in zip_
     assert "have leading zeros" in zip_
