@@ -134,10 +134,10 @@ def frame(source: Source, head: Head, dialect: Dialect, told: Told, skipped: int
     """
     dialect = replace(dialect, comment=told.comment or "")
     found: list[_Record] = []
-    left_out = skipped
+    comments: list[int] = []
     for record in _records(head, dialect, told.header or 1):
         if dialect.comment and record.bare.startswith(dialect.comment.encode()):
-            left_out += not found
+            comments.append(record.start)
         else:
             found.append(record)
     if not found:
@@ -151,11 +151,11 @@ def frame(source: Source, head: Head, dialect: Dialect, told: Told, skipped: int
             return None
         raise no_header(source, f"it has {len(rows)} of the {count} rows that its header is said to have")
     end = rows[0].start if headless else rows[-1].end
-    left_out += at
+    left_out = skipped + at + sum(start < end for start in comments)
     discards: Discards = {Discard.PREAMBLE: left_out} if left_out else {}
     data = not head.whole or has_data(head.data, end)
-    if data and head.whole and dialect.comment and (comments := _only_comments(head.data[end:], dialect)):
-        data, discards = False, {**discards, Discard.COMMENT: comments}
+    if data and head.whole and dialect.comment and (below := _only_comments(head.data[end:], dialect)):
+        data, discards = False, {**discards, Discard.COMMENT: below}
     return Header(
         dialect=dialect,
         names=_numbered(found[at:])

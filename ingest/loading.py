@@ -115,6 +115,8 @@ class Loading:
         lineage = layout.shape.lineage
         in_one = layout.merge is not None or first.in_one or not lineage
         budget = self._settings.max_rejects
+        # What stands before the data is counted with the records, but has none of their numbers.
+        unnumbered = row.discards.get(Discard.PREAMBLE, 0)
         job = Job(
             job_id=self._jobs,
             kind=STAGE,
@@ -134,7 +136,7 @@ class Loading:
             lineage=lineage,
             dry=self._dry,
             numbered=layout.shape.numbered,
-            first_record=row.committed_records if first.from_bytes else 0,
+            first_record=row.committed_records - unnumbered if first.from_bytes else 0,
             reject_limit=max(budget.count, REJECTS_SHOWN) if budget and budget.count is not None else None,
         )
         if budget is None and self._settings.max_rejects_run is None:
@@ -145,9 +147,7 @@ class Loading:
         load.broken = load.broken_at = first.after_broken
         if first.from_bytes:
             load.known_discards = row.discards
-            # What stands before the data is counted with the records, but has none of their numbers.
-            before = row.discards.get(Discard.PREAMBLE, 0)
-            load.records = load.records_at = row.committed_records - before
+            load.records = load.records_at = row.committed_records - unnumbered
             load.rejected = load.rejected_at = row.rows_rejected
             load.kept = row.rows_rejected if first.tail else 0
         self._loads[job.job_id] = load

@@ -73,6 +73,11 @@ def rewritten(data: bytes, dialect: Dialect) -> Plain | None:
     put: list[tuple[bytes, bytes, bytes]] = []
     taken = dialect.delimiter + dialect.quote + dialect.escape
     if escape and escape in data:
+        if dialect.comment:
+            ended = _unused(data, taken)
+            taken += ended.decode()
+            data = quoting.comments_ended(data, dialect, ended)
+            put.append((ended, ended, escape))  # in a comment only, unless that is a line within quotes
         mark = _unused(data, taken)
         taken += mark.decode()
         letters = (bytes([byte]) for byte in b"0123456789abcdef" if chr(byte) not in taken)

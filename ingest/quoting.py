@@ -106,9 +106,19 @@ def masked(data: Data, dialect: Dialect) -> Data:
     escape = dialect.escape.encode()
     if not escape or escape not in data:
         return data
+    data = comments_ended(data, dialect, b"\0")
     for each in escapable(dialect):
         data = data.replace(escape + each, b"\0" * (len(escape) + len(each)))
     return data
+
+
+def comments_ended(data: Data, dialect: Dialect, by: bytes) -> Data:
+    """The data with another byte for an escape that is the last one of a comment: the line ends there all the same."""
+    comment, escape = dialect.comment.encode(), dialect.escape.encode()
+    if not comment or comment not in data:
+        return data
+    ends = rb"((?:\A|(?<=[\r\n]))%b[^\r\n]*+(?<=%b))(?=[\r\n])" % (re.escape(comment), re.escape(escape))
+    return type(data)(re.sub(ends, lambda found: found[1][:-1] + by, data))
 
 
 def cells(record: bytes, dialect: Dialect) -> list[bytes] | None:

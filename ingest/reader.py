@@ -294,21 +294,20 @@ def read(
         proven=proven,
         rows=[rewritten.of(row.encode()).decode() for row in rows],
     )
-    places = locate(data, dialect, [r.record for r in parsed.rejects], exact=parsed.exact, after_broken=after_broken)
+    rejects: list[Reject] = []
+    if parsed.rejects:
+        found = split(data, dialect, exact=parsed.exact, after_broken=after_broken)
+        for reject, place in zip(parsed.rejects, _places(data, found, [r.record for r in parsed.rejects]), strict=True):
+            line, byte, text = place
+            message = reject.message
+            if reject.code is Reason.BAD_BYTE:
+                message = _wrong_byte(data[byte : found.ends[reject.record]])
+            rejects.append(replace(reject, line=line, byte=byte, text=text, message=message))
     return replace(
         parsed,
         table=rewritten.restored(parsed.table),
         fit=ragged.restored(parsed.fit, rewritten.restored),
-        rejects=[
-            replace(
-                reject,
-                line=line,
-                byte=byte,
-                text=text,
-                message=_wrong_byte(data[byte:]) if reject.code is Reason.BAD_BYTE else reject.message,
-            )
-            for reject, (line, byte, text) in zip(parsed.rejects, places, strict=True)
-        ],
+        rejects=rejects,
         lines=_count_lines(data),
         split=None,  # it is of the rewritten data
     )
@@ -336,7 +335,7 @@ def _read(
             table = _parse(data, header_width, dialect, null)
         except pa.ArrowInvalid:
             table = None  # a ragged record or a byte that is not UTF-8: found out below, at a price that few pay
-        if table is not None and not _repeats(table, dialect, rows):
+        if table is not None and not _repeats(table, data, dialect, rows=rows, null=null):
             lines = _count_lines(data)
             _check_rows(data, dialect, table.num_rows, lines)
             return Parsed(
@@ -412,12 +411,17 @@ def _ragged(actual: int, width: int) -> tuple[Reason, str]:
     return Reason.RAGGED, f"has {fields}, expected {width} ({how})"
 
 
-def _repeats(table: pa.Table, dialect: Dialect, rows: Sequence[str]) -> bool:
+def _repeats(table: pa.Table, data: bytes, dialect: Dialect, *, rows: Sequence[str], null: Sequence[str]) -> bool:
     """Whether a row of the table may be one of the header's: it has a cell of it. 0.4 ms for 16 MiB of lineitem."""
+    nothing = {b"", *(word.encode() for word in null)}
     for row in rows:
         cells = quoting.fields(row.encode(), dialect) or []
+        if not any(cell not in nothing for cell in cells[1:]):
+            if row.encode() in data:
+                return True
+            continue
         # Not the first, which may have a byte order mark before it; the longest name is the least like a value.
-        at = max(range(len(cells)), key=lambda i: (i > 0 and bool(cells[i]), len(cells[i])))
+        at = max(range(1, len(cells)), key=lambda i: (cells[i] not in nothing, len(cells[i])))
         if at < table.num_columns and pc.index(table.column(at), _text(cells[at])).as_py() >= 0:
             return True
     return False
@@ -447,10 +451,15 @@ def _counted(left_out: Mapping[int, Discard]) -> Discards:
 
 
 def without_extras(data: bytes, dialect: Dialect, rows: Sequence[str]) -> tuple[bytes, Discards]:
-    """All the data of a file without its comments and repeated headers, whose line ends stay; how many there were."""
+    """All the data of a file without its comments and repeated headers, whose line ends stay; how many there were.
+
+    Raises `Unproven` where a quote is broken.
+    """
     if not extras.marks(data, dialect, rows):
         return data, {}
     records = split(data, dialect, exact=True)
+    if len(records.broken):
+        raise Unproven  # without what breaks a quote, its record would look whole
     left_out = _left_out(data, records, dialect, rows)
     return _without(data, records, np.array(sorted(left_out), dtype=np.int64)), _counted(left_out)
 

@@ -309,6 +309,8 @@ def parse_told(
     for option, character in (("quote", quoting), ("escape", escaping)):
         if character and character in (separator or ""):
             raise UsageError(f"--{option} {character!r} is a part of --delimiter {delimiter!r}.")
+    if comment and separator and len(separator) > 1 and separator.startswith(comment):
+        raise UsageError(f"--delimiter {delimiter!r} begins as --comment {comment!r} does.")
     if quoting is None and set(separator or "") & set("\"'"):
         raise UsageError(f"--delimiter {delimiter!r} is a quote.", hint="Say what encloses fields, too: --quote none.")
     return Told(

@@ -63,7 +63,7 @@ class Sniffer:
         # Without a record there was nothing to compare; a header with quotes may go on after its first line; and one
         # with a value in it may be a record, or with a gap be above another one, which only the others tell.
         plain = header.has_data and header.data_start == end and b'"' not in line and all(header.names)
-        plain = plain and framing.of_words(header.names)
+        plain = plain and framing.of_words(header.names) and not (header.discards or header.guessed)
         if plain and header.dialect.encoding == UTF8 and dialects.lasts(line, header.dialect):
             self._known[line] = header
         return header

@@ -201,6 +201,8 @@ def _read_bundle(job: Job) -> tuple[bytes, tuple[MemberCount, ...]]:
             raise _Split  # what is put behind it would be escaped
         below = extras.tail(data, member.header)
         data, among = reader.without_extras(data[: below.start] if below else data, dialect, member.header.rows)
+        if job.numbered and among:
+            raise _Split  # what is left out has a number, too
         if not data.endswith(end):
             data += end
         if any(each in data for each in special) or data.startswith(end) or end * 2 in data:
@@ -275,6 +277,8 @@ def _profile_sample(job: Job) -> list[Any]:
                 data = data[data.find(separator) + 1 :]
             if offset + window < job.source.size or not seekable:
                 data = data[: data.rfind(separator) + 1] or data
+            elif (below := extras.tail(data, header)) is not None:
+                data = data[: below.start]
             if not data:
                 continue
             parsed = reader.read(
@@ -300,6 +304,8 @@ def _preview(task: Task) -> tuple[Column, ...]:
         data = stream.read(PREVIEW_BYTES)
     if len(data) == PREVIEW_BYTES:
         data = data[: data.rfind(header.dialect.separator) + 1] or data
+    elif (below := extras.tail(data, header)) is not None:
+        data = data[: below.start]
     layout = job.layout
     parsed = reader.read(
         data, layout.width, header.dialect, null=layout.null, rules=layout.rules, exact=True, rows=header.rows
