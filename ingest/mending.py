@@ -27,12 +27,12 @@ from ingest import schema as schemas
 from ingest.errors import DatabaseUnreachable, TableError, UsageError
 from ingest.failpoints import failpoint
 from ingest.jobs import STAGE, Job, Layout, Member, Place, Result, Task
-from ingest.model import Action, FileState, Header, Mode, Reason, RunState, Source
+from ingest.model import Action, ColumnType, FileState, Header, Mode, Reason, RunState, Source
 from ingest.orders import Apply, Constrained, Done, Failed
 from ingest.recordtext import PLAIN, Cell, written
 from ingest.reports import StopRequest
 from ingest.rows import Closing, FileRow, Move, RejectRow, RunRow, StillBad, TableRow, Totals
-from ingest.settings import Settings, database_url
+from ingest.settings import DeclaredType, Settings, database_url
 from ingest.targets import Database
 from ingest.targets.base import BatchRef, Target
 from ingest.work import Planned, TableState, Work
@@ -45,6 +45,7 @@ log = logging.getLogger("ingest")
 
 READ_WITH = (
     *("null", "decimal", "thousands", "rename", "names", "new_columns", "rescue_column", "max_field"),
+    *("ragged", "empty_rows"),
     *("transform", "where", "mode", "key", "newest_by", "on_lost"),
 )
 """Options of the run that rejected a record that it is read with again."""
@@ -244,7 +245,8 @@ class _Mending:
         record.cells = cells
         batch.records.append(record)
         count = 0 if cells == [Cell("")] else len(cells)
-        if count != len(names):
+        fitted = batch.settings.rules.pad if count < len(names) else batch.settings.rules.rescue
+        if count != len(names) and not (fitted and count):
             fields = "1 field" if count == 1 else f"{count} fields"
             why = record.bad(Reason.RAGGED, f"has {fields}, expected {len(names)}")
             batch.still_bad.append((record, why))
@@ -490,6 +492,9 @@ def _as_it_was(settings: Settings, run: RunRow | None) -> Settings:
     """The settings with what decided how a record was read; columns that the table has lost are not made again."""
     kept: dict[str, Any] = json.loads(run.options) if run is not None else {}
     given = {name: _frozen(kept[name]) for name in READ_WITH if name in kept}
+    # Of declared types only how dates were written: the table's own types may have changed since.
+    spelled = [one for one in kept.get("declared") or [] if isinstance(one, dict) and one.get("spelling")]
+    given["declared"] = tuple(DeclaredType(**one | {"type": ColumnType(one["type"])}) for one in spelled)
     if given.get("new_columns", "add") == "add":
         given["new_columns"] = "refuse"
     if given.get("mode") == Mode.REPLACE:

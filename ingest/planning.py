@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from ingest import archives, ledger, manifest, naming, opening, replacing, sniff, tails
-from ingest.errors import SourceError, TableError
+from ingest.errors import LedgerError, SourceError, TableError
 from ingest.model import UTF8, Action, Discard, FileState, Header, Manifest, Mode, Reason, Source, TableName
 from ingest.reports import Decision
 from ingest.rows import FileRow, TableRow
@@ -98,6 +98,11 @@ class _Planner:
         """All that the database is asked; each source with its table."""
         rows: list[FileRow] = []
         if connection is not None and ledger.version(connection) is not None:
+            if (found := ledger.version(connection)) != ledger.HEAD:
+                raise LedgerError(
+                    f"the ledger of {self._target.label} has version {found}; this program reads {ledger.HEAD}.",
+                    hint="Run: ingest ledger upgrade; or load something, which does so by itself.",
+                )
             self._known, rows = ledger.tables(connection), ledger.files(connection)
         elif connection is not None:
             self._target.check_place(connection)
@@ -122,9 +127,7 @@ class _Planner:
     def _broken_parts(self, connection: Connection | None, rows: Sequence[FileRow]) -> set[int]:
         """The files with a broken quote in what is loaded of them, where a run may go on behind it."""
         tails_too = self._settings.on_change == "append-tail"
-        going_on = (
-            row.rows_rejected and row.committed_bytes and (tails_too or row.state is FileState.STARTED) for row in rows
-        )
+        going_on = (row.committed_bytes and (tails_too or row.state is FileState.STARTED) for row in rows)
         if connection is None or not any(going_on):
             return set()
         return ledger.rejected_for(connection, Reason.BROKEN_QUOTE)
@@ -375,7 +378,7 @@ class _Planner:
     def _tail(self, work: Work, row: FileRow) -> None:
         """Load what was added to a file, if it only grew."""
         assert work.header is not None
-        if not row.committed_records:
+        if row.committed_records == row.discards.get(Discard.PREAMBLE, 0):
             if self._original(work):
                 self._reload(work, "it had no record when it was loaded, and has some now", row)
             return
@@ -387,7 +390,7 @@ class _Planner:
         why = _not_grown(beginning, row)
         if {Discard.FOOTER, Discard.TABLE} & row.discards.keys():
             why = why or "what was below its records was left out as a footer or another table, and is among them now"
-        why = why or tails.why_not(row, header_json(work.header, self._settings), self._settings.mode)
+        why = why or tails.why_not(row, header_json(work.header, self._settings), self._settings.mode, usual_options())
         if why:
             hint = _MERGE_AGAIN if row.merged else "Give --on-change reload to replace its rows, or skip to leave them."
             self._refuse(work, Reason.CHANGED, f"only what was added to it was to be loaded, but {why}", hint)
@@ -555,10 +558,17 @@ def _columns_of(row: TableRow) -> set[str]:
     return {column["name"] for column in json.loads(row.definition or "[]")}
 
 
+def usual_options() -> dict[str, object]:
+    """What the ledger would keep of options at their defaults: an older version did not write all of them down."""
+    found: dict[str, object] = json.loads(json.dumps(_options(Settings())))
+    return found
+
+
 def _same_options(row: FileRow, header: Header, settings: Settings) -> bool:
     """Whether the rest of a file would be read as its committed part was."""
     kept, now = json.loads(row.header or "{}"), json.loads(header_json(header, settings))
     usual = {"quote": '"', "escape": "", "encoding": UTF8}  # earlier versions knew no other
+    kept["options"] = usual_options() | kept.get("options", {})
     same = all(kept.get(key, usual.get(key)) == of for key, of in now.items() if key != "line_end")
     return row.mode == settings.mode and same
 

@@ -189,7 +189,7 @@ def make_tables(
 def _make_table(target: Target, settings: Settings, run_id: int, table: TableSchema) -> TableShape:
     state = table.state
     columns = (*table.columns, *table.added)
-    definition = schemas.definition(columns)
+    definition = schemas.definition(columns, state=state)
     name = str(state.table)
     if table.is_new:
         token = secrets.token_hex(16)
@@ -209,7 +209,7 @@ def _make_table(target: Target, settings: Settings, run_id: int, table: TableSch
             ledger.intend_table(connection, run_id, table_name=name, token="", definition=definition, made_by_us=False)
     if table.before:
         # Until the type is changed, the definition says both; which of them holds, the database tells.
-        intent = schemas.definition(columns, table.before)
+        intent = schemas.definition(columns, table.before, state=state)
         with target.begin() as connection:
             ledger.settle_table(connection, name, identity="", definition=intent)
         failpoint("after_widen_intent")
@@ -217,7 +217,7 @@ def _make_table(target: Target, settings: Settings, run_id: int, table: TableSch
             changed = [column for column in table.columns if column.name in table.before]
             target.change_types(connection, state.table, changed)
         failpoint("after_widen")
-        definition = schemas.definition(columns)
+        definition = schemas.definition(columns, state=state)
     if table.added and not table.is_new:
         with target.begin() as connection:
             ledger.settle_table(connection, name, identity="", definition=definition)

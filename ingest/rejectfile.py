@@ -62,7 +62,7 @@ class Open:
     @property
     def original(self) -> list[Cell] | None:
         """The fields that its file has; None where it cannot be split."""
-        if _CUT.search(self.raw) or (self.reason == Reason.BROKEN_QUOTE and self.mended is None):
+        if _CUT.search(self.raw) or self.reason == Reason.BROKEN_QUOTE:
             return None
         return record(self.raw, self.written.dialect)
 
@@ -82,12 +82,17 @@ class Open:
         `width` is how many cells the header has behind the four, without names, too: a spreadsheet fills up all lines.
         """
         names = self.written.names
-        if self.reason in _SPELLING and self.mended is None and any(_SPELLED.search(cell.text) for cell in cells):
+        known = None if self.original is None else {cell.text for cell in self.original}
+        spelled = (cell.text for cell in cells if _SPELLED.search(cell.text))
+        if self.reason in _SPELLING and any(known is None or text in known for text in spelled):
             return "it has a byte that is spelled as \\xNN; write the character that is meant, or nothing"
         if cells and is_bare(cells[1:]) and any(self.is_whole(c, columns) for c in (self.original, self.latest)):
             # Which of the two was exported is not known: the same file may be mended, and loaded, again and again.
             found = None if _CUT.search(cells[0].text) else record(cells[0].text, self.written.dialect)
             return found if found is not None else "a quote in it is not closed, or its text is cut, still"
+        latest, filled = self.latest, cells[: _filled(cells)]
+        if latest is not None and len(latest) < len(names) and [c.text for c in latest] == [c.text for c in filled]:
+            return latest  # as it was exported: the empty cells behind it are not the record's
         if tuple(columns[: len(names)]) == names:
             end = len(cells) if len(cells) > width else max(len(names), _filled(cells))
             return cells[:end]

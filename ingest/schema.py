@@ -432,14 +432,23 @@ def _own_columns(settings: Settings) -> list[Column]:
     return [Column(name=name, type=ColumnType.BIGINT, origin=Origin.LINEAGE) for name in names]
 
 
-def definition(columns: Sequence[Column], before: Mapping[str, Column] | None = None) -> str:
+def definition(
+    columns: Sequence[Column], before: Mapping[str, Column] | None = None, *, state: TableState | None = None
+) -> str:
     """What the ledger keeps of a table's columns: what the database itself does not say.
 
-    `before`: those whose type is about to be changed, as they are until then.
+    `before`: those whose type is about to be changed, as they are until then. How the dates of a column of `state` are
+    written stays as it is kept: what is said otherwise is said of the files of one run.
     """
+    row = state.row if state is not None else None
+    known = {entry["name"]: entry for entry in json.loads(row.definition or "[]")} if row is not None else {}
     entries = []
     for column in columns:
         entry = _entry(column)
+        kept = known.get(column.name, {})
+        if kept.get("type") == entry["type"] and (kept.get("spelling") or (state is not None and state.made_by_us)):
+            entry.pop("spelling", None)
+            entry |= {"spelling": kept["spelling"]} if kept.get("spelling") else {}
         if before and column.name in before:
             was = before[column.name]
             entry["was"] = _entry(was) | {"native": was.native}

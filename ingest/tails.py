@@ -42,13 +42,15 @@ def as_before(row: FileRow) -> FileRow:
     return replace(row, state=FileState.LOADED, header=json.dumps(header), **old)
 
 
-def why_not(row: FileRow, header: str, mode: str) -> str:
-    """Why what was added to a file cannot be read as the rest of it was, or ""; `header` is as it would be kept."""
+def why_not(row: FileRow, header: str, mode: str, usual: dict[str, object]) -> str:
+    """Why what was added to a file cannot be read as the rest of it was, or ""; `header` is as it would be kept.
+
+    `usual` are the options at their defaults: one that an older version did not write down had that effect then.
+    """
     if row.mode != mode and not {row.mode, mode} <= _ADDING:
         return f"it was loaded with --mode {row.mode}"
     then, now = json.loads(row.header or "{}"), json.loads(header)
-    old, new = then.get("options", {}), now.get("options", {})
-    # One that an older version did not write down had no effect then.
+    old, new = usual | then.get("options", {}), usual | now.get("options", {})
     changed = [name for name in {**old, **new} if (old.get(name) or None) != (new.get(name) or None)]
     if changed:
         return f"it was loaded with other options ({', '.join(changed)}), and one file would be read in two ways"

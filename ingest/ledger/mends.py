@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, bindparam, update
+from sqlalchemy import Connection, bindparam, case, or_, update
 
 from ingest.ledger.moves import change_file, execute_fenced
-from ingest.model import FileState
+from ingest.model import FileState, Reason
 from ingest.rows import Closing, Move, storable
 from ingest.tables import ingest_file, ingest_reject
 
@@ -22,11 +22,15 @@ _CLOSE = (
     .where(*_OF_A_REJECT)
     .values(closed_run_id=bindparam("b_run_id"), closed_at=bindparam("b_now"), mended=bindparam("b_mended"))
 )
+_LASTS = or_(
+    *(ingest_reject.c.reason == code.value for code in (Reason.BROKEN_QUOTE, Reason.BAD_BYTE, Reason.NUL_BYTE))
+)
 _KEEP_OPEN = (
     update(ingest_reject)
     .where(*_OF_A_REJECT)
     .values(
-        reason=bindparam("b_reason"),
+        # What is broken in the file stays known: how it is exported, and how the file is gone on with, rest on it.
+        reason=case((_LASTS, ingest_reject.c.reason), else_=bindparam("b_reason")),
         message=bindparam("b_message"),
         column_name=bindparam("b_column"),
         mended=bindparam("b_mended"),
