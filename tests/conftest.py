@@ -14,7 +14,7 @@ import psutil
 import pytest
 import servers
 
-SHARE = 12
+SHARE = 16
 """Of the tests that run on every target, one in so many runs on a server each time; `--whole` runs them all.
 
 On databases that the tool does not know, those marked `core` run each time.
