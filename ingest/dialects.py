@@ -10,7 +10,8 @@ those that look like comments:
 2.  Of comma, semicolon, tab, bar and control characters that wins which fits best, where a record with another of
     them in a field counts for less: half if that is a tab or a control character, which are hardly ever part of a
     value, three quarters otherwise. A number (`1,5`), a date and a quoted field may hold anything, and a comma with a
-    blank after it is almost nothing. Among equals: more fields, then the order of `COMMON`.
+    blank after it is almost nothing. One that does not split the first record as the others counts for three fifths.
+    Among equals: more fields, then the order of `COMMON`.
 3.  Several characters (`||`, `, `) win over one of them where no field is left with any of these in it.
 4.  `^ ~ # ¦ §`, colon and blank occur in ordinary values, and need stronger evidence: every record (up to a third may
     be in front) has the same number of fields, and no other delimiter says so, too. For colon, blank and `#`, besides,
@@ -67,6 +68,10 @@ VALUE = re.compile(
 )
 """A number, date, time or truth value, as files write them."""
 
+HEADLESS = 0.6
+"""What a delimiter is worth that does not split the first record as the others: where another one does, this one is
+mostly a character of some values, like a tab in a text."""
+
 _SINGLE = rb"(?:\A|%b)'(?:[^'\\\r\n]|''|\\.)*+'(?=%b|\Z)"
 _CONTROL = re.compile(rb"[\t\x01-\x08\x1c-\x1f]")
 _OTHER = re.compile(rb"[;|]|,(?! )")
@@ -120,7 +125,8 @@ class _Reading:
         if len(self.records) == 1:
             return 1.0, self.width, preferred
         doubt = sum(map(self._doubt, self.cells)) / len(self.records)
-        return self.fit * (1 - doubt), self.width, preferred
+        headed = 1.0 if self.counts[0] == self.width else HEADLESS
+        return self.fit * (1 - doubt) * headed, self.width, preferred
 
     def _is_value(self, cell: bytes) -> bool:
         """Whether it is no word of a sentence: a number or the like, or quoted."""

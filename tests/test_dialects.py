@@ -486,3 +486,10 @@ def test_the_plan_names_what_is_unusual(tmp_path: Path) -> None:
     file.write_text("id:note\n1:'a'\n2:'b\\'c'\n")
     (decision,) = run.plan([file], Settings(to=str(tmp_path / "x.db"), workers=1)).decisions
     assert _decision(decision)[3] == "colon quote ' escape \\ LF"
+
+
+def test_a_tab_in_each_text_is_no_delimiter_where_the_header_has_none() -> None:
+    data = b"id,text,n\n" + b"".join(b"%d,n %d\t\\x,%d.5\n" % (i, i, i) for i in range(200))
+    found = find(Head(data=data, first=0, whole=True), UNTOLD)
+    assert found is not None
+    assert found.delimiter == ","

@@ -81,7 +81,7 @@ class Stopped(Exception):
 
 @contextlib.contextmanager
 def stopped_before_the_second(engine: sa.Engine) -> Iterator[None]:
-    """The first statement that changes something is executed inside the block, and committed if it is DDL."""
+    """The first statement of DDL is executed inside the block, and commits by itself; nothing after it that changes."""
     changes: list[str] = []
 
     def look(*arguments: Any) -> None:
@@ -89,7 +89,8 @@ def stopped_before_the_second(engine: sa.Engine) -> Iterator[None]:
         if statement.startswith(("ALTER", "UPDATE")):
             if changes:
                 raise Stopped
-            changes.append(statement)
+            if statement.startswith("ALTER"):
+                changes.append(statement)
 
     sa.event.listen(engine, "before_cursor_execute", look)
     try:
@@ -120,7 +121,7 @@ def test_an_upgrade_that_ends_between_any_two_of_its_statements_is_completed(
             ledger.upgrade(target.engine)
         counts.append(columns(db))
     target.close()
-    # Six columns, one after the other, and the version at last.
-    assert [count - counts[0] for count in counts] == [0, 1, 2, 3, 4, 5, 6, 6]
+    # One column after the other, and the version at last.
+    assert [count - counts[0] for count in counts] == [*range(11), 10]
     assert tools.load(files[0].parent, db).rows == 200
     assert_all_loaded(db, files)
