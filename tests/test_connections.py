@@ -68,6 +68,7 @@ def test_files_of_a_table_with_a_key_are_put_in_one_after_the_other(tmp_path: Pa
     with db.shut("a"):
         run = load(tmp_path, db, 3, "--workers", "1", "--mode", "upsert", "--key", "id")
         killing.wait_for(lambda: loaded(db) == {"b.csv"}, "the file behind them")
+        killing.wait_for(lambda: len(db.waiting()) >= 1, "the first of the others")
         assert len(db.waiting()) == 1
     code, _, err = killing.finish(run)
     assert (code, "--connections" in err) == (0, False), err
