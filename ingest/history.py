@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ingest import archives, discards, ledger, rejectfile, tails
-from ingest.errors import LedgerError, UsageError
+from ingest.errors import UsageError
 from ingest.model import FileState, Mode
 from ingest.rows import FileRow, RejectRow, RunRow
 from ingest.settings import database_url
@@ -219,16 +219,10 @@ def _reading(to: str | None, ledger_schema: str | None) -> Iterator[tuple[Target
 
 
 def _check_ledger(target: Target, connection: Any) -> None:
-    found = ledger.version(connection)
-    if found is None:
+    if not ledger.is_there(connection, target.label):
         raise UsageError(
             f"{target.label} holds no ledger: nothing was loaded into it by ingest.",
             hint="Load something first: ingest load PATH, or name another database with --to.",
-        )
-    if found != ledger.HEAD:
-        raise LedgerError(
-            f"the ledger of {target.label} has version {found}; this program reads {ledger.HEAD}.",
-            hint="Run: ingest ledger upgrade",
         )
 
 

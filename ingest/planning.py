@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from ingest import archives, ledger, manifest, naming, opening, replacing, sniff, tails
-from ingest.errors import LedgerError, SourceError, TableError
+from ingest.errors import SourceError, TableError
 from ingest.model import UTF8, Action, Discard, FileState, Header, Manifest, Mode, Reason, Source, TableName
 from ingest.reports import Decision
 from ingest.rows import FileRow, TableRow
@@ -97,12 +97,7 @@ class _Planner:
     def read(self, connection: Connection | None, sources: Sequence[Source]) -> list[tuple[Source, TableName]]:
         """All that the database is asked; each source with its table."""
         rows: list[FileRow] = []
-        if connection is not None and ledger.version(connection) is not None:
-            if (found := ledger.version(connection)) != ledger.HEAD:
-                raise LedgerError(
-                    f"the ledger of {self._target.label} has version {found}; this program reads {ledger.HEAD}.",
-                    hint="Run: ingest ledger upgrade; or load something, which does so by itself.",
-                )
+        if connection is not None and ledger.is_there(connection, self._target.label):
             self._known, rows = ledger.tables(connection), ledger.files(connection)
         elif connection is not None:
             self._target.check_place(connection)

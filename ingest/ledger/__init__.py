@@ -43,7 +43,7 @@ from ingest.ledger.questions import (
     sums,
     tables,
 )
-from ingest.ledger.versions import HEAD, create, upgrade, version
+from ingest.ledger.versions import HEAD, create, is_there, upgrade, version
 
 __all__ = [
     "HEAD",
@@ -63,6 +63,7 @@ __all__ = [
     "forget_table",
     "give_lease",
     "intend_table",
+    "is_there",
     "lose",
     "mend",
     "note",

@@ -21,6 +21,16 @@ def version(connection: Connection) -> str | None:
     return connection.execute(select(ingest_version.c.version_num)).scalar()
 
 
+def is_there(connection: Connection, label: str) -> bool:
+    """Whether the database, called `label`, has a ledger. Raises `LedgerError` for one of another version."""
+    found = version(connection)
+    if found not in (None, HEAD):
+        raise LedgerError(
+            f"the ledger of {label} has version {found}; this program reads {HEAD}.", hint="Run: ingest ledger upgrade"
+        )
+    return found is not None
+
+
 def create(connection: Connection) -> None:
     """Make a new ledger whole, at HEAD. Does nothing where it is there; an older one is for `upgrade`."""
     found = version(connection)
