@@ -7,7 +7,6 @@ after the other, by the exact rules from the last confirmed border on where coun
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,20 +32,6 @@ class Outcome:
     discarded: int = 0
     read: bytes = b""  #: the decoded bytes of all slices, in order
     refused: Reason | None = None
-
-
-def source_of(path: Path, codec: Codec = Codec.PLAIN) -> Source:
-    """A file as a scan finds it."""
-    stat = path.stat()
-    return Source(
-        path=str(path),
-        display=path.name,
-        size=stat.st_size,
-        mtime_ns=stat.st_mtime_ns,
-        ctime_ns=stat.st_ctime_ns,
-        scanned_ns=time.time_ns(),
-        codec=codec,
-    )
 
 
 def through(source: Source, header: Header, spool: Path, *, slice_bytes: int | None = None) -> Outcome:

@@ -7,8 +7,8 @@ import gzip
 from pathlib import Path
 
 import pytest
-from test_sniff import refusal, source_of, written
-from tools import assert_counts_add_up, load, query, rejects, told
+from test_sniff import refusal, written
+from tools import assert_counts_add_up, load, query, rejects, source_of, told
 
 from ingest import charsets
 from ingest.charsets import CANDIDATES, Undecodable, offered, transcoded

@@ -16,7 +16,8 @@ import pytest
 import tools
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from test_reader import Row, rows, source_of
+from test_reader import Row, rows
+from tools import source_of
 
 from ingest import plain, quoting, run
 from ingest.dialects import Head, advice, find, records

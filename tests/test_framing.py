@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tools import source_of
 
 from ingest import extras, framing, worker
 from ingest.discards import told
@@ -26,16 +26,7 @@ TABLE, FOOTER = Discard.TABLE, Discard.FOOTER
 def written(tmp_path: Path, data: bytes, name: str = "a.csv") -> Source:
     path = tmp_path / name
     path.write_bytes(data)
-    stat = path.lstat()
-    return Source(
-        path=str(path),
-        display=name,
-        size=stat.st_size,
-        mtime_ns=stat.st_mtime_ns,
-        ctime_ns=stat.st_ctime_ns,
-        scanned_ns=time.time_ns(),
-        codec=Codec.GZIP if name.endswith(".gz") else Codec.PLAIN,
-    )
+    return source_of(path, Codec.GZIP if name.endswith(".gz") else Codec.PLAIN)
 
 
 def sniffed(tmp_path: Path, data: bytes, **said: str | int | None) -> Header:

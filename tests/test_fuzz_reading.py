@@ -23,8 +23,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
-from rooms import Outcome, Row, bundled, source_of, through
-from tools import assert_counts_add_up, ingest, query, quoted
+from rooms import Outcome, Row, bundled, through
+from tools import assert_counts_add_up, ingest, query, quoted, source_of
 
 from ingest.errors import SourceError
 from ingest.model import UNTOLD, Codec, Dialect, Header, Source, Told

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tools import source_of
 
 from ingest import reader
 from ingest.errors import SourceError
@@ -20,18 +20,6 @@ from ingest.slicing import slices
 
 COMMA = Dialect()
 Row = list[str | None]
-
-
-def source_of(path: Path) -> Source:
-    stat = path.stat()
-    return Source(
-        path=str(path),
-        display=path.name,
-        size=stat.st_size,
-        mtime_ns=stat.st_mtime_ns,
-        ctime_ns=stat.st_ctime_ns,
-        scanned_ns=time.time_ns(),
-    )
 
 
 def rows(parsed: Parsed) -> list[Row]:

@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+from tools import source_of
 
 from ingest import quoting, slicing
 from ingest.errors import SourceError
@@ -20,19 +21,6 @@ from ingest.sniff import sniff
 
 LINES = b"".join(b'%d,"some text, with\na line break",%d\n' % (i, i * i) for i in range(200))
 DATA = b"a,b,c\n" + LINES
-
-
-def source_of(path: Path, codec: Codec = Codec.PLAIN) -> Source:
-    stat = path.stat()
-    return Source(
-        path=str(path),
-        display=path.name,
-        size=stat.st_size,
-        mtime_ns=stat.st_mtime_ns,
-        ctime_ns=stat.st_ctime_ns,
-        scanned_ns=time.time_ns(),
-        codec=codec,
-    )
 
 
 def written(tmp_path: Path, data: bytes, name: str = "a.csv") -> Source:

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import gzip
 import os
-import time
 from pathlib import Path
 
 import pytest
+from tools import source_of
 
 from ingest.errors import SourceError
 from ingest.model import Codec, Header, Reason, Source
 from ingest.opening import open_decoded
 from ingest.sniff import HEAD_BYTES, HEADER_BYTES, Sniffer, sniff
-
-
-def source_of(path: Path, codec: Codec = Codec.PLAIN) -> Source:
-    stat = path.lstat()
-    return Source(
-        path=str(path),
-        display=path.name,
-        size=stat.st_size,
-        mtime_ns=stat.st_mtime_ns,
-        ctime_ns=stat.st_ctime_ns,
-        scanned_ns=time.time_ns(),
-        codec=codec,
-    )
 
 
 def written(tmp_path: Path, data: bytes, name: str = "a.csv") -> Source:

@@ -16,8 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_sniff import source_of
-from tools import ORDERS, assert_loaded_once, load, orders, query, told
+from tools import ORDERS, assert_loaded_once, load, orders, query, source_of, told
 
 from ingest import archives, unpacking, worker
 from ingest.errors import SourceError

@@ -8,6 +8,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from oracle import Database, Oracle, oracle
 
+from ingest.model import Codec, Source
 from ingest.reports import Event, RunReport
 from ingest.run import load as run_load
 from ingest.settings import Settings
@@ -176,3 +178,17 @@ def assert_counts_add_up(db: Database) -> None:
         " FROM ingest_file WHERE state = 'loaded'",
     ):
         assert records == sum(ends), path
+
+
+def source_of(path: Path, codec: Codec = Codec.PLAIN) -> Source:
+    """A file as a scan finds it."""
+    stat = path.lstat()
+    return Source(
+        path=str(path),
+        display=path.name,
+        size=stat.st_size,
+        mtime_ns=stat.st_mtime_ns,
+        ctime_ns=stat.st_ctime_ns,
+        scanned_ns=time.time_ns(),
+        codec=codec,
+    )
