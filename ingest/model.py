@@ -435,16 +435,6 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Location:
-    """Where a batch comes from."""
-
-    file_id: int
-    start: int  #: first byte, in the decoded stream
-    length: int  #: bytes
-    first_record: int  #: number of its first record, from 0 within the slice's file part
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Reject:
     """One record that could not be loaded."""
 

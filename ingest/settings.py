@@ -15,7 +15,6 @@ from ingest.model import LINEAGE_COLUMN, UNTOLD, UTF8, ColumnType, Mode, RecordR
 
 KIB = 1024
 MIB = 1024 * KIB
-GIB = 1024 * MIB
 
 DEFAULT_DATABASE = "sqlite:///ingest.db"
 DATABASE_VARIABLE = "INGEST_DATABASE_URL"
