@@ -177,7 +177,11 @@ class Applying:
         return tuple(moves)
 
     def counted(self, order: Apply) -> tuple[Move, ...]:
-        """The moves of an order that landed; with a merge, a file is one move."""
+        """The moves of an order that landed, with what the ledger has of each file in all; with a merge, a file is one
+        move.
+
+        Of a tail, and of mended records, that is more than the order did: `Move.since` tells what.
+        """
         with self._target.begin() as connection:
             rows = [_row(connection, move.file_id) for move in order.moves]
         return tuple(

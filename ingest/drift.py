@@ -22,17 +22,21 @@ TOLD = 3
 """Kinds of headers of one table that a load tells of; `plan` shows all."""
 
 
-def headers(schema: TableSchema) -> tuple[HeaderGroup, ...]:
+def headers(schema: TableSchema, rescue: str | None) -> tuple[HeaderGroup, ...]:
     """The files of a table by their columns, and what these lack or have beside the table's.
+
+    `rescue`, a column that we fill, is no part of any header, wherever it stands in the table.
 
     The columns of a new table are those of all its files together; of two that may be one, the guess is then for the
     one that more files have.
     """
-    table = [column.name for column in (schema.added if schema.is_new else schema.columns)]
+    filled = [rescue.casefold()] if rescue is not None else []
+    columns = schema.added if schema.is_new else schema.columns
+    table = [column.name for column in columns if column.name.casefold() not in filled]
     files: dict[tuple[str, ...], list[str]] = {}
     where: dict[tuple[str, ...], dict[str, str | None]] = {}
     for offered in schema.offered:
-        names = tuple(offered.where)
+        names = tuple(name for name in offered.where if name.casefold() not in filled)
         files.setdefault(names, []).extend(offered.files)
         where[names] = offered.where
     common = {name: (sum(len(files[names]) for names in files if name in names), -at) for at, name in enumerate(table)}

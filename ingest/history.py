@@ -71,6 +71,7 @@ class RejectedRecord:
     applied: bool  #: True: its file was loaded without it; False: its file was refused
     reject_id: int
     closed_run_id: int | None = None  #: the run that loaded it back, mended; None: it is open
+    before_stays: bool = False  #: what was refused had been added to its file, or changed: the rows of before stay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +80,7 @@ class Export:
 
     headers: Sequence[rejectfile.Written]  #: of their files
     rejects: Iterator[rejectfile.Open]
-    refused: int  #: how many of the files were refused, so that they have to be mended themselves
+    refused: int  #: how many of the files, or of what was added to them, were refused: to be mended themselves
 
 
 def database_label(to: str | None, *, ledger_schema: str | None = None) -> str:
@@ -118,8 +119,8 @@ def story(to: str | None, file: str, *, ledger_schema: str | None = None) -> lis
     with _reading(to, ledger_schema) as (_, connection):
         rows = _named(ledger.files(connection), file)
         kept = {row.file_id: list(ledger.rejects(connection, file_id=row.file_id)) for row in rows}
-    counts = {file_id: (len(of), sum(1 for one in of if one.closed_run_id is not None)) for file_id, of in kept.items()}
-    return [sentence for row in rows for sentence in _tell(row, *counts[row.file_id])]
+        past = ledger.runs(connection)
+    return [sentence for row in rows for sentence in _tell(row, kept[row.file_id], past)]
 
 
 def runs(to: str | None, *, ledger_schema: str | None = None) -> list[RunRow]:
@@ -146,11 +147,11 @@ def rejects(
     """
     with _reading(to, ledger_schema) as (_, connection):
         rows = ledger.files(connection)
-        paths = {row.file_id: row.path for row in rows}
+        files = {row.file_id: row for row in rows}
         wanted: list[int | None] = [None] if file is None else [row.file_id for row in _named(rows, file)]
         for file_id in wanted:
             for reject in ledger.rejects(connection, file_id=file_id, still_open=not closed):
-                yield _rejected(paths.get(reject.file_id, f"file {reject.file_id}"), reject)
+                yield _rejected(files.get(reject.file_id), reject)
 
 
 @contextmanager
@@ -158,12 +159,13 @@ def exported(to: str | None, *, ledger_schema: str | None = None) -> Iterator[Ex
     """The open rejects of all files, to be written out and mended; read as they are asked for, within the block."""
     with _reading(to, ledger_schema) as (_, connection):
         rows = {row.file_id: row for row in ledger.files(connection)}
-        of = sorted(ledger.files_with_open_rejects(connection) & rows.keys())
+        given = ledger.files_with_open_rejects(connection)
+        of = sorted(given.keys() & rows.keys())
         found = (reject for reject in ledger.rejects(connection, still_open=True) if reject.file_id in rows)
         yield Export(
             headers=[rejectfile.Written.of(rows[file_id].header) for file_id in of],
             rejects=(rejectfile.opened(reject, rows[reject.file_id]) for reject in found),
-            refused=sum(1 for file_id in of if rows[file_id].state is not FileState.LOADED),
+            refused=sum(1 for file_id in of if rows[file_id].state is not FileState.LOADED or not given[file_id]),
         )
 
 
@@ -243,9 +245,9 @@ def _named(rows: Sequence[FileRow], file: str) -> list[FileRow]:
     return found
 
 
-def _rejected(path: str, reject: RejectRow) -> RejectedRecord:
+def _rejected(row: FileRow | None, reject: RejectRow) -> RejectedRecord:
     return RejectedRecord(
-        file=path,
+        file=row.path if row is not None else f"file {reject.file_id}",
         line=reject.line,
         byte=reject.byte_offset,
         record=reject.record,
@@ -256,10 +258,12 @@ def _rejected(path: str, reject: RejectRow) -> RejectedRecord:
         applied=reject.applied,
         reject_id=reject.reject_id,
         closed_run_id=reject.closed_run_id,
+        before_stays=not reject.applied and row is not None and row.state is FileState.LOADED,
     )
 
 
-def _tell(row: FileRow, kept: int, closed: int) -> Iterator[str]:
+def _tell(row: FileRow, rejects: Sequence[RejectRow], past: Sequence[RunRow]) -> Iterator[str]:
+    closed = [one.closed_run_id for one in rejects if one.closed_run_id is not None]
     records = f"{row.rows_loaded:,} rows, {row.rows_rejected:,} rejected, {row.rows_discarded:,} discarded"
     if row.mode in (Mode.UPSERT, Mode.INSERT_IGNORE):
         records += f", {row.rows_superseded:,} superseded, {row.rows_ignored:,} ignored (--mode {row.mode})"
@@ -268,12 +272,16 @@ def _tell(row: FileRow, kept: int, closed: int) -> Iterator[str]:
         case FileState.LOADED:
             when = _time(row.loaded_at) if row.loaded_at else "an unknown time"
             yield f"{row.path} is loaded into {row.table_name}: {records}."
-            by = "" if closed else f" by run {row.run_id}"
+            # The row's own run may be a later one, that mended rejects, or loaded nothing of what it found changed.
+            loader = next((one.run_id for one in past if row.loaded_at and one.started_at <= row.loaded_at), None)
+            by = f" by run {loader}" if loader is not None else ""
+            by += f", in attempt {row.attempts}" if loader == row.run_id else ""
             tail = tails.begins_at(row)
             what = "It was" if tail is None else f"It has grown: what follows its first {tail:,} bytes was"
-            yield f"{what} loaded at {when}{by}, in attempt {row.attempts}."
+            yield f"{what} loaded at {when}{by}."
             if closed:
-                yield f"{closed:,} of its records were rejects first, and loaded when mended, last by run {row.run_id}."
+                told = f"{len(closed):,} of its records were rejects first, and loaded when mended"
+                yield f"{told}, last by run {max(closed)}."
         case FileState.STARTED if tails.as_before(row) is not row:
             yield f"{row.path} is loaded into {row.table_name}: {records}."
             yield f"Run {row.run_id} began at {_time(row.started_at)} to load what was added to it, and did not end."
@@ -295,7 +303,7 @@ def _tell(row: FileRow, kept: int, closed: int) -> Iterator[str]:
         yield f"{told} ({row.error_code or 'unknown'}): {row.error}"
     if row.deaths:
         yield f"Workers that read it died, {row.deaths} in a row."
-    if kept := kept - closed:
+    if kept := len(rejects) - len(closed):
         yield f"{kept:,} of its records are kept as rejects; see them with: ingest rejects list FILE"
     yield f"The ledger knows it with {row.size:,} bytes" + (f" and SHA-256 {row.sha256}." if row.sha256 else ".")
     if not archives.there(row.path):

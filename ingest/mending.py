@@ -393,6 +393,8 @@ class _Mending:
             raise _Refused(f"{answer.failure.message} {answer.failure.hint}".rstrip())
         assert isinstance(answer, Done)
         (move,) = answer.moves or order.moves
+        if answer.landed and answer.moves:
+            move = move.since(batch.row)
         self._counts.update(
             loaded=move.rows, discarded=move.discarded, superseded=move.superseded, ignored=move.ignored
         )
@@ -483,7 +485,12 @@ def _unfit(given: rejectfile.Given, reject: RejectRow, row: FileRow, twice: set[
         return f"reject {number} is closed already: run {reject.closed_run_id} loaded a record for it"
     if row.state in (FileState.STARTED, FileState.UNDOING):
         return f"{row.path} is not loaded to its end; run its load again first"
-    if not reject.applied or row.state is not FileState.LOADED:
+    if not reject.applied and row.state is FileState.LOADED:
+        return (
+            f"what is new in {path} was refused, and its rows of before stay: mend the file itself, and load it with "
+            "the same --on-change"
+        )
+    if row.state is not FileState.LOADED:
         return f"{row.path} was refused, so nothing of it is loaded: mend the file itself, and load it"
     return ""
 

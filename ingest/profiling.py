@@ -87,7 +87,7 @@ class Profiling:
                 table.added = drift.explained(table.added, table.mixed)
                 table.filled = self._filled(table)
         for table in tables:
-            table.headers = drift.headers(table)
+            table.headers = drift.headers(table, self._settings.rescue_column)
         return [table for table in tables if table.groups]
 
     def _filled(self, table: TableSchema) -> set[str]:

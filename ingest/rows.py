@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
@@ -214,6 +214,15 @@ class Move:
     superseded: int = 0
     ignored: int = 0
     discards: Discards = field(default_factory=dict)  #: of the whole file so far, not of this step alone
+
+    def since(self, row: FileRow) -> Move:
+        """The step alone, where rows, superseded and ignored count all of the file; `row` is as it was before."""
+        return replace(
+            self,
+            rows=self.rows - row.rows_loaded,
+            superseded=self.superseded - row.rows_superseded,
+            ignored=self.ignored - row.rows_ignored,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

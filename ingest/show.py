@@ -199,7 +199,8 @@ def rejects(what: Iterable[RejectedRecord], out: TextIO) -> int:
     count = 0
     for count, reject in enumerate(what, start=1):  # noqa: B007
         column = f" column {reject.column}:" if reject.column else ""
-        whole = "" if reject.applied else " (the whole file was refused)"
+        whole = " (what is new in the file was refused; its rows of before stay)" if reject.before_stays else ""
+        whole = whole if reject.applied or whole else " (the whole file was refused)"
         whole = whole if reject.closed_run_id is None else f" (mended, and loaded by run {reject.closed_run_id})"
         line(out, f"{reject.file}:{reject.line}:{column} {reject.reason}: {reject.message}{whole}")
         line(out, f"    {reject.raw}")

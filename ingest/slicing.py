@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import zlib
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ def guessed(source: Source, header: Header, *, slice_bytes: int) -> Iterator[Sli
 
     A line end may lie within quotes (or be escaped, which `reader` sees). But if each slice is by the book when it is
     read as one that starts outside of them, then each ends outside of them, so that the next one starts there: all of
-    them together prove the borders.
+    them together prove the borders. None ends within what stands below the table.
 
     Raises `SourceError` with `UNREADABLE`.
     """
@@ -71,10 +72,15 @@ def guessed(source: Source, header: Header, *, slice_bytes: int) -> Iterator[Sli
                 border = None
                 while border is None:
                     if len(data) > quoting.RECORD_BYTES:
-                        raise _too_long(source)
+                        raise _too_long(source, end)
                     data += (more := file.read(len(data) + LOOKAHEAD))
                     border = quoting.line_end(data, 0, final=not more)
                 end = end - 1 + border if data else source.size  # its reader finds out what became of the rest
+                if source.size - end <= extras.TAIL_BYTES:
+                    begin = max(position, source.size - extras.TAIL_BYTES - 1)
+                    file.seek(begin)
+                    if extras.cuts_tail(file.read(source.size - begin), end - begin, header):
+                        end = source.size
             yield Slice(
                 index=index,
                 start=position,
@@ -214,7 +220,7 @@ def _cut(stream: _Stream, at: int, header: Header, exact: bool, after_broken: bo
             # quotes finds out, and the exact rules, under which a record cannot be longer, go on from there.
             border = quoting.line_end(data, at - 1, final=False)
             if border is None:
-                raise _too_long(stream.source)
+                raise _too_long(stream.source, stream.taken + at)
             return border, broken
         if final:
             break
@@ -222,11 +228,16 @@ def _cut(stream: _Stream, at: int, header: Header, exact: bool, after_broken: bo
     return len(stream.buffer), after_broken
 
 
-def _too_long(source: Source) -> SourceError:
+def _too_long(source: Source, at: int) -> SourceError:
+    """For the line at byte `at` of the decoded stream."""
+    limit = f"{quoting.RECORD_BYTES // 1024**2} MiB"
+    name = shlex.quote(os.path.basename(source.display))
     return SourceError(
-        f"{source.display} has a line of more than {quoting.RECORD_BYTES // 1024**2} MiB.",
+        f"{source.display} has a line of more than {limit}, the one with byte {at}; it is read in slices that end "
+        "behind a line, and no line may be longer.",
         code=Reason.CORRUPT,
-        hint="It may not be a CSV file. Longer records cannot be loaded.",
+        hint=f"If it is no CSV file, leave it out: --exclude {name}. Else take that line out of it, or shorten it, and "
+        f"run the same command again; a record of more than {limit} cannot be loaded.",
     )
 
 
@@ -271,6 +282,7 @@ class _Stream:
         self.source = source
         self.buffer = bytearray()  #: decoded bytes read and not yet taken
         self.ended = False  #: nothing comes after the buffer
+        self.taken = 0  #: decoded bytes that were before the buffer
         self.decoded: _Hash = hashlib.sha256() if hashed else _NoHash()  #: of what was taken
         self.seekable = source.seekable(encoding)
         if self.seekable:
@@ -306,6 +318,7 @@ class _Stream:
         with memoryview(self.buffer)[:count] as data:
             self.decoded.update(data)
         del self.buffer[:count]
+        self.taken += count
 
     def skip(self, to: int, expect: str | None) -> None:
         """Go to a border found earlier, hashing what is before it."""

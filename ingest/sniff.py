@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from ingest import charsets, dialects, framing, quoting, unpacking
 from ingest.dialects import Head
-from ingest.model import UNTOLD, UTF8, Codec, Header, Source, Told
+from ingest.errors import SourceError
+from ingest.model import UNTOLD, UTF8, Codec, Header, Reason, Source, Told
 from ingest.opening import open_decoded, open_descriptor, reading
 
 HEAD_BYTES = 64 * 1024
@@ -92,6 +93,14 @@ def _decide(source: Source, head: bytes, told: Told, whole: bool) -> Header | No
     dialect = dialects.find(uncommented, told)
     if dialect is None:
         return None
+    if told.comment and len(dialect.delimiter) > 1 and dialect.delimiter.startswith(told.comment):
+        # A record whose first field is empty would be a comment, or not, by how its file is sliced.
+        raise SourceError(
+            f"{source.display} seems to be separated by {dialect.delimiter!r}, which begins as "
+            f"--comment {told.comment!r} does.",
+            code=Reason.NO_HEADER,
+            hint="Load it without --comment, and with --skip-rows N if there are comments above its header.",
+        )
     return framing.frame(source, beginning, replace(dialect, encoding=encoding), told, opening.lines)
 
 

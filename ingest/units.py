@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from ingest import charsets
@@ -126,9 +126,8 @@ class Load:
         """What this run did, where the moves tell what the ledger has of the file in all."""
         if not self.works[0].tail:
             return moves
-        (move,), row = moves, self.rows[0]
-        rows, superseded = move.rows - row.rows_loaded, move.superseded - row.rows_superseded
-        return (replace(move, rows=rows, superseded=superseded, ignored=move.ignored - row.rows_ignored),)
+        (move,) = moves
+        return (move.since(self.rows[0]),)
 
     def place(self, result: Result) -> Place:
         """Where the rows of the next result stand in the file."""

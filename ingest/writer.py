@@ -157,8 +157,7 @@ class _Writer:
         began = time.perf_counter()
         if again and self._applying.landed(order):
             moves: tuple[Move, ...] = ()
-            # Of a file that was mended the row counts more than this order.
-            if isinstance(order, Apply) and order.merge is not None and order.closing is None:
+            if isinstance(order, Apply) and order.merge is not None:
                 moves = self._applying.counted(order)
             return Done(order=order.order, seconds=time.perf_counter() - began, landed=True, moves=moves)
         outcome = self._once(order)

@@ -88,6 +88,16 @@ def test_many_small_files_travel_together_with_what_is_left_out_of_each(data: Pa
     assert_counts_add_up(db)
 
 
+def test_a_look_at_the_values_leaves_out_what_is_below_the_table(data: Path, db: Path) -> None:
+    """Filled up, the lines of a second table would be records of this one, and their names make text of its numbers."""
+    below = b"\nkind,total\n" + b"".join(b"k%d,%d\n" % (i, i) for i in range(20))
+    for number, slice_bytes in enumerate((24, 40, 100)):
+        (data / f"t{number}.csv").write_bytes(b"id,n,m\n" + b"".join(b"%d,1,2\n" % i for i in range(30)) + below)
+        report = load(data / f"t{number}.csv", db, slice_bytes=slice_bytes, ragged="pad")
+        assert (report.rows, report.discards) == (30, {"second_table": 21})
+        assert query(db, f"SELECT DISTINCT typeof(id), typeof(n), typeof(m) FROM t{number}") == [("integer",) * 3]
+
+
 @pytest.mark.parametrize("slice_bytes", [16, 64, 1 << 20])
 def test_places_of_rejects_are_those_of_the_file(data: Path, db: Path, slice_bytes: int) -> None:
     query(db, "CREATE TABLE t (id INTEGER, name TEXT, amount REAL UNIQUE)")

@@ -78,6 +78,24 @@ def test_headers_are_compared_with_the_table_before_the_first_row(data: Path, db
     assert query(db, 'SELECT id, unit_price, "Unit price" FROM orders WHERE id = 5') == [(5, None, 1.5)]
 
 
+def test_the_rescue_column_is_no_part_of_a_header(data: Path, db: Path) -> None:
+    """It stands behind the columns of each file, and in the table before those that were added later."""
+    (before,) = one_table(plan(data, db, rescue_column="rest")).headers
+    load(data, db)
+    write_csv(data / "orders_3.csv", ["id", "day", "unit_price", "note"], [[3, 9, 2.5, "b"]])
+    (made,) = one_table(plan(data, db, rescue_column="Rest")).headers
+    for group in (before, made):
+        assert group.columns == ("id", "day", "unit_price", "note")
+        assert (group.added, group.missing, group.reordered) == ((), (), False)
+    load(data, db, rescue_column="rest")
+    write_csv(data / "orders_4.csv", ["id", "day", "unit_price", "note", "discount"], [[4, 9, 2.5, "b", 1]])
+    what = plan(data, db, rescue_column="rest")
+    (further,) = one_table(what).headers
+    assert further.columns == ("id", "day", "unit_price", "note", "discount")
+    assert (further.added, further.missing, further.reordered) == (("discount",), (), False)
+    assert "orders_4.csv): + discount\n" in shown(what)
+
+
 def test_what_is_refused_is_compared_too(data: Path, db: Path) -> None:
     load(data, db)
     write_csv(data / "orders_3.csv", ["id", "day", "Unit_Price ", "note", "extra"], [[3, 9, 2.5, "b", 1]])

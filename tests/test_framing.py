@@ -131,6 +131,18 @@ def test_told_comments_are_no_records_wherever_they_stand(tmp_path: Path) -> Non
             sniffed(tmp_path, b"a\n", comment=bad)
 
 
+def test_a_delimiter_that_begins_as_a_told_comment_is_refused_whether_told_or_found(tmp_path: Path) -> None:
+    """A record without a first value would be a comment in one way of reading, and a record in another."""
+    data = b"id#|#n#|#t\n1#|#2#|#x\n#|#3#|#y\n"
+    with pytest.raises(UsageError, match="begins as --comment '#' does"):
+        sniffed(tmp_path, data, comment="#", delimiter="#|#")
+    with pytest.raises(SourceError, match="begins as --comment '#' does") as caught:
+        sniffed(tmp_path, data, comment="#")
+    assert caught.value.code == Reason.NO_HEADER
+    assert sniffed(tmp_path, data).dialect.delimiter == "#|#"
+    assert sniffed(tmp_path, data, comment="##").dialect.delimiter == "#|#"
+
+
 # header or none ------------------------------------------------------------------------------------------------------
 
 

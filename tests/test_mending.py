@@ -217,6 +217,32 @@ def test_killed_anywhere_every_record_is_loaded_once(home: Path, db: Database, p
     assert_counts_add_up(db)
 
 
+@pytest.mark.every_target
+@pytest.mark.parametrize("mode", ["upsert", "insert-ignore"])
+def test_killed_behind_its_commit_it_counts_as_the_ledger_does(tmp_path: Path, db: Database, mode: str) -> None:
+    """With a key only the database knows what became of the records: what it counted is asked of the ledger then."""
+    if "plain" in str(type(db)).lower():
+        pytest.skip("append is the only mode there")
+    path = write_csv(tmp_path / "k.csv", ["id", "n"], [[1, 1], [2, 2], [2, 3], [1, "x"], [3, "y"], [3, "z"]])
+    settings = {"mode": mode, "key": ("id",), "declared": (parse_type("n=bigint"),)}
+    assert load(path, db, **settings, max_rejects=Budget(count=3)).rejected == 3
+    before = known(db, path)
+    rows = export(tmp_path / "fixed.csv", db)
+    save(tmp_path / "fixed.csv", edited(rows, lambda row: [*row[:5], "9"]))
+    once = f"after_commit@{tmp_path / 'killed'}"
+    done = ingest("rejects", "load", "fixed.csv", "--to", db, cwd=tmp_path, INGEST_FAILPOINT=once)
+    assert (tmp_path / "killed").exists()
+    assert done.returncode == 0, done.stderr
+    counted = {"rows_loaded": 2, "rows_superseded": 1} if mode == "upsert" else {"rows_loaded": 1, "rows_ignored": 2}
+    after = known(db, path)
+    assert {name: after[name] - before[name] for name in counted} == counted
+    (run,) = oracle(db).records("SELECT * FROM ingest_run WHERE run_id = ?", 2)
+    assert {name: run[name] for name in counted} == counted
+    for name, count in counted.items():
+        assert f"{name.removeprefix('rows_')}: {count} record" in done.stderr
+    assert_counts_add_up(db)
+
+
 def test_what_does_not_fit_is_refused_by_name(home: Path, db: Database) -> None:
     rows = export(home / "fixed.csv", db)
     one = [*rows[1][:4], "1", "1", "ok"]
@@ -245,6 +271,22 @@ def test_rejects_of_a_refused_file_are_to_be_mended_there(tmp_path: Path, db: Da
     assert (report.exit_code, report.loaded) == (4, 0)
     assert "was refused, so nothing of it is loaded: mend the file itself" in report.refused[0]
     assert query(db, "SELECT count(*) FROM t") == [(1,)]
+
+
+def test_rejects_of_a_refused_tail_are_to_be_mended_in_the_file(tmp_path: Path, db: Database) -> None:
+    path = write_csv(tmp_path / "t.csv", ["id", "n"], [[0, 0], [1, "w"]])
+    load(path, db, max_rejects=Budget(count=1), declared=(parse_type("n=bigint"),))
+    write_csv(path, ["id", "n"], [[0, 0], [1, "w"], [2, "x"]])
+    assert load(path, db, on_change="append-tail").exit_code == 4
+    done = ingest("rejects", "export", "fixed.csv", "--to", db, cwd=tmp_path)
+    assert "those of 1 file that was refused cannot be loaded back" in done.stderr
+    with open(tmp_path / "fixed.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    report = mended(save(tmp_path / "fixed.csv", edited(rows, lambda row: [*row[:5], "5"])), db)
+    assert (report.exit_code, report.loaded) == (4, 1)
+    assert "what is new in" in report.refused[0]
+    assert "its rows of before stay" in report.refused[0]
+    assert query(db, "SELECT id, n FROM t ORDER BY id") == [(0, 0), (1, 5)]
 
 
 def test_a_spreadsheet_may_fill_up_and_separate_as_it_likes(home: Path, db: Database) -> None:

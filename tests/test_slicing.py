@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import re
 import time
 import zlib
 from pathlib import Path
@@ -100,6 +101,23 @@ def test_guessed_slices_that_are_all_by_the_book_end_behind_records(
         assert all(part.endswith((b"\n", b"\r")) for part in parts)
 
 
+@pytest.mark.parametrize("below", [b"\n(3 rows)\nmade today\n", b"\nkind,total\na,1\nb,2\n\nend\n"])
+def test_guessed_slices_do_not_end_within_what_is_below_the_table(tmp_path: Path, below: bytes) -> None:
+    table = b"a,b,c\n" + b"1,2,3\n" * 10
+    source = written(tmp_path, table + below)
+    header = sniff(source)
+    for slice_bytes in range(1, source.size):
+        found = list(guessed(source, header, slice_bytes=slice_bytes))
+        assert found[-1].start <= len(table) < source.size == found[-1].start + found[-1].length
+        assert sum(slice_.length for slice_ in found) == source.size - header.data_start
+    # Of a long file, of which only the end is looked at.
+    source = written(tmp_path, b"a,b,c\n" + b"1,2,3\n" * 20_000 + below)
+    found = list(guessed(source, header, slice_bytes=100))
+    assert len(found) > 1_000
+    assert found[-1].start + found[-1].length == source.size
+    assert found[-1].length >= len(below)
+
+
 def test_a_file_that_became_shorter_is_guessed_to_an_end(tmp_path: Path) -> None:
     source = written(tmp_path, DATA)
     header = sniff(source)
@@ -110,12 +128,26 @@ def test_a_file_that_became_shorter_is_guessed_to_an_end(tmp_path: Path) -> None
     assert caught.value.code == Reason.CHANGED_WHILE_READ
 
 
-def test_guessing_refuses_an_endless_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("looked", "name"), [(True, "a.csv"), (False, "a.csv"), (False, "a.csv.gz")])
+def test_an_endless_line_is_refused_with_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked: bool, name: str
+) -> None:
     monkeypatch.setattr("ingest.quoting.RECORD_BYTES", 200_000)
-    source = written(tmp_path, b"a,b\n" + b"x" * 1_000_000)
+    before, line = b"a,b\n" + b"1,2\n" * 2000, b"x" * 1_000_000
+    data = before + line + b"\n3,4\n"
+    source = written(tmp_path, gzip.compress(data) if name.endswith(".gz") else data, name)
+    header = sniff(source)
+    way = (
+        guessed(source, header, slice_bytes=1000)
+        if looked
+        else slices(source, header, slice_bytes=1000, commit_bytes=None, spool=tmp_path)
+    )
     with pytest.raises(SourceError, match="has a line of more than") as caught:
-        list(guessed(source, sniff(source), slice_bytes=1000))
+        list(way)
     assert caught.value.code == Reason.CORRUPT
+    at = int(re.search(r"the one with byte (\d+);", caught.value.message)[1])  # type: ignore[index]
+    assert len(before) <= at < len(before) + len(line)
+    assert f"--exclude {name}." in caught.value.hint
 
 
 def test_slices_are_even(tmp_path: Path) -> None:

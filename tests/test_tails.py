@@ -375,3 +375,33 @@ def test_the_story_of_a_file_tells_of_its_tail(data: Path, db: Database) -> None
     shown = ingest("status", "orders.csv", "--to", db, cwd=data)
     assert f"It has grown: what follows its first {size:,} bytes was loaded at" in shown.stdout
     assert "15 rows" in shown.stdout
+
+
+@pytest.mark.every_target
+@pytest.mark.parametrize("change", ["append-tail", "reload"])
+def test_what_is_told_of_a_refusal_is_that_the_rows_of_before_stay(data: Path, db: Database, change: str) -> None:
+    """Neither the list of rejects nor the story of the file takes the refused part, or its run, for the whole."""
+    path = write_csv(data / "orders.csv", ["id", "n"], [[1, 1], [2, 2]])
+    load(data, db)
+    append(path, [[3, "x"]])
+    assert told(load(data, db, on_change=change)) == {"orders.csv": ("refused", "over_budget")}
+    listed = ingest("rejects", "list", "--to", db, cwd=data).stdout
+    assert "(what is new in the file was refused; its rows of before stay)" in listed
+    assert "whole file" not in listed
+    shown = ingest("status", "orders.csv", "--to", db, cwd=data).stdout
+    assert "2 rows, 0 rejected" in shown
+    assert " by run 1.\n" in shown  # without the attempt, for the last one was the refused one
+    assert "by run 2" not in shown
+    assert load(data, db, on_change=change, max_rejects=Budget(count=1)).exit_code == 3
+    assert "by run 3, in attempt 3." in ingest("status", "orders.csv", "--to", db, cwd=data).stdout
+    assert "refused" not in ingest("rejects", "list", "--to", db, cwd=data).stdout
+
+
+def test_a_tail_that_is_taken_back_did_not_load_the_file(data: Path, db: Database) -> None:
+    path = orders(data / "orders.csv", 10)
+    load(data, db)
+    more_orders(path, 20, 10)
+    arguments = ("load", data, "--to", db, "--on-change", "append-tail")
+    assert ingest(*arguments, cwd=data, INGEST_FAILPOINT="after_register").returncode == -9
+    assert told(load(data, db)) == {"orders.csv": ("refused", "changed")}
+    assert " by run 1.\n" in ingest("status", "orders.csv", "--to", db, cwd=data).stdout

@@ -81,10 +81,17 @@ def rejects_by_id(connection: Connection, ids: Sequence[int]) -> dict[int, Rejec
     return found
 
 
-def files_with_open_rejects(connection: Connection) -> set[int]:
-    """The numbers of the files that have rejects which were not loaded back."""
+def files_with_open_rejects(connection: Connection) -> dict[int, bool]:
+    """The numbers of the files that have rejects which were not loaded back, and whether all of these can be.
+
+    Those of a refusal cannot.
+    """
     c = ingest_reject.c
-    return set(connection.execute(select(c.file_id).where(c.closed_run_id.is_(None)).distinct()).scalars())
+    found: dict[int, bool] = {}
+    still_open = select(c.file_id, c.applied).where(c.closed_run_id.is_(None)).distinct()
+    for file_id, applied in connection.execute(still_open):
+        found[file_id] = applied and found.get(file_id, True)
+    return found
 
 
 def tables(connection: Connection) -> dict[str, TableRow]:
