@@ -25,10 +25,9 @@ import tempfile
 import threading
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import killing
@@ -37,6 +36,7 @@ import scenes
 import servers
 import tools
 import victims
+from figures import Figures
 from victims import Process
 
 DATABASES = ("sqlite", "sqlite-wal", "postgresql", "mariadb")
@@ -95,29 +95,6 @@ class Attack:
     what: str
     moment: float  #: as a share of the length of a run that nobody touches
     seed: float  #: of whatever else is drawn
-
-
-@dataclass(slots=True)
-class Figures:
-    """What a storm has done so far."""
-
-    kills: Counter[str] = field(default_factory=Counter)  #: by victim; one attack counts once
-    processes: int = 0  #: that died of these
-    others: Counter[str] = field(default_factory=Counter)  #: attacks that killed nobody
-    missed: int = 0  #: attacks whose victim, or whose whole run, had ended by then
-    rounds: int = 0
-    runs: int = 0
-    violations: int = 0
-
-    def add(self, other: Figures) -> None:
-        """Count what another has counted."""
-        self.kills += other.kills
-        self.processes += other.processes
-        self.others += other.others
-        self.missed += other.missed
-        self.rounds += other.rounds
-        self.runs += other.runs
-        self.violations += other.violations
 
 
 class Lane:
@@ -296,10 +273,7 @@ class Round:
 
     def _check(self, code: int, said: str, struck: Sequence[str]) -> None:
         """What a run says and how it ends, whatever happened to it."""
-        if "Traceback" in said:
-            raise Violation(f"a traceback:\n{said}")
-        if servers.PASSWORD in said:
-            raise Violation(f"a password:\n{said}")
+        _check_words(said)
         fit = set(self.scene.exit_codes)
         if any(hit.startswith(("main", "zombie")) for hit in struck):
             fit.add(-signal.SIGKILL)
@@ -344,8 +318,8 @@ class Round:
         self._untracked |= any(process.role == "resource tracker" for process in dead)
         if len(dead) == 1:
             what = dead[0].role
-        elif what not in ("several", "everybody", "group"):
-            what = "several"
+        elif what in ("zombie", "stale"):  # there is one already
+            what = "everybody"
         self.figures.kills[what] += 1
         self.figures.processes += len(dead)
         return f"{'main' if any(process.role == 'main' for process in dead) else what}: {_named(dead)}"
@@ -396,6 +370,8 @@ class Round:
             except subprocess.TimeoutExpired:
                 raise Violation("a run that lost its lease hangs") from None
             self.story.append(f"  it ends with exit code {code}")
+            if code not in self.scene.exit_codes | {1, 10, 75}:
+                raise Violation(f"exit code {code} of a run that lost its lease")
         left = victims.surviving(self._frozen, LEAVING)
         if left:
             raise Violation(f"processes outlive their run, which they stood still for: {left}")
@@ -437,11 +413,20 @@ class Round:
             self.scene.judge(db, self._folder)
         except AssertionError as error:
             raise Violation(str(error)) from error
+        for output in self._folder.glob("run_*"):  # also of those that went on after their time
+            _check_words(output.read_text(errors="replace"))
         left = [path for path in self._semaphores if path.exists()]
         for path in left:
             path.unlink(missing_ok=True)
         if left and not self._untracked:
             raise Violation(f"semaphores are left: {left}")
+
+
+def _check_words(said: str) -> None:
+    """What no run may ever say."""
+    for word in ("Traceback", servers.PASSWORD):
+        if word in said:
+            raise Violation(f"it says {word}:\n{said}")
 
 
 def _answers(db: oracle.OnServer) -> bool:
@@ -596,19 +581,8 @@ def main(options: argparse.Namespace) -> int:
         jobs=options.jobs,
         rounds=tuple(options.round),
     )
+    print(servers.report(), flush=True)
     began = time.monotonic()
     figures = storm.run()
-    print(table(storm, figures, time.monotonic() - began))
+    print(figures.told(options.database, options.seed, time.monotonic() - began))
     return 1 if figures.violations else 0
-
-
-def table(storm: Storm, figures: Figures, seconds: float) -> str:
-    """What happened, as lines of markdown."""
-    by_victim = ", ".join(f"{who} {count}" for who, count in figures.kills.most_common())
-    others = ", ".join(f"{what} {count}" for what, count in figures.others.most_common()) or "nothing"
-    return (
-        f"| {storm.database} | {storm.seed} | {figures.rounds} | {figures.runs} | {figures.kills.total()} "
-        f"| {figures.violations} | {seconds:.0f} s |\n"
-        f"kills: {by_victim}; {figures.processes} processes died of them; besides: {others}; "
-        f"too late: {figures.missed}"
-    )
