@@ -12,9 +12,11 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parent.parent))
 
+import places
+import points
 import storm
 
-COMMANDS = {"storm": storm}
+COMMANDS = {"points": points, "failpoints": places, "storm": storm}
 
 
 def main() -> int:
