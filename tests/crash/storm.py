@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import dataclasses
 import itertools
 import random
 import shutil
@@ -36,7 +37,7 @@ import scenes
 import servers
 import tools
 import victims
-from figures import Figures
+from figures import PROCESSES, Figures
 from victims import Process
 
 DATABASES = ("sqlite", "sqlite-wal", "postgresql", "mariadb")
@@ -44,7 +45,7 @@ SERVERS: dict[str, type[servers.Server]] = {kind.kind: kind for kind in servers.
 
 CHOICES = {
     "writer": 6,
-    "main": 5,
+    "main": 4,
     "worker": 4,
     "host": 3,
     "several": 3,  # two or three of them, at one moment
@@ -55,7 +56,7 @@ CHOICES = {
     "zombie": 3,  # the others stand still while main is killed, and go on in the middle of the next run
     "pause": 2,  # one stands still for a while
 }
-"""What happens to a run, and how often among these. What is not there at its moment is another process instead."""
+"""What happens to a run, and how often among these. If there is no such process at its moment, a later one is drawn."""
 
 ON_SERVERS = {
     "connection": 3,  # ended by an administrator
@@ -242,13 +243,20 @@ class Round:
         schedule: list[tuple[float, Attack | None]] = [(attack.moment, attack) for attack in attacks]
         if carried:
             schedule.append((wake, None))
-        for moment, attack in sorted(schedule, key=lambda item: item[0]):
+        while schedule:
+            schedule.sort(key=lambda item: item[0])
+            moment, attack = schedule.pop(0)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 run.wait(max(0.0, began + moment * self._lane.length - time.monotonic()))
             if attack is None:
                 self._wake()
                 continue
             found = victims.family(run.pid) if run.poll() is None else []
+            absent = attack.what in PROCESSES and all(process.role != attack.what for process in found)
+            if found and absent and moment < 1:  # not yet, or not any more
+                later = random.Random(attack.seed).uniform(moment, 1.1)
+                schedule.append((later, dataclasses.replace(attack, moment=later)))
+                continue
             hit = self._strike(attack, db, run, found) if found else ""
             if hit:
                 struck.append(hit)
@@ -333,7 +341,7 @@ class Round:
         if what == "several":
             return chance.sample(found, min(len(found), chance.randint(2, 3)))
         wanted = [process for process in found if process.role == what]
-        return [chance.choice(wanted or found)]
+        return [chance.choice(wanted)] if wanted else []
 
     def _pause(self, chance: random.Random, found: list[Process]) -> str:
         stopped = victims.frozen([chance.choice(found)])
@@ -496,13 +504,15 @@ class Storm:
 
     def run(self) -> Figures:
         """All rounds; violations are printed, each with all that is needed to look into it."""
-        total, lock = Figures(), threading.Lock()
+        total, lock, stopped = Figures(), threading.Lock(), threading.Event()
         numbers = iter(self.rounds or itertools.count(1))
 
         def wanted() -> int | None:
             with lock:
                 enough = not self.rounds and total.kills.total() >= self.kills
-                return None if enough or total.violations >= MOST_VIOLATIONS else next(numbers, None)
+                return (
+                    None if enough or stopped.is_set() or total.violations >= MOST_VIOLATIONS else next(numbers, None)
+                )
 
         def done(figures: Figures) -> None:
             with lock:
@@ -512,8 +522,13 @@ class Storm:
             self._lane(wanted, done)
             return total
         with ThreadPoolExecutor(self.jobs) as threads:
-            for each in [threads.submit(self._lane, wanted, done) for _ in range(self.jobs)]:
-                each.result()
+            lanes = [threads.submit(self._lane, wanted, done) for _ in range(self.jobs)]
+            try:
+                for lane in lanes:
+                    lane.result()
+            except BaseException:  # Ctrl-C, too: the others end with the round that they are at
+                stopped.set()
+                raise
         return total
 
     def _lane(self, wanted: Callable[[], int | None], done: Callable[[Figures], None]) -> None:
