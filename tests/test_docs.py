@@ -221,6 +221,8 @@ def test_options_are_told_with_their_words_and_defaults() -> None:
 def test_no_page_names_an_option_that_is_not_there() -> None:
     known = {flag for command in COMMANDS.values() for flag in flags(command)} | flags(typer.main.get_command(app))
     others = {"--help", "--user", "--now"}  # of systemctl
+    for path in (ROOT / "tests/crash").glob("*.py"):
+        others |= set(re.findall(r'add_argument\(\s*"(--[\w-]+)"', path.read_text(encoding="utf-8")))
     for page in [*PAGES, *NIGHTLY]:
         named = {flag for flag in FLAG.findall(page.read_text(encoding="utf-8")) if flag.startswith("--")}
         assert named <= known | others, page
@@ -228,6 +230,13 @@ def test_no_page_names_an_option_that_is_not_there() -> None:
 
 def test_exit_codes_are_in_the_readme() -> None:
     assert {int(code): meaning for code, meaning in rows(README, "Exit code")} == EXIT_MEANINGS
+
+
+def test_tests_that_the_docs_name_are_there() -> None:
+    named = {name for page in PAGES for name in re.findall(r"`(test_\w+)`", page.read_text(encoding="utf-8"))}
+    written = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    assert len(named) > 30
+    assert {name for name in named if f"def {name}(" not in written} == set()
 
 
 # what becomes of names and values ------------------------------------------------------------------------------
