@@ -20,7 +20,7 @@ LONGEST = 620
 #: is a danger to be kept in few places, or seconds of start-up; `click` is not there at all beside recent typers.
 IMPORTERS = {
     "sqlalchemy": {"applying", "writer", "ledger", "tables", "targets"},
-    "multiprocessing": {"crew", "pool", "writer", "writing"},
+    "multiprocessing": {"crew", "pool", "waker", "writer", "writing"},
     "alembic": {"ledger"},
     "pandas": {"filtering", "transforming"},
     "typer": {"cli"},
