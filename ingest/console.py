@@ -6,6 +6,7 @@ Turns events into text for people or programs. Does not decide what a run does, 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -85,11 +86,20 @@ def as_json(value: Any) -> str:
     return json.dumps(as_plain(value))
 
 
+def give_up(stream: TextIO) -> None:
+    """Let what is still written to the stream go nowhere: Python would try again at its end, and complain."""
+    with contextlib.suppress(OSError):  # one without a descriptor has nobody who would try
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
 class JsonLines:
     """A listener that writes one JSON object a line; docs/events.md says what each holds."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream: TextIO | None = stream
+        self.lost = ""  #: why not all of it could be written, in the system's words; a reader that left is no reason
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, RunReport):
@@ -108,9 +118,11 @@ class JsonLines:
         try:
             self._stream.write(as_json(value) + "\n")
             self._stream.flush()
-        except BrokenPipeError:
-            # Who read has gone. The load is worth more than its story, so it goes on.
+        except OSError as error:
+            # Who read has gone, or the disk is full. The load is worth more than its story, so it goes on.
+            give_up(self._stream)
             self._stream = None
+            self.lost = "" if isinstance(error, BrokenPipeError) else error.strerror or type(error).__name__
 
 
 def _summary_of(report: RunReport) -> dict[str, Any]:
@@ -166,6 +178,7 @@ class Console:
         self._errors: Counter[tuple[str, str]] = Counter()
         self._hints: set[str] = set()
         self._warned: set[str] = set()
+        self.lost = ""  #: as of `JsonLines`
 
     def __enter__(self) -> Self:
         return self
@@ -208,9 +221,11 @@ class Console:
                 else:
                     self._stream.write((f"{head}: " if head else "") + body + "\n")
             self._stream.flush()
-        except OSError:
-            # The terminal was closed. The load goes on; its log file, ledger and exit code still tell.
+        except OSError as error:
+            # The terminal was closed, or a disk is full. The load goes on; its log file, ledger and exit code tell.
+            give_up(self._stream)
             self._quiet, self._progress = True, "none"
+            self.lost = "" if isinstance(error, BrokenPipeError) else error.strerror or type(error).__name__
 
     def _show_file(self, outcome: FileOutcome) -> None:
         name = outcome.display or outcome.path
@@ -290,7 +305,8 @@ class Console:
 
     def _stop_bar(self) -> None:
         if self._bar is not None:
-            self._bar[0].stop()
+            with contextlib.suppress(OSError):  # the terminal was closed
+                self._bar[0].stop()
             self._bar = None
 
     # the end

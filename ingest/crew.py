@@ -11,6 +11,8 @@ import dataclasses
 import logging
 import multiprocessing
 import os
+import re
+import resource
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest import pool, spool, waker
+from ingest.errors import UsageError
 from ingest.feeding import permit_cost
 from ingest.jobs import Failure, Job, JobSliced, Result
 from ingest.model import Reason
@@ -39,6 +42,9 @@ GONE_SECONDS = 30.0
 LONGEST_LOOK = 1.0
 """Seconds between two looks at the workers that count, at most: if this process was stopped, so were they, perhaps."""
 
+FILES, FILES_A_WORKER = 64, 4
+"""Files that one process of ours may have open at once, and how many more for each worker: twice what was seen."""
+
 START_PAUSES = (0.01, 0.1, 1.0)
 """Seconds to wait for another try where the fork server was just killed: until it is seen to be dead, and replaced."""
 
@@ -51,6 +57,9 @@ class Lost:
     failure: Failure
     deaths: int = 0
 
+
+_NOTE = re.compile(rb"([SD]) (\d+) (\d+) \d+")
+"""A line of the journal: a slice began or is done, the worker, the job, the slice."""
 
 Event = tuple[Job, Result | JobSliced] | Lost
 
@@ -197,7 +206,10 @@ class Crew:
     def _start_host(self, workers: int) -> None:
         self._lives += 1
         folder = self._folder / f"life-{self._lives}"
-        folder.mkdir(mode=0o700)
+        try:
+            folder.mkdir(mode=0o700)
+        except OSError as error:
+            raise spool.unmade(self._folder, error) from error
         first, self._first = self._first, None
         if first is not None and workers != self._workers:
             first.kill()
@@ -307,8 +319,13 @@ class Host:
     @classmethod
     @contextlib.contextmanager
     def early(cls, workers: int, start_method: str) -> Iterator[Host]:
-        """A host before there is anything to do: it takes a while to start. Killed at the end, used or not."""
-        host = cls(workers or workers_default(), start_method)
+        """A host before there is anything to do: it takes a while to start. Killed at the end, used or not.
+
+        Raises UsageError where the system lets us open too few files.
+        """
+        workers = workers or workers_default()
+        allow_files(workers)
+        host = cls(workers, start_method)
         try:
             yield host
         finally:
@@ -392,11 +409,14 @@ class Host:
             self._read += len(fresh)
             *lines, self._partial = (self._partial + fresh).split(b"\n")
             for line in lines:
-                mark, pid, job_id, _ = line.split()
+                match = _NOTE.fullmatch(line)
+                if match is None:
+                    continue  # the end of a line may be missing where the disk is full
+                mark, pid, job_id = match[1], int(match[2]), int(match[3])
                 if mark == b"S":
-                    self._at[int(pid)] = (int(job_id), self.clock)
+                    self._at[pid] = (job_id, self.clock)
                 else:
-                    self._at.pop(int(pid), None)
+                    self._at.pop(pid, None)
         return self._at
 
     def suspects(self) -> list[int]:
@@ -423,6 +443,22 @@ class Host:
         self._semaphores = ()
         self.pipe.close()
         close_process(self.process)
+
+
+def allow_files(workers: int) -> None:
+    """Have the system let our processes open what a run with so many workers needs, as far as it may be asked.
+
+    What runs out of them under way ends in places that no sentence explains, multiprocessing's own among them.
+    """
+    need = FILES + FILES_A_WORKER * workers
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY not in (soft, hard) and hard < need:
+        raise UsageError(
+            f"a process may have {hard} files open here, and a run with {workers} workers needs {need}.",
+            hint=f"Allow more, with ulimit -n {need} where you may, or give fewer --workers.",
+        )
+    if soft != resource.RLIM_INFINITY and soft < need:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
 
 
 def quiet_resource_tracker() -> None:

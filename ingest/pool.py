@@ -279,11 +279,12 @@ def _task(task: Task) -> Result:
 
 
 def _note(mark: str, task: Task) -> None:
-    # One O_APPEND write a line: no lock that could die with us.
-    if not _journal:
-        path = journal_path(os.path.dirname(task.stem))
-        _journal.append(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    os.write(_journal[0], f"{mark} {os.getpid()} {task.job.job_id} {task.slice.index}\n".encode())
+    # One O_APPEND write a line: no lock that could die with us. A spool that takes none is told of by the task itself.
+    with contextlib.suppress(OSError):
+        if not _journal:
+            path = journal_path(os.path.dirname(task.stem))
+            _journal.append(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.write(_journal[0], f"{mark} {os.getpid()} {task.job.job_id} {task.slice.index}\n".encode())
 
 
 def _die_with(sentinel: int) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -135,8 +134,7 @@ class Session:
         new = not self._target.exists()
         self._opened(new)
         reading = self._target.connect() if not new else contextlib.nullcontext(None)
-        folder = tempfile.TemporaryDirectory(prefix="ingest-plan-", dir=self._settings.spool)
-        with folder as name, self._new_crew(Path(name)) as crew:
+        with spool.scratch(self._settings.spool) as folder, self._new_crew(folder) as crew:
             planned = planning.decide(
                 self._target, reading, found, self._settings, folders=self._folders(), on_pending=crew.start
             )
@@ -179,8 +177,7 @@ class Session:
 
     def _inferred(self) -> Inferred:
         found, nothing = self._scan(), contextlib.nullcontext(None)
-        folder = tempfile.TemporaryDirectory(prefix="ingest-schema-")
-        with folder as name, self._new_crew(Path(name)) as crew:
+        with spool.scratch(self._settings.spool) as folder, self._new_crew(folder) as crew:
             planned = planning.decide(self._target, nothing, found, self._settings, on_pending=crew.start)
             tables = self._tables(planned, crew, found)
         refused = (decision for decision in planned.decisions if decision.action is Action.REFUSE)
@@ -499,7 +496,7 @@ class Session:
         free = spool.free_bytes(folder)
         if free < need:
             raise UsageError(
-                f"the spool in {folder.parent} needs about {need // 10**6} MB, and {free // 10**6} MB are free.",
+                f"the spool in {folder.parent} needs about {need // 10**6 + 1} MB, and {free // 10**6} MB are free.",
                 hint="Give --spool a folder with more room, or smaller --commit-bytes.",
             )
 

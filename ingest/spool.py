@@ -27,16 +27,9 @@ def run_folder(base: Path) -> Iterator[Path]:
     """A new folder under `base` for one run, removed at the end; those of dead runs are removed first."""
     clean(base)
     try:
-        making = Path(tempfile.mkdtemp(prefix=_MAKING, dir=base))
+        folder, owner = _made(base)
     except OSError as error:
-        raise UsageError(
-            f"the spool folder cannot be made in {base}: {error.strerror}.", hint="Give another with --spool DIR."
-        ) from error
-    owner = os.open(making / _OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(owner, fcntl.LOCK_EX)
-    # Locked before it has the name that `clean` looks for: no other run can take it for a dead one's.
-    folder = base / making.name.replace(_MAKING, _LIVE)
-    making.rename(folder)
+        raise unmade(base, error) from error
     try:
         yield folder
     finally:
@@ -56,6 +49,39 @@ def own_folder() -> str | None:
         return None
     atexit.register(folder.close)
     return str(made)
+
+
+@contextlib.contextmanager
+def scratch(base: str | None) -> Iterator[Path]:
+    """A new folder under `base`, or among the system's temporary ones, for a command that commits nothing."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="ingest-plan-", dir=base, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise unmade(Path(base or tempfile.gettempdir()), error) from error
+    with folder as name:
+        yield Path(name)
+
+
+def _made(base: Path) -> tuple[Path, int]:
+    """A new folder, and the descriptor of its owner file, which is locked."""
+    making = Path(tempfile.mkdtemp(prefix=_MAKING, dir=base))
+    try:
+        owner = os.open(making / _OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(owner, fcntl.LOCK_EX)
+        # Locked before it has the name that `clean` looks for: no other run can take it for a dead one's.
+        folder = base / making.name.replace(_MAKING, _LIVE)
+        making.rename(folder)
+    except OSError:
+        shutil.rmtree(making, ignore_errors=True)
+        raise
+    return folder, owner
+
+
+def unmade(base: Path, error: OSError) -> UsageError:
+    """That there cannot be a spool under `base`, and why."""
+    return UsageError(
+        f"the spool folder cannot be made in {base}: {error.strerror}.", hint="Give another with --spool DIR."
+    )
 
 
 def clean(base: Path) -> int:

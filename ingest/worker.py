@@ -7,9 +7,11 @@ left a task could hang the pool for ever (one that does not unpickle, a SystemEx
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
+import sqlite3
 import time
 import traceback
 from collections.abc import Sequence
@@ -93,19 +95,33 @@ def _unexpected(task: Task, error: BaseException) -> Failure:
     # The text of an exception may quote a cell; its type and place may not.
     place = traceback.extract_tb(error.__traceback__)[-1]
     trace = "".join(traceback.format_tb(error.__traceback__))
-    if isinstance(error, OSError):
+    folder = os.path.dirname(task.stem)
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # of a stage for SQLite
+    full = code == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) in (errno.ENOSPC, errno.EDQUOT)
+    unwritable = full or code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+    # Arrow and SQLite put sentences of their own in the place of the system's.
+    why = os.strerror(errno.ENOSPC if full else getattr(error, "errno", None) or errno.EIO)
+    if unwritable or (isinstance(error, OSError) and _in_spool(error, folder)):
         return Failure(
-            code=Reason.SPOOL if error.errno in (28, 122) else Reason.UNREADABLE,
-            message=f"{task.job.source.display}: {error.strerror or type(error).__name__}.",
-            hint="Free some space, or choose another place with --spool." if error.errno in (28, 122) else "",
+            code=Reason.SPOOL,
+            message=f"{task.job.source.display}: its rows cannot be written to the spool in {folder}: {why}.",
+            hint=f"{'Free some space' if full else 'Mend that'}, or choose another place with --spool DIR.",
             trace=trace,
         )
+    if isinstance(error, OSError):
+        return Failure(code=Reason.UNREADABLE, message=f"{task.job.source.display}: {why}.", trace=trace)
     kind = "out of memory" if isinstance(error, MemoryError) else type(error).__name__
     return Failure(
         code=Reason.CONSTRAINT if "Integrity" in kind else Reason.INTERNAL,
         message=f"{task.job.source.display}: {kind} in {os.path.basename(place.filename)}, {place.name}.",
         trace=trace,
     )
+
+
+def _in_spool(error: OSError, folder: str) -> bool:
+    """Whether it is about a file of the spool, or about the spool, which somebody has removed."""
+    named = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+    return named.startswith(folder) or not os.path.isdir(folder)
 
 
 # reading --------------------------------------------------------------------------------------------------------

@@ -206,6 +206,14 @@ class _Writer:
         elif isinstance(error, sa.exc.DBAPIError):
             message, hint = f"{self._target.worded_fault(fault, error)}.", self._target.hint(fault)
             failure = Failure(code=Reason.DATABASE, message=message, hint=hint, trace=trace)
+        elif isinstance(error, OSError):
+            where = f" ({os.fsdecode(error.filename)})" if isinstance(error.filename, (str, bytes)) else ""
+            failure = Failure(
+                code=Reason.SPOOL,
+                message=f"the writer cannot read what was staged: {error.strerror or type(error).__name__}{where}.",
+                hint="Run the same command again when that is mended: it goes on where it was.",
+                trace=trace,
+            )
         else:
             failure = Failure(code=Reason.INTERNAL, message=f"{type(error).__name__} in the writer.", trace=trace)
         return Failed(

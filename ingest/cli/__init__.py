@@ -12,10 +12,10 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Literal, TextIO
+from typing import Annotated, Any, Literal, TextIO
 
 import typer
 
@@ -34,7 +34,7 @@ from ingest.cli.options import (
     settings_from,
     spread,
 )
-from ingest.console import Console, JsonLines, as_json, printable
+from ingest.console import Console, JsonLines, as_json, give_up, printable
 from ingest.errors import DatabaseUnreachable, IngestError, LeaseHeld, UsageError
 from ingest.reports import Event, FileOutcome, Listener, Notice, Opened, RunReport, StopRequest
 from ingest.settings import Settings
@@ -114,7 +114,7 @@ def load(
     lines = JsonLines(sys.stdout) if json else None
     console = Console(sys.stderr, to=options.to, quiet=quiet or json, verbose=verbose, progress=progress)
     stop = StopRequest()
-    with _errors(console, lines, verbose), console, _logging(log_file, verbose):
+    with _errors(console, lines, verbose), console, _logging(log_file, verbose) as log_of_run:
         settings = settings_from(options)
         with _signals(stop, quiet=quiet):
             from ingest import run
@@ -127,7 +127,18 @@ def load(
 
             report = run.load(paths, settings, on_event=on_event, stop=stop)
             tell(report)
-    raise typer.Exit(report.exit_code)
+    untold = {"stdout": lines.lost if lines else "", "stderr": console.lost, f"--log-file {log_file}": log_of_run.lost}
+    raise typer.Exit(_told(report.exit_code, untold, console))
+
+
+def _told(code: int, untold: dict[str, str], console: Console) -> int:
+    """The exit code of a load that could not be told of in full: not that of one where all is well."""
+    for place, why in untold.items():
+        if why:
+            console.error(
+                f"{place} cannot be written: {why}. The load went on without it.", "See what it did with: ingest runs"
+            )
+    return UNEXPECTED if any(untold.values()) and code in (0, 3) else code
 
 
 @app.command()
@@ -291,7 +302,10 @@ def rejects_export(
             except BrokenPipeError:
                 raise
             except OSError as error:
-                raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
+                place = "stdout" if to_stdout else path
+                raise UsageError(
+                    f"{place} cannot be written: {error.strerror}.", hint="What is there is no whole export."
+                ) from error
         if not to_stdout:
             print(f"{count:,} rejects written to {printable(str(path))}", file=sys.stderr)
         if what.refused:
@@ -380,13 +394,46 @@ def _reading(to: str | None, ledger_schema: str | None, json: bool, verbose: boo
 
 @contextmanager
 def _piped() -> Iterator[None]:
-    """End in silence when the reader of our pipe has gone, as `| head` does."""
+    """End in silence when the reader of our pipe has gone, as `| head` does; in one line where the disk is full."""
+    stream = sys.stdout
+    out: Any = _Stdout(stream)
+    sys.stdout = out
     try:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at its end
+        give_up(stream)
         raise typer.Exit(UNEXPECTED) from None
+    finally:
+        sys.stdout = stream
+
+
+class _Stdout:
+    """stdout, whose failures can be told from those of all else."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._worded():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with self._worded():
+            self._stream.flush()
+
+    @contextmanager
+    def _worded(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            give_up(self._stream)
+            raise IngestError(f"stdout cannot be written: {error.strerror}.") from error
 
 
 @contextmanager
@@ -403,7 +450,8 @@ def _errors(console: Console, lines: JsonLines | None, verbose: bool) -> Iterato
             lines.error(type(error).__name__, message, hint, code)
         console.error(message, hint)
         if verbose and not isinstance(error, (IngestError, KeyboardInterrupt)):
-            traceback.print_exception(error)
+            with suppress(OSError):
+                traceback.print_exception(error)
         raise typer.Exit(code) from error
 
 
@@ -415,6 +463,10 @@ def _worded(error: BaseException) -> tuple[str, str]:
     # The error's own text is left out: drivers put rows and passwords into theirs.
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    if isinstance(error, OSError) and error.strerror:
+        where = f" ({os.fsdecode(error.filename)})" if isinstance(error.filename, (str, bytes)) else ""
+        told = f"the system said: {error.strerror}{where}{place}. Nothing that was committed is lost."
+        return told, "Run the same command again when that is mended."
     told = f"internal error: {type(error).__name__}{place}. Nothing that was committed is lost."
     return told, "Run it again with -v for the traceback, and report it."
 
@@ -445,6 +497,31 @@ class _OneLine(logging.Formatter):
         return printable(super().formatMessage(record))
 
 
+class _LogFile(logging.FileHandler):
+    """The log file. One that cannot be written, on a full disk, ends nothing and fills no terminal."""
+
+    lost = ""  #: why not all of it could be written, in the system's words
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            self.lost = error.strerror or type(error).__name__
+        else:
+            super().handleError(record)
+
+    def close(self) -> None:
+        try:
+            super().close()
+        except OSError as error:  # there was something left to be written
+            self.lost = error.strerror or type(error).__name__
+
+
+class _NoLog(logging.NullHandler):
+    """In the place of a log file that nobody asked for."""
+
+    lost = ""
+
+
 @contextmanager
 def _signals(stop: StopRequest, *, quiet: bool) -> Iterator[None]:
     """SIGINT and SIGTERM ask the run to stop; what they did before is put back afterwards."""
@@ -454,7 +531,8 @@ def _signals(stop: StopRequest, *, quiet: bool) -> Iterator[None]:
         stop.ask(signal.Signals(number).name)
         if stop.count == 1 and not quiet:
             # Past all buffers and locks: the handler may have interrupted someone who holds them.
-            os.write(2, b"\nstopping when the open transaction is done; once more stops at once\n")
+            with suppress(OSError):
+                os.write(2, b"\nstopping when the open transaction is done; once more stops at once\n")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -465,13 +543,13 @@ def _signals(stop: StopRequest, *, quiet: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _logging(path: Path | None, verbose: bool) -> Iterator[None]:
+def _logging(path: Path | None, verbose: bool) -> Iterator[_LogFile | _NoLog]:
     """The log file, if one was asked for; without one the library's log goes nowhere."""
     ours, root = logging.getLogger("ingest"), logging.getLogger()
-    handler: logging.Handler = logging.NullHandler()
+    handler: _LogFile | _NoLog = _NoLog()
     if path is not None:
         try:
-            handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+            handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise UsageError(f"--log-file {path} cannot be written: {error.strerror}.") from error
         handler.setFormatter(_OneLine("%(asctime)s %(processName)s[%(process)d] %(levelname)s %(message)s"))
@@ -480,7 +558,7 @@ def _logging(path: Path | None, verbose: bool) -> Iterator[None]:
         logging.captureWarnings(True)
     root.addHandler(handler)
     try:
-        yield
+        yield handler
     except IngestError as error:
         log.error("%s", error)
         raise

@@ -48,7 +48,9 @@ def take_lease(
     looking = select(ingest_lease, now.label("now")).with_for_update()
     row = connection.execute(looking).first()
     if row is None:
-        raise LedgerError("the ledger has lost the row of its lease.", hint="INSERT INTO ingest_lease VALUES (1, 0)")
+        raise LedgerError(
+            "the ledger has lost the row of its lease.", hint="INSERT INTO ingest_lease (lease_id, epoch) VALUES (1, 0)"
+        )
     if row.holder is not None and not gone(held := _held(row)):
         return held
     taken = connection.execute(

@@ -93,7 +93,9 @@ class SQLiteTarget(Target):
             try:
                 connection = stack.enter_context(_reading(self.path, mode))
             except sa.exc.DatabaseError as error:
-                if not left or "locked" in str(error.orig):
+                # In WAL mode reading wants to write beside the file, which a read-only disk does not let it.
+                closed = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CANTOPEN
+                if "locked" in str(error.orig) or not (left or closed):
                     raise self.unreachable(error) from error
                 try:
                     connection = stack.enter_context(_reading(stack.enter_context(_mended_copy(self.path)), "rw"))
@@ -111,6 +113,8 @@ class SQLiteTarget(Target):
             try:
                 transaction = connection.begin()
             except sa.exc.DatabaseError as error:
+                if self.fault(error) is Fault.FULL:
+                    raise  # a new file's first page had no room
                 raise self.unreachable(error) from error
             with transaction:
                 yield connection
@@ -158,6 +162,7 @@ class SQLiteTarget(Target):
             attached = []
             try:
                 for number, path in enumerate(files):
+                    os.stat(path)  # ATTACH would make one that has gone, and be told that it has no table
                     driver.execute(f"ATTACH DATABASE ? AS stage{number}", (path,))
                     attached.append(number)
                 self._attached = {path: f"stage{number}" for number, path in enumerate(files)}
