@@ -6,6 +6,7 @@ needs it, so that `--help` is quick.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
@@ -275,6 +276,11 @@ def rejects_export(
     ],
     to: To = None,
     ledger_schema: LedgerSchema = None,
+    *,
+    escape_formulas: Annotated[
+        bool,
+        typer.Option("--escape-formulas", help="Put ' before what a spreadsheet would run; loading takes it off."),
+    ] = False,
     verbose: Verbose = False,
 ) -> None:
     """Write the open rejects to a CSV file, each record in its fields, to be mended and loaded back."""
@@ -286,8 +292,9 @@ def rejects_export(
             to_stdout = str(path) == "-"
             try:
                 target = os.dup(sys.stdout.fileno()) if to_stdout else path
-                with open(target, "w", encoding="utf-8", newline="", errors="backslashreplace") as out:
-                    count = rejectfile.write(what.rejects, what.headers, out)
+                with open(target, "w", encoding="utf-8", newline="", errors="backslashreplace") as file:
+                    out = _Spelled(file) if file.isatty() else file
+                    count = rejectfile.write(what.rejects, what.headers, out, escape_formulas=escape_formulas)
             except BrokenPipeError:
                 raise
             except OSError as error:
@@ -491,6 +498,17 @@ def _logging(path: Path | None, verbose: bool) -> Iterator[None]:
         root.removeHandler(handler)
         handler.close()
         logging.captureWarnings(False)
+
+
+class _Spelled(io.StringIO):
+    """A terminal that is shown the lines of a file for programs: as everywhere, nothing in them acts upon it."""
+
+    def __init__(self, terminal: TextIO) -> None:
+        super().__init__()
+        self._terminal = terminal
+
+    def write(self, text: str) -> int:
+        return self._terminal.write(printable(text.removesuffix("\n")) + "\n")
 
 
 def _stdout() -> TextIO:
