@@ -51,6 +51,8 @@ _SESSION = (
 INNODB_COLUMNS = 1_017
 """Columns of an InnoDB table at most (the manual's "InnoDB Limits"); a row ends at 8,126 bytes besides."""
 
+_OLD_NAMES = "#mysql50#"
+
 NAME_LENGTH = 64
 """Characters of the name of a table or column (the manual's "Identifier Length Limits")."""
 
@@ -281,6 +283,11 @@ class MySQLTarget(ServerTarget):
 
     def name_length(self, name: str) -> int:
         return len(name)
+
+    def unfit(self, name: str, what: str) -> str:
+        if what == "table" and name.lower().startswith(_OLD_NAMES):
+            return f"begins with {_OLD_NAMES}, as the server calls the files of old versions"
+        return super().unfit(name, what)
 
     def _why_not_bulk(self, connection: Connection, infos: Sequence[Any]) -> str:
         from ingest.targets.localfiles import GUARDED

@@ -23,6 +23,9 @@ from ingest.targets.server import BUSY_SECONDS, ServerTarget
 MAKING_LEDGER = 0x696E67657374
 """The number of the advisory lock under which a ledger is made: "ingest", as bytes."""
 
+_SYSTEM_COLUMNS = frozenset(("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"))
+"""What no column of a table can be called (PostgreSQL's manual, "System Columns")."""
+
 COPY_BYTES = 64 * 1024
 """Bytes of a staged file that are handed to the driver at once: 1 MiB is no faster, and costs more for being copied."""
 
@@ -214,6 +217,11 @@ class PostgresTarget(ServerTarget):
         return state[:2] in ("22", "23", "44", "54", "P0") if state else isinstance(error, sa.exc.DataError)
 
     # tables ------------------------------------------------------------------------------------------------
+
+    def unfit(self, name: str, what: str) -> str:
+        if what == "column" and name in _SYSTEM_COLUMNS:
+            return "is that of a column which PostgreSQL keeps in every table"
+        return super().unfit(name, what)
 
     def shape(self, connection: Connection, table: TableName) -> TableShape | None:
         self.check_name(table)
