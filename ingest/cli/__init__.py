@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Literal, TextIO
+from typing import Annotated, Any, Literal, TextIO
 
 import typer
 
@@ -410,7 +410,7 @@ def _errors(console: Console, lines: JsonLines | None, verbose: bool) -> Iterato
             lines.error(type(error).__name__, message, hint, code)
         console.error(message, hint)
         if verbose and not isinstance(error, (IngestError, KeyboardInterrupt)):
-            traceback.print_exception(error)
+            sys.stderr.write(_inert("".join(traceback.format_exception(error))))
         raise typer.Exit(code) from error
 
 
@@ -450,6 +450,14 @@ class _OneLine(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        return _inert(super().formatException(ei))
+
+
+def _inert(text: str) -> str:
+    """Several lines in which nothing acts upon a terminal: an error may quote a name."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 @contextmanager

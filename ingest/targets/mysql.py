@@ -255,6 +255,8 @@ class MySQLTarget(ServerTarget):
 
     def _row_of(self, connection: Connection, table: TableName) -> Any:
         """Name, kind, engine and comment of a table or view; None if there is none."""
+        if self.unfit(table.name, "table"):
+            return None  # and the server would refuse the question
         server = self._server(connection)
         return connection.execute(
             sa.text(
@@ -287,6 +289,8 @@ class MySQLTarget(ServerTarget):
     def unfit(self, name: str, what: str) -> str:
         if what == "table" and name.lower().startswith(_OLD_NAMES):
             return f"begins with {_OLD_NAMES}, as the server calls the files of old versions"
+        if any(ord(letter) > 0xFFFF for letter in name):
+            return "holds a letter beyond U+FFFF (an emoji), which the server's names cannot have"
         return super().unfit(name, what)
 
     def _why_not_bulk(self, connection: Connection, infos: Sequence[Any]) -> str:
@@ -337,7 +341,6 @@ class MySQLTarget(ServerTarget):
         return table
 
     def create_table(self, connection: Connection, shape: TableShape, token: str) -> None:
-        mysqldefinitions.check_letters(shape.table, [shape.table.name, *(column.name for column in shape.columns)])
         table = self.new_table(shape)
         table.comment = f"ingest {token}"
         collation = connection.execute(
@@ -364,7 +367,6 @@ class MySQLTarget(ServerTarget):
         _execute(connection, made)
 
     def add_columns(self, connection: Connection, table: TableName, columns: Sequence[Column]) -> None:
-        mysqldefinitions.check_letters(table, [column.name for column in columns])
         made = self.sql_table(TableShape(table=table, columns=tuple(columns)))
         texts = (str(CreateColumn(column).compile(dialect=connection.dialect)) for column in made.columns)
         added = ", ".join(f"ADD COLUMN {text}" for text in texts)

@@ -62,10 +62,13 @@ _TABLE = sa.text(
     SELECT c.oid, c.relname, c.relkind, c.relhasrules, c.relrowsecurity,
         has_schema_privilege(n.oid, 'USAGE') AS usable
     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE n.nspname = :schema AND lower(c.relname) = lower(:name) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+    WHERE n.nspname = :schema AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+        AND (c.relname = :name OR lower(CAST(c.relname AS text) COLLATE "default") = lower(:name))
     ORDER BY c.relname = :name DESC, c.relname
     """
 )
+"""A name has the collation "C", in which letters beyond ASCII have no lower case; a text that is given has another."""
+
 _COLUMNS = sa.text(
     """
     SELECT a.attname, a.attnotnull OR t.typnotnull AS attnotnull, a.attidentity, a.attgenerated, t.typcategory,
