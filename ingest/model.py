@@ -20,6 +20,9 @@ RECORD_COLUMN = "_ingest_record"
 OWN_COLUMNS = frozenset((LINEAGE_COLUMN, RECORD_COLUMN))
 """Columns that no file can have values for."""
 
+POSITION_COLUMN = "_ingest_row"
+"""The column of our temporary tables beside those of a file: no column of a file can be called so, either."""
+
 UTF8 = "utf-8"
 """The encoding of the decoded stream, and of most files; by the name that Python's codecs give it."""
 

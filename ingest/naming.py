@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from functools import lru_cache
 
 from ingest import unpacking
 from ingest.errors import SourceError, UsageError
-from ingest.model import OWN_COLUMNS, Reason, Source, TableName
+from ingest.model import OWN_COLUMNS, POSITION_COLUMN, Reason, Source, TableName
 
 OUR_TABLES = frozenset(
     ("ingest_file", "ingest_table", "ingest_run", "ingest_reject", "ingest_lease", "ingest_version"),
@@ -51,8 +52,9 @@ def table_name(source: Source, template: str = "{name}") -> TableName:
       is part of the name. `top_500.csv` becomes `top`, for exports in numbered parts are the common case: `--table
       top_500` or `--table {stem}` say otherwise.
 
-    Raises UsageError for a template that cannot be used and for names of our own tables; SourceError (`columns`) for a
-    name that no database takes, because it holds control characters or bytes that are not UTF-8.
+    Raises UsageError for a template that cannot be used and for a typed name of our own tables; SourceError (`columns`)
+    where the name of a file makes one of those, or one that no database takes, because it holds control characters or
+    bytes that are not UTF-8.
     """
     folder, file_name = os.path.split(source.path)
     below = os.path.basename(folder)
@@ -75,10 +77,11 @@ def table_name(source: Source, template: str = "{name}") -> TableName:
     table = TableName(name=parts[-1], schema=parts[0] if len(parts) == 2 else None)
     folded = table.name.casefold()
     if folded in OUR_TABLES or folded.startswith("sqlite_"):
-        raise UsageError(
-            f"{source.display} would be loaded into {table}, a name that is kept for the ledger or the database.",
-            hint="Choose another name with --table.",
-        )
+        message = f"{source.display} would be loaded into {table}, a name that is kept for the ledger or the database."
+        hint = "Choose another name with --table."
+        if _PLACEHOLDER.search(_template(template)[-1]) is None:
+            raise UsageError(message, hint=hint)
+        raise SourceError(message, code=Reason.COLUMNS, hint=hint)  # one file's name does not keep the others out
     return table
 
 
@@ -160,11 +163,11 @@ def _check_column(name: str, position: int) -> None:
             code=Reason.HEADER,
             hint="Give it another name with --rename, or correct the file.",
         )
-    if name.casefold() in OWN_COLUMNS:
+    if name.casefold() in (*OWN_COLUMNS, POSITION_COLUMN):
         raise SourceError(
             f"Column {position} of the header is named {name}, as a column of ours that says where a row is from.",
             code=Reason.HEADER,
-            hint=f"Give it another name: --rename {name}=source{name.removeprefix('_ingest')}",
+            hint=f"Give it another name: {rename_option(name, 'source' + name.removeprefix('_ingest'))}",
         )
 
 
@@ -242,6 +245,11 @@ def nearest(name: str, candidates: Sequence[str]) -> str | None:
         spelled.setdefault(candidate.casefold(), candidate)
     found = get_close_matches(name.casefold(), list(spelled), n=1)
     return spelled[found[0]] if found else None
+
+
+def rename_option(old: str, new: str) -> str:
+    """The option that renames a column, to be typed in a shell whatever the names hold."""
+    return f"--rename {shlex.quote(f'{old}={new}')}"
 
 
 def _unprintable(name: str) -> bool:

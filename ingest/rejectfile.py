@@ -21,8 +21,15 @@ from ingest.recordtext import PLAIN, Cell, has_to_be_quoted, is_bare, read, reco
 from ingest.rows import FileRow, RejectRow
 
 COLUMNS = ("_ingest_reject_id", "_ingest_file", "_ingest_line", "_ingest_reason")
+ESCAPED = "_escaped"
+"""The end of the fourth name where formulas are escaped."""
 
-_HEADER = re.compile(r'"?{}"?(?P<delimiter>.)"?{}"?(?P=delimiter)"?{}"?(?P=delimiter)"?{}"?'.format(*COLUMNS))
+_HEADER = re.compile(
+    r'"?{}"?(?P<delimiter>.)"?{}"?(?P=delimiter)"?{}"?(?P=delimiter)"?{}(?P<escaped>{})?"?'.format(*COLUMNS, ESCAPED)
+)
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+"""What begins a formula by CWE-1236 and OWASP, and the same with apostrophes, so that there is one way back."""
+
 _CUT = re.compile(r"… \([0-9,]+ bytes\)$")
 _SPELLED = re.compile(r"\\x(?:00|[89a-f][0-9a-f])")
 _SPELLING = (Reason.BAD_BYTE, Reason.NUL_BYTE)
@@ -125,15 +132,27 @@ def spelled(path: str) -> str:
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def write(rejects: Iterable[Open], headers: Iterable[Written], out: TextIO) -> int:
+def write(rejects: Iterable[Open], headers: Iterable[Written], out: TextIO, *, escape_formulas: bool = False) -> int:
     """Write rejects of files with these headers; how many there were."""
     columns = list(dict.fromkeys(name for header in headers for name in header.names))
-    out.write(written(map(Cell, (*COLUMNS, *columns))) + "\n")
+    escape = _inert if escape_formulas else Cell._make
+    told = COLUMNS[-1] + ESCAPED * escape_formulas
+    out.write(written(map(escape, map(Cell, (*COLUMNS[:-1], told, *columns)))) + "\n")
     count = 0
     for count, one in enumerate(rejects, start=1):  # noqa: B007
         about = (str(one.reject_id), one.file, str(one.line), one.reason)
-        out.write(written([*map(Cell, about), *_record(one, columns)]) + "\n")
+        out.write(written(map(escape, (*map(Cell, about), *_record(one, columns)))) + "\n")
     return count
+
+
+def _inert(cell: Cell) -> Cell:
+    """The cell as one that no spreadsheet takes for a formula."""
+    return cell._replace(text=f"'{cell.text}") if _FORMULA.match(cell.text) else cell
+
+
+def _as_it_was(cell: Cell) -> Cell:
+    """What `_inert` was given."""
+    return cell._replace(text=cell.text[1:]) if cell.text[:1] == "'" and _FORMULA.match(cell.text) else cell
 
 
 def _record(one: Open, columns: list[str]) -> list[Cell]:
@@ -193,7 +212,7 @@ def read_mended(path: Path) -> Mended:
             f"{path} does not begin with the columns {', '.join(COLUMNS)}.",
             hint="Mend what this writes: ingest rejects export PATH.csv",
         )
-    lines = _lines(path, text, Dialect(delimiter=match["delimiter"]))
+    lines = _lines(path, text, Dialect(delimiter=match["delimiter"]), escaped=match["escaped"] is not None)
     _, head = next(lines)
     names = [cell.text for cell in head[len(COLUMNS) :]]
     width = len(names)
@@ -205,14 +224,14 @@ def read_mended(path: Path) -> Mended:
     return Mended(columns=tuple(names), width=width, lines=tuple(_given(number, cells) for number, cells in lines))
 
 
-def _lines(path: Path, text: str, dialect: Dialect) -> Iterator[tuple[int, list[Cell]]]:
+def _lines(path: Path, text: str, dialect: Dialect, *, escaped: bool) -> Iterator[tuple[int, list[Cell]]]:
     for line in read(text, dialect):
         if line.cells is None:
             raise UsageError(
                 f"{path}:{line.number}: a quote is not closed, or not followed by a delimiter; nothing was loaded."
             )
         if not is_bare(line.cells):
-            yield line.number, line.cells
+            yield line.number, [_as_it_was(cell) for cell in line.cells] if escaped else line.cells
 
 
 def _given(number: int, cells: list[Cell]) -> Given:

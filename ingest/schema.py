@@ -207,9 +207,10 @@ def _match_group(planned: Planned, schema: TableSchema, one: Group, settings: Se
     near = naming.nearest(unknown[0], there)
     sentence = f"its column {unknown[0]!r} is not in the table {schema.key}"
     sentence += f"; the nearest is {near!r}" if near else ""
-    if not schema.state.made_by_us and settings.new_columns == "add":
-        sentence += "; columns are only added to tables that ingest made"
-    hint = f"Give --rename '{unknown[0]}={near or 'COLUMN'}', or --new-columns ignore, or add the column to the table."
+    others = not schema.state.made_by_us and settings.new_columns == "add"
+    sentence += "; columns are only added to tables that ingest made" if others else ""
+    rename = naming.rename_option(unknown[0], near or "COLUMN")
+    hint = f"Give {rename}, or --new-columns ignore, or add the column to the table."
     for work in list(one.work):
         refuse_work(planned, work, Reason.NEW_COLUMNS, sentence, hint)
     one.work.clear()
@@ -278,12 +279,10 @@ def _fits_target(schema: TableSchema, settings: Settings, target: Target) -> Non
         )
     names = [(schema.state.table.name, "table", "--table")] if shape is None else []
     for name, what, option in names + [(c.name, "column", "--rename") for c in schema.added]:
-        if target.max_name is not None and target.name_length(name) > target.max_name:
-            raise TableError(
-                f"the name of the {what} {name!r} is longer than the {target.max_name} that the database takes.",
-                code=Reason.COLUMNS,
-                hint=f"Give it a shorter one with {option}.",
-            )
+        if why := target.unfit(name, what):
+            shown = name if len(name) <= 100 else f"{name[:60]}…"
+            sentence = f"the name of the {what} {shown!r} {why}."
+            raise TableError(sentence, code=Reason.COLUMNS, hint=f"Give it another one with {option}.")
 
 
 def _new_column(name: str, settings: Settings, returned: Column | None) -> Column:

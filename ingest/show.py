@@ -268,7 +268,8 @@ def schema(what: Inferred, form: str, out: TextIO) -> None:
         if number:
             line(out, "")
         if form == "sql":
-            out.write(found.sql + "\n")  # as it is to be typed, and over several lines
+            for text in found.sql.split("\n"):
+                out.write((printable(text.expandtabs(4)) if out.isatty() else text) + "\n")  # else as it is to be typed
             continue
         if form == "table" or len(what.tables) > 1:
             line(out, f"{'# ' if form == 'options' else ''}{found.table}: {drift.number_of(found.files)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -198,8 +199,8 @@ class Load:
 
     def _listing(self, settings: Settings) -> str:
         """The command that shows the rejects; a URL that may hold a password is not repeated."""
-        to = f" --to {settings.to}" if settings.to and not set("@?") & set(settings.to) else ""
-        return f"ingest rejects list {self.works[0].source.display}{to}"
+        to = f" --to {shlex.quote(settings.to)}" if settings.to and not set("@?") & set(settings.to) else ""
+        return f"ingest rejects list {shlex.quote(self.works[0].source.display)}{to}"
 
     def move(self, step: Step, *, done: bool) -> Move:
         """The ledger's step for one file."""

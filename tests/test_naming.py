@@ -146,10 +146,14 @@ def test_names_that_no_database_takes_refuse_the_file_and_say_how_to_go_on(path:
 
 @pytest.mark.parametrize("name", [*sorted(OUR_TABLES), "Ingest_File", "sqlite_master", "SQLite_x"])
 def test_data_is_never_loaded_into_the_ledger(name: str) -> None:
-    for template in ("{name}", name, f"main.{name}"):
+    for template in (name, f"main.{name}"):
         with pytest.raises(UsageError) as caught:
-            table(f"{name}.csv", template)
+            table("a.csv", template)
         assert "--table" in caught.value.hint
+    for template in ("{name}", "main.{stem}"):
+        with pytest.raises(SourceError) as refused:
+            table(f"{name}.csv", template)
+        assert (refused.value.code, "--table" in refused.value.hint) == (Reason.COLUMNS, True)
 
 
 def test_other_names_may_begin_like_the_ledgers() -> None:

@@ -6,6 +6,7 @@ needs it, so that `--help` is quick.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
@@ -286,6 +287,11 @@ def rejects_export(
     ],
     to: To = None,
     ledger_schema: LedgerSchema = None,
+    *,
+    escape_formulas: Annotated[
+        bool,
+        typer.Option("--escape-formulas", help="Put ' before what a spreadsheet would run; loading takes it off."),
+    ] = False,
     verbose: Verbose = False,
 ) -> None:
     """Write the open rejects to a CSV file, each record in its fields, to be mended and loaded back."""
@@ -297,8 +303,9 @@ def rejects_export(
             to_stdout = str(path) == "-"
             try:
                 target = os.dup(sys.stdout.fileno()) if to_stdout else path
-                with open(target, "w", encoding="utf-8", newline="", errors="backslashreplace") as out:
-                    count = rejectfile.write(what.rejects, what.headers, out)
+                with open(target, "w", encoding="utf-8", newline="", errors="backslashreplace") as file:
+                    out = _Spelled(file) if file.isatty() else file
+                    count = rejectfile.write(what.rejects, what.headers, out, escape_formulas=escape_formulas)
             except BrokenPipeError:
                 raise
             except OSError as error:
@@ -451,7 +458,7 @@ def _errors(console: Console, lines: JsonLines | None, verbose: bool) -> Iterato
         console.error(message, hint)
         if verbose and not isinstance(error, (IngestError, KeyboardInterrupt)):
             with suppress(OSError):
-                traceback.print_exception(error)
+                sys.stderr.write(_inert("".join(traceback.format_exception(error))))
         raise typer.Exit(code) from error
 
 
@@ -495,6 +502,14 @@ class _OneLine(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        return _inert(super().formatException(ei))
+
+
+def _inert(text: str) -> str:
+    """Several lines in which nothing acts upon a terminal: an error may quote a name."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 class _LogFile(logging.FileHandler):
@@ -569,6 +584,17 @@ def _logging(path: Path | None, verbose: bool) -> Iterator[_LogFile | _NoLog]:
         root.removeHandler(handler)
         handler.close()
         logging.captureWarnings(False)
+
+
+class _Spelled(io.StringIO):
+    """A terminal that is shown the lines of a file for programs: as everywhere, nothing in them acts upon it."""
+
+    def __init__(self, terminal: TextIO) -> None:
+        super().__init__()
+        self._terminal = terminal
+
+    def write(self, text: str) -> int:
+        return self._terminal.write(printable(text.removesuffix("\n")) + "\n")
 
 
 def _stdout() -> TextIO:

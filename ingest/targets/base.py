@@ -21,12 +21,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable, CreateTableAs
 
+from ingest import model
 from ingest.errors import DatabaseUnreachable, IngestError, LedgerError, SourceError, TableError
 from ingest.jobs import ARROW, Place, Staged
 from ingest.model import LINEAGE_COLUMN, Column, ColumnType, Merge, Mode, Origin, Reason, TableName, TableShape
 from ingest.targets.faults import Fault
 
-POSITION = "_ingest_row"
+POSITION = model.POSITION_COLUMN
 """The column of gathered rows that counts them from 1, in the order of their batches."""
 
 GATHERED = "ingest_gathered"
@@ -252,6 +253,11 @@ class Target(ABC):
     def name_length(self, name: str) -> int:
         """The length of a name, as the database limits it."""
         return len(name.encode())
+
+    def unfit(self, name: str, what: str) -> str:
+        """Why no table or no column (`what`) can have this name, to follow it in a sentence; "" if it can."""
+        too_long = self.max_name is not None and self.name_length(name) > self.max_name
+        return f"is longer than the {self.max_name} that the database takes" if too_long else ""
 
     def hold(self, connection: Connection, table: TableName) -> None:
         """Keep others from changing the table's definition until the transaction ends, where that can be."""

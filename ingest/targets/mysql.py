@@ -51,6 +51,8 @@ _SESSION = (
 INNODB_COLUMNS = 1_017
 """Columns of an InnoDB table at most (the manual's "InnoDB Limits"); a row ends at 8,126 bytes besides."""
 
+_OLD_NAMES = "#mysql50#"
+
 NAME_LENGTH = 64
 """Characters of the name of a table or column (the manual's "Identifier Length Limits")."""
 
@@ -253,6 +255,8 @@ class MySQLTarget(ServerTarget):
 
     def _row_of(self, connection: Connection, table: TableName) -> Any:
         """Name, kind, engine and comment of a table or view; None if there is none."""
+        if self.unfit(table.name, "table"):
+            return None  # and the server would refuse the question
         server = self._server(connection)
         return connection.execute(
             sa.text(
@@ -281,6 +285,13 @@ class MySQLTarget(ServerTarget):
 
     def name_length(self, name: str) -> int:
         return len(name)
+
+    def unfit(self, name: str, what: str) -> str:
+        if what == "table" and name.lower().startswith(_OLD_NAMES):
+            return f"begins with {_OLD_NAMES}, as the server calls the files of old versions"
+        if any(ord(letter) > 0xFFFF for letter in name):
+            return "holds a letter beyond U+FFFF (an emoji), which the server's names cannot have"
+        return super().unfit(name, what)
 
     def _why_not_bulk(self, connection: Connection, infos: Sequence[Any]) -> str:
         from ingest.targets.localfiles import GUARDED
@@ -330,7 +341,6 @@ class MySQLTarget(ServerTarget):
         return table
 
     def create_table(self, connection: Connection, shape: TableShape, token: str) -> None:
-        mysqldefinitions.check_letters(shape.table, [shape.table.name, *(column.name for column in shape.columns)])
         table = self.new_table(shape)
         table.comment = f"ingest {token}"
         collation = connection.execute(
@@ -357,7 +367,6 @@ class MySQLTarget(ServerTarget):
         _execute(connection, made)
 
     def add_columns(self, connection: Connection, table: TableName, columns: Sequence[Column]) -> None:
-        mysqldefinitions.check_letters(table, [column.name for column in columns])
         made = self.sql_table(TableShape(table=table, columns=tuple(columns)))
         texts = (str(CreateColumn(column).compile(dialect=connection.dialect)) for column in made.columns)
         added = ", ".join(f"ADD COLUMN {text}" for text in texts)

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-
-from ingest.errors import TableError
-from ingest.model import Reason, TableName
 
 _FOREIGN_KEY = re.compile(r"  CONSTRAINT `(?:[^`]|``)*` FOREIGN KEY ")
 _NAMED_CHECK = re.compile(r"  CONSTRAINT `(?:[^`]|``)*` CHECK ")
@@ -32,14 +28,3 @@ def like(definition: str, place: str, *, comment: str, added: str | None, names:
         kept.append(f"  `{added}` bigint")
     body = ",\n".join(kept)
     return f"CREATE TABLE {place} (\n{body}\n) ENGINE=InnoDB{letters[0]} ROW_FORMAT=DYNAMIC COMMENT='{comment}'"
-
-
-def check_letters(table: TableName, names: Sequence[str]) -> None:
-    """The servers keep names in three bytes a letter, and say so in a sentence that nobody understands."""
-    odd = next((name for name in names if any(ord(letter) > 0xFFFF for letter in name)), None)
-    if odd is not None:
-        raise TableError(
-            f"the table {table} cannot have the name {odd!r} in it, which holds a letter beyond U+FFFF (an emoji).",
-            code=Reason.COLUMNS,
-            hint="Give it another, with --rename or --table.",
-        )

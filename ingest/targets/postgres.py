@@ -23,6 +23,9 @@ from ingest.targets.server import BUSY_SECONDS, ServerTarget
 MAKING_LEDGER = 0x696E67657374
 """The number of the advisory lock under which a ledger is made: "ingest", as bytes."""
 
+_SYSTEM_COLUMNS = frozenset(("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"))
+"""What no column of a table can be called (PostgreSQL's manual, "System Columns")."""
+
 COPY_BYTES = 64 * 1024
 """Bytes of a staged file that are handed to the driver at once: 1 MiB is no faster, and costs more for being copied."""
 
@@ -59,10 +62,13 @@ _TABLE = sa.text(
     SELECT c.oid, c.relname, c.relkind, c.relhasrules, c.relrowsecurity,
         has_schema_privilege(n.oid, 'USAGE') AS usable
     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE n.nspname = :schema AND lower(c.relname) = lower(:name) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+    WHERE n.nspname = :schema AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+        AND (c.relname = :name OR lower(CAST(c.relname AS text) COLLATE "default") = lower(:name))
     ORDER BY c.relname = :name DESC, c.relname
     """
 )
+"""A name has the collation "C", in which letters beyond ASCII have no lower case; a text that is given has another."""
+
 _COLUMNS = sa.text(
     """
     SELECT a.attname, a.attnotnull OR t.typnotnull AS attnotnull, a.attidentity, a.attgenerated, t.typcategory,
@@ -214,6 +220,11 @@ class PostgresTarget(ServerTarget):
         return state[:2] in ("22", "23", "44", "54", "P0") if state else isinstance(error, sa.exc.DataError)
 
     # tables ------------------------------------------------------------------------------------------------
+
+    def unfit(self, name: str, what: str) -> str:
+        if what == "column" and name in _SYSTEM_COLUMNS:
+            return "is that of a column which PostgreSQL keeps in every table"
+        return super().unfit(name, what)
 
     def shape(self, connection: Connection, table: TableName) -> TableShape | None:
         self.check_name(table)

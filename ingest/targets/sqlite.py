@@ -34,6 +34,9 @@ _BROKEN = re.compile(r"(?:UNIQUE|NOT NULL|CHECK) constraint failed: .*", re.DOTA
 
 _TOKEN = re.compile(r"/\* ingest ([0-9a-f]{32}) \*/")
 
+_ROWIDS = ("rowid", "_rowid_", "oid")
+"""What the number of a row is called, unless a column is called so (sqlite.org/rowidtable.html)."""
+
 
 _WORD = r""""(?:[^"]|"")*"|'(?:[^']|'')*'|`(?:[^`]|``)*`|\[[^\]]*\]|[^\s("'`\[]+"""
 
@@ -327,8 +330,11 @@ class SQLiteTarget(Target):
             return super().fill(connection, gathered, batch, first)
         names = [c.name for c in gathered.columns if c.name != POSITION]
         stage = sa.table(batch.staged.table, *map(sa.column, names), schema=self._attached[batch.staged.path])
-        # A stage's rows were written in their order, so their rowids count from 1.
-        position = sa.literal_column("rowid", sa.BigInteger) + (first - 1)
+        # A stage's rows were written in their order, so their rowids count from 1. A column may have taken that name.
+        taken = {name.casefold() for name in names}  # `lower` leaves a name alone that SQLAlchemy quotes
+        free = next((name for name in _ROWIDS if name not in taken), None)
+        rowid = sa.func.row_number().over() if free is None else sa.literal_column(free, sa.BigInteger)
+        position = rowid + (first - 1)
         rows = sa.select(*(stage.c[name] for name in names), position)
         return self.counted(connection, gathered.insert().from_select([*names, POSITION], rows))
 
