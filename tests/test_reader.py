@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import tempfile
 from pathlib import Path
@@ -14,7 +15,7 @@ from tools import source_of
 
 from ingest import reader
 from ingest.errors import SourceError
-from ingest.model import LENIENT, Dialect, Header, Reason, RecordRules, Slice, Source
+from ingest.model import LENIENT, Codec, Dialect, Header, Reason, RecordRules, Slice, Source
 from ingest.reader import Parsed, Unproven, by_the_book, count_records, load_bytes, locate, read, read_file
 from ingest.slicing import slices
 
@@ -439,6 +440,20 @@ def test_file_that_changes_between_slicing_and_reading_is_caught(tmp_path: Path)
     # The same size and time, as a file system with coarse times may show: only the checksum tells.
     path.write_bytes(b"1,3\n" * 100)
     os.utime(path, ns=(source.mtime_ns, source.mtime_ns))
+    with pytest.raises(SourceError) as caught:
+        load_bytes(source, slice_)
+    assert caught.value.code == Reason.CHANGED_WHILE_READ
+
+
+def test_decoded_bytes_that_change_in_the_spool_are_caught(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(b"1,2\n" * 100))
+    source = source_of(path, Codec.GZIP)
+    header = Header(dialect=COMMA, names=("a", "b"), data_start=0)
+    slice_ = next(s for s, _ in slices(source, header, slice_bytes=100, commit_bytes=None, spool=tmp_path))
+    assert slice_.spooled is not None
+    assert load_bytes(source, slice_) == b"1,2\n" * (slice_.length // 4)
+    Path(slice_.spooled).write_bytes(b"1,3\n" * (slice_.length // 4))
     with pytest.raises(SourceError) as caught:
         load_bytes(source, slice_)
     assert caught.value.code == Reason.CHANGED_WHILE_READ

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import multiprocessing
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tools
-from ledger_tools import read, register, staged_order
+from ledger_tools import read, register, reject, staged_order
 
-from ingest import ledger
+from ingest import ledger, writer
 from ingest.model import LINEAGE_COLUMN, Column, ColumnType, FileState, Reason, TableName, TableShape
-from ingest.orders import Again, Apply, Delayed, Done, Failed, Settle
+from ingest.orders import Again, Apply, Delayed, Done, Failed, RejectsRef, Settle
 from ingest.rows import FileRow
-from ingest.targets import target_for
+from ingest.targets import Database, target_for
 from ingest.targets.base import Target
 from ingest.writer import _Writer
 
@@ -125,6 +128,64 @@ def test_a_table_that_was_changed_since_is_not_written_to(bench: Bench) -> None:
     answer = bench.writer.do(order)
     assert isinstance(answer, Failed)
     assert (answer.failure.code, answer.fatal) == (Reason.TABLE_LOST, False)
+    assert bench.rows() == 0
+
+
+def test_rejects_of_an_order_that_is_not_kept_are_not_kept(bench: Bench) -> None:
+    [row] = register(bench.target.engine, bench.run_id)
+    path = bench.folder / "rejects"
+    path.write_text(json.dumps(asdict(reject(3))) + "\n")
+    order = bench.apply(row, 40, rejects=(RejectsRef(path=str(path), first_line=0, first_record=0),))
+    broken = replace(order, batches=(replace(order.batches[0], rows=ROWS + 1),))
+    assert isinstance(bench.writer.do(broken), Failed)
+    assert tools.rejects(bench.folder / "test.db") == []
+    assert isinstance(bench.writer.do(order), Done)
+    assert len(tools.rejects(bench.folder / "test.db")) == 1
+
+
+def test_the_ledger_does_not_move_where_the_transaction_has_ended_by_itself(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a full disk may end it: what came next would be committed alone."""
+    [row] = register(bench.target.engine, bench.run_id)
+    insert = bench.target.insert
+
+    def rolled_back(connection: Any, *rest: Any) -> int:
+        inserted = insert(connection, *rest)
+        connection.connection.driver_connection.execute("ROLLBACK")
+        return inserted
+
+    monkeypatch.setattr(bench.target, "insert", rolled_back)
+    answer = bench.writer.do(bench.apply(row, 40))
+    assert isinstance(answer, Failed)
+    assert answer.fatal
+    assert bench.rows() == 0
+    assert bench.file(row).committed_bytes == 0
+
+
+def impatient(*arguments: Any) -> None:
+    """A writer that does not wait for its lock for long."""
+    writer.LOCK_SECONDS = 0.01
+    writer.writer(*arguments)
+
+
+def test_no_order_is_done_while_main_holds_the_lock(bench: Bench) -> None:
+    [row] = register(bench.target.engine, bench.run_id)
+    context = multiprocessing.get_context("forkserver")
+    ours, theirs = context.Pipe()
+    lock = context.Lock()
+    database = Database(url=f"sqlite:///{bench.folder / 'test.db'}", bulk=True, ledger_schema=None)
+    process = context.Process(target=impatient, args=(theirs, lock, database, bench.run_id, 1), daemon=True)
+    with lock:
+        process.start()
+        theirs.close()
+        try:
+            ours.send(bench.apply(row, 40))
+            with pytest.raises(EOFError):
+                ours.recv()
+        finally:
+            process.kill()
+            process.join()
     assert bench.rows() == 0
 
 
