@@ -65,7 +65,8 @@ class Place:
     first_record: int  #: records of the file before the slice
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Without slots, as it is sent by the thousand: Python pickles those of a frozen dataclass by a loop of its own.
+@dataclass(frozen=True, kw_only=True)
 class Member:
     """One file of a job."""
 
@@ -149,7 +150,8 @@ class Task:
     stem: str  #: start of the paths of whatever the worker writes to the spool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Without slots, as it is sent by the thousand: Python pickles those of a frozen dataclass by a loop of its own.
+@dataclass(frozen=True, kw_only=True)
 class MemberCount:
     """What one member of a job had in a slice."""
 

@@ -195,7 +195,8 @@ class Problem:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Without slots, as it is sent by the thousand: Python pickles those of a frozen dataclass by a loop of its own.
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """One CSV file as a scan found it."""
 

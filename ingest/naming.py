@@ -140,6 +140,11 @@ def column_names(
 
     Raises SourceError (`header`) for control characters in a name, and for the name of our own column.
     """
+    return _column_names(tuple(raw), names, tuple((old, new) for old, new in rename))
+
+
+@lru_cache  # of thousands of files most have one of a few headers
+def _column_names(raw: tuple[str, ...], names: str, rename: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
     renamed = {old.strip(): new.strip() for old, new in rename}
     written: list[bool] = []
     wanted: list[str] = []
