@@ -92,7 +92,7 @@ def _kill_everywhere(options: argparse.Namespace, scene: str, role: str, server:
     rounds = [f"{point},{_second(options.seed, scene, role, point, counted)}" for point in wanted]
     line = Line(database=options.database, scene=scene, what=role, points=len(counted))
 
-    def strayed(outcome: Round) -> bool:
+    def strayed(_: str, outcome: Round) -> bool:
         return bool(outcome.logs) and outcome.logs[0] != counted[: len(outcome.logs[0])]
 
     play_all(
@@ -120,7 +120,7 @@ def play_all(
     server: servers.Server | None,
     rounds: Sequence[str],
     play: Callable[[Room, str], Round],
-    strayed: Callable[[Round], bool],
+    strayed: Callable[[str, Round], bool],
     command: Sequence[str],
 ) -> None:
     """Play the rounds, some at a time, and count what came of them; each violation says what to type."""
@@ -143,7 +143,7 @@ def play_all(
                 line.asked += len(when.split(","))
                 if isinstance(outcome, Round):
                     line.kills += outcome.kills
-                    line.strayed += strayed(outcome)
+                    line.strayed += strayed(when, outcome)
                     continue
                 line.violations += 1
                 typed = (*command, "--database", line.database, "--scene", line.scene, "--only", when)
