@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import random
 import shlex
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -132,7 +134,12 @@ def play_all(
     def one(when: str) -> tuple[str, Round | str]:
         room = rooms.get()
         try:
-            return when, deaths.repeated(lambda: play(room, when))
+            outcome = deaths.repeated(lambda: play(room, when))
+            if isinstance(outcome, str):
+                kept = tempfile.mkdtemp(prefix="crash-violation-")
+                shutil.copytree(room.folder, kept, dirs_exist_ok=True, ignore=shutil.ignore_patterns("tmp"))
+                outcome += f"\n  files, and an SQLite database, as they were then: {kept}"
+            return when, outcome
         finally:
             rooms.put(room)
 
