@@ -19,7 +19,7 @@ from multiprocessing import connection, resource_tracker
 from pathlib import Path
 from typing import Any
 
-from ingest import pool
+from ingest import pool, spool, waker
 from ingest.feeding import permit_cost
 from ingest.jobs import Failure, Job, JobSliced, Result
 from ingest.model import Reason
@@ -32,6 +32,12 @@ DEATHS_ALONE = 3
 
 RESTARTS = 20
 """Hosts that may end one after the other without any result before the run gives up: something else is wrong."""
+
+GONE_SECONDS = 30.0
+"""How long the end of a process that was killed is waited for: at most a moment, unless its file system hangs."""
+
+LONGEST_LOOK = 1.0
+"""Seconds between two looks at the workers that count, at most: if this process was stopped, so were they, perhaps."""
 
 START_PAUSES = (0.01, 0.1, 1.0)
 """Seconds to wait for another try where the fork server was just killed: until it is seen to be dead, and replaced."""
@@ -272,10 +278,10 @@ class Crew:
 
     def _overdue(self, host: Host) -> list[Event]:
         """End a worker that is at one slice for too long; its file is reported, the others go on."""
-        now = time.monotonic()
-        for pid, (job_id, since) in host.at_work().items():
+        at_work = host.at_work()
+        for pid, (job_id, since) in at_work.items():
             job = self._jobs.get(job_id)
-            if now - since <= self._file_timeout or job is None or host.killed_by_us:
+            if host.clock - since <= self._file_timeout or job is None or host.killed_by_us:
                 continue
             host.killed_by_us = True
             with contextlib.suppress(ProcessLookupError):
@@ -310,6 +316,7 @@ class Host:
 
     def __init__(self, workers: int, start_method: str) -> None:
         quiet_resource_tracker()
+        own_temporary_folder()
         context: Any = multiprocessing.get_context(start_method)
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(
@@ -331,6 +338,10 @@ class Host:
         self._read = 0
         self._partial = b""
         self._at: dict[int, tuple[int, float]] = {}
+        self._watched: list[int] = [self.pid]
+        waker.watch(self.pid)
+        self.clock = 0.0  #: seconds for which its workers were watched
+        self._looked = time.monotonic()
 
     def begin(self, folder: str, bytes_: int) -> None:
         """Tell it where the spool is and how much of it there is."""
@@ -351,10 +362,14 @@ class Host:
                 message = self.pipe.recv()
                 if isinstance(message, pool.Ready):
                     self._semaphores = message.semaphores
+                    self._watched += message.pids
+                    waker.watch(*message.pids)
                 elif isinstance(message, pool.Starving):
                     self.starving = message
                 elif isinstance(message, pool.Died):
                     self.died = message
+                elif isinstance(message, pool.Broken):
+                    log.error("a thread of the pool host (pid %d) ended\n%s", self.pid, message.trace)
                 else:
                     self.received += isinstance(message, Result)
                     messages.append(message)
@@ -365,7 +380,10 @@ class Host:
         return messages
 
     def at_work(self) -> dict[int, tuple[int, float]]:
-        """Which worker is at which job, and since when we know it."""
+        """Which worker is at which job, and since when we know it, by `clock`."""
+        now = time.monotonic()
+        self.clock += min(now - self._looked, LONGEST_LOOK)
+        self._looked = now
         if self._journal is None:
             return self._at
         with contextlib.suppress(OSError), open(self._journal, "rb") as file:
@@ -376,7 +394,7 @@ class Host:
             for line in lines:
                 mark, pid, job_id, _ = line.split()
                 if mark == b"S":
-                    self._at[int(pid)] = (int(job_id), time.monotonic())
+                    self._at[int(pid)] = (int(job_id), self.clock)
                 else:
                     self._at.pop(int(pid), None)
         return self._at
@@ -396,13 +414,15 @@ class Host:
         for end in (os.killpg, os.kill):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 end(self.pid, signal.SIGKILL)
-        self.process.join()
+        self.process.join(GONE_SECONDS)
+        waker.forget(*self._watched)
         self.exitcode = self.process.exitcode
         self.drain()
+        quiet_resource_tracker()  # it may have been killed, too
         pool.remove_semaphores(self._semaphores)
         self._semaphores = ()
         self.pipe.close()
-        self.process.close()
+        close_process(self.process)
 
 
 def quiet_resource_tracker() -> None:
@@ -429,16 +449,33 @@ def start_process(process: Any) -> None:
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, pool.STOP_SIGNALS)
     try:
-        for pause in (*START_PAUSES, None):
-            try:
-                process.start()
-                break
-            except (EOFError, ConnectionError):
-                if pause is None:
-                    raise
-                time.sleep(pause)
+        with waker.watching(os.getpid()):  # for its sake the fork server is looked at, which answers with a number
+            for pause in (*START_PAUSES, None):
+                try:
+                    process.start()
+                    break
+                except (EOFError, ConnectionError):
+                    if pause is None:
+                        raise
+                    time.sleep(pause)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def close_process(process: Any) -> None:
+    """Forget a process that was killed; one that the system does not let die is left to it."""
+    with contextlib.suppress(ValueError):
+        process.close()
+
+
+def own_temporary_folder() -> None:
+    """Give multiprocessing's sockets, ours and those of the processes we start, a folder that somebody removes.
+
+    Each process would make one of its own, and who is killed, as every pool host is, leaves it for ever.
+    """
+    config: dict[str, Any] = getattr(multiprocessing.current_process(), "_config", {})
+    if config.get("tempdir") is None and (folder := spool.own_folder()) is not None:
+        config["tempdir"] = folder
 
 
 def exit_words(code: int | None) -> str:

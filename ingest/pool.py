@@ -5,7 +5,7 @@ pool lives in a process that can be thrown away: it leads its own process group,
 kills the group and starts another. It ends only by a kill: the interpreter's exit handlers would join the pool.
 
 Messages to the host: `Begin` first, then `Job`, `Cancel`, `Grant`, or `None` for "no more jobs". From the host:
-`Ready`, `Result`, `JobSliced`, `Starving`, `Died`, and `None` when all tasks are done.
+`Ready`, `Result`, `JobSliced`, `Starving`, `Died`, `Broken`, and `None` when all tasks are done.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import multiprocessing
 import os
 import signal
 import threading
+import traceback
 from dataclasses import dataclass
-from multiprocessing import connection, context, resource_tracker
+from multiprocessing import connection, context, forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -48,7 +49,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """The pool is up. The names are its semaphores', for whoever has to clean up after a kill."""
+    """The pool is up: its workers and its fork server. The names are its semaphores', to be removed after a kill."""
 
     pids: tuple[int, ...]
     semaphores: tuple[str, ...]
@@ -68,6 +69,13 @@ class Died:
 
     pid: int
     exitcode: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broken:
+    """A thread of the host, or of the pool, ended by an exception: without it nothing would go on, or ever end."""
+
+    trace: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +168,7 @@ class _Host:
         self._feeding = Feeding(workers, self._send, lambda made, cost: self._send(Starving(issued=made, bytes=cost)))
 
     def run(self, workers: int, start_method: str) -> None:
+        threading.excepthook = self._broken
         names = _record_semaphores()
         parent = multiprocessing.parent_process()
         assert parent is not None
@@ -175,7 +184,9 @@ class _Host:
             ctx = _SpawnContext()
         pool = ctx.Pool(workers, _start_worker)
         started = list(multiprocessing.active_children())
-        self._send(Ready(pids=tuple(w.pid for w in started if w.pid), semaphores=tuple(names)))
+        server = getattr(forkserver._forkserver, "_forkserver_pid", None)
+        pids = (*(w.pid for w in started), server)
+        self._send(Ready(pids=tuple(pid for pid in pids if pid), semaphores=tuple(names)))
         threading.Thread(target=self._watch, args=(started,), daemon=True).start()
         threading.Thread(target=self._listen, daemon=True).start()
         for result in pool.imap_unordered(_task, self._feeding.tasks()):
@@ -202,6 +213,13 @@ class _Host:
                 else:
                     self._feeding.add(message)
         except (EOFError, OSError):
+            os.killpg(0, signal.SIGKILL)
+
+    def _broken(self, ended: threading.ExceptHookArgs) -> None:
+        """A thread has ended that should not: the next host has all its threads."""
+        try:
+            self._send(Broken(trace="".join(traceback.format_tb(ended.exc_traceback)) + ended.exc_type.__name__))
+        finally:
             os.killpg(0, signal.SIGKILL)
 
     def _watch(self, workers: list[Any]) -> None:

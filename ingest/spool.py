@@ -6,6 +6,7 @@ flock on the folder's owner file; a later run removes every folder whose lock is
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import os
@@ -43,12 +44,27 @@ def run_folder(base: Path) -> Iterator[Path]:
         os.close(owner)
 
 
+def own_folder() -> str | None:
+    """A new folder of this process in the system's temporary one, for as long as it lives; None if none can be made.
+
+    For sockets, whose paths may be no longer than a hundred bytes or so, wherever the spool is.
+    """
+    folder = contextlib.ExitStack()
+    try:
+        made = folder.enter_context(run_folder(Path(tempfile.gettempdir())))
+    except (UsageError, OSError):
+        return None
+    atexit.register(folder.close)
+    return str(made)
+
+
 def clean(base: Path) -> int:
     """Remove the folders of dead runs under `base`; returns how many there were."""
     removed = 0
     with contextlib.suppress(OSError):
-        for folder in base.iterdir():
-            if not folder.name.startswith((_LIVE, _MAKING)) or folder.is_symlink():
+        for name in os.listdir(base):  # among very many others, maybe
+            folder = base / name
+            if not name.startswith((_LIVE, _MAKING)) or folder.is_symlink():
                 continue
             with contextlib.suppress(OSError):
                 owner = os.open(folder / _OWNER, os.O_RDWR | os.O_CLOEXEC)

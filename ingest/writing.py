@@ -16,9 +16,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ingest import writer
+from ingest import waker, writer
 from ingest.claims import Claims
-from ingest.crew import exit_words, quiet_resource_tracker, start_process
+from ingest.crew import (
+    GONE_SECONDS,
+    close_process,
+    exit_words,
+    own_temporary_folder,
+    quiet_resource_tracker,
+    start_process,
+)
 from ingest.errors import LedgerError
 from ingest.orders import Again, Answer, Delayed, Done, Failed, Order
 from ingest.targets import Database
@@ -81,6 +88,7 @@ class Writing:
         if self._life is not None:
             return
         quiet_resource_tracker()
+        own_temporary_folder()
         context: Any = multiprocessing.get_context(self._start_method)
         pipe, theirs = context.Pipe()
         lock = context.Lock()
@@ -93,6 +101,7 @@ class Writing:
         start_process(process)
         theirs.close()
         self._life = _Life(process=process, pipe=pipe, lock=lock)
+        waker.watch(process.pid)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -208,9 +217,17 @@ class Writing:
             life.process.join(timeout=writer.LOCK_SECONDS)
             if life.process.is_alive():
                 life.process.kill()
-        life.process.join()
+        self._close(life)
+
+    @staticmethod
+    def _close(life: _Life) -> None:
+        """Forget a writer that has ended or was killed."""
+        pid = life.process.pid
+        life.process.join(GONE_SECONDS)
+        waker.forget(pid)
+        quiet_resource_tracker()  # it may have been killed, too, and hears now that the lock has gone
         life.pipe.close()
-        life.process.close()
+        close_process(life.process)
 
     def _send(self) -> None:
         """Send what can go now: of the orders that wait, those that touch nothing of what is before them."""
@@ -242,13 +259,12 @@ class Writing:
 
     def _bury(self, life: _Life) -> None:
         """The writer died: each of its transactions is gone or was committed; the next one asks the ledger which."""
-        life.process.join()
+        life.process.join(GONE_SECONDS)
         if life.process.exitcode == UNKNOWN_EXIT:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(life.process.pid, signal.SIGKILL)
         self._tell("warning", f"the writer (pid {life.process.pid}) ended: {exit_words(life.process.exitcode)}")
-        life.pipe.close()
-        life.process.close()
+        self._close(life)
         self._life = None
         self._alone = None
         self._delayed.clear()

@@ -127,6 +127,8 @@ def _nothing_left_running() -> Iterator[None]:
     own = psutil.Process(os.getpid())
     left = [p for p in own.children(recursive=True) if _is_ours(p)]
     _, alive = psutil.wait_procs(left, timeout=5)
+    for process in alive:
+        process.kill()  # a test that failed, or ran out of time, should not leave them to the next
     assert not alive, f"still running: {alive}"
 
 

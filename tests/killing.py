@@ -87,8 +87,12 @@ def _is_helper(process: psutil.Process) -> bool:
 
 def is_fork_server_of(pid: int, main: int) -> bool:
     """Whether this is the fork server that `main` started."""
-    process = psutil.Process(pid)
-    return process.ppid() == main and "forkserver" in " ".join(process.cmdline())
+    return psutil.Process(pid).ppid() == main and "forkserver" in command(pid)
+
+
+def command(pid: int) -> str:
+    """The command line of a process."""
+    return " ".join(psutil.Process(pid).cmdline())
 
 
 def kill(*pids: int) -> None:

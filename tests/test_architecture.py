@@ -6,6 +6,7 @@ The floors themselves are listed once, under `[tool.importlinter]` in pyproject.
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ LONGEST = 620
 #: is a danger to be kept in few places, or seconds of start-up; `click` is not there at all beside recent typers.
 IMPORTERS = {
     "sqlalchemy": {"applying", "writer", "ledger", "tables", "targets"},
-    "multiprocessing": {"crew", "pool", "writer", "writing"},
+    "multiprocessing": {"crew", "pool", "waker", "writer", "writing"},
     "alembic": {"ledger"},
     "pandas": {"filtering", "transforming"},
     "typer": {"cli"},
@@ -82,6 +83,57 @@ def speech(path: Path) -> list[str]:
         ):
             found.append(f"{path.name}:{node.lineno} sys.{node.attr}")
     return found
+
+
+#: Calls that may wait, by their last name: how many arguments make a limit; None: nothing but `timeout` does.
+WAITS = {
+    "wait": 1,
+    "join": 1,
+    "get": 1,
+    "acquire": 1,
+    "poll": 1,
+    "communicate": None,
+    "result": 1,
+    "as_completed": None,
+}
+
+#: Calls that may wait and know no limit.
+ENDLESS = {"recv", "send", "flock", "lockf", "waitpid", "map", "imap", "imap_unordered", "accept", "getch", "input"}
+
+
+def endless_waits(path: Path) -> set[str]:
+    """What a file calls, or enters, that waits until somebody else does something, for as long as it takes."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    threads = "threading" in imported(path)
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.With) and threads:
+            locks = (item.context_expr for item in node.items)
+            found |= {f"with {ast.unparse(lock)}" for lock in locks if isinstance(lock, (ast.Name, ast.Attribute))}
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        called, name = ast.unparse(node.func), node.func.attr
+        if name in ENDLESS and not any(isinstance(a, ast.AST) and "LOCK_NB" in ast.unparse(a) for a in node.args):
+            found.add(called)
+        if name in WAITS and not any(keyword.arg == "timeout" for keyword in node.keywords):
+            # Of multiprocessing's own `wait`, the first argument says for what.
+            enough = 2 if called.endswith("connection.wait") else WAITS[name]
+            if enough is None or len(node.args) < enough:
+                found.add(called)
+    return found
+
+
+def test_every_wait_has_a_limit_or_a_watcher() -> None:
+    """A wait without a limit is in the table of docs/design.md, which says who ends it."""
+    design = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    table = re.search(
+        r"^\| Where \| Waits for \| Who sees to its end \|\n\|[-|]+\|\n((?:\|.*\n)+)", design, re.MULTILINE
+    )
+    assert table, "no table of waits"
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table[1].splitlines()]
+    told = {tuple(re.findall(r"`([^`]+)`", where)) for where, what, who in rows if what and who}
+    there = {(str(path.relative_to(PACKAGE)), wait) for path in python_files("ingest") for wait in endless_waits(path)}
+    assert {(where[0], wait) for where in told for wait in where[1:]} == there
 
 
 def test_imports_go_down_only() -> None:

@@ -63,7 +63,7 @@ def held(engine: Engine, now: sa.ColumnElement[Any], clock: str, label: str, wai
         yield
     finally:
         ended.set()
-        beating.join()
+        beating.join(HEARTBEAT)  # it may be waiting for a server that does not answer
         # Who cannot say so is found out: by his process here, by his silence elsewhere.
         with contextlib.suppress(sa.exc.DBAPIError), engine.begin() as connection:
             ledger.give_lease(connection, me.holder)

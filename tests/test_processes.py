@@ -1,0 +1,226 @@
+"""Every process of a run is stopped, woken, killed, or given a signal of its own: the run ends by itself, and rightly.
+
+Kills of workers, host, writer and main, each with what its successor does, are in test_kill.py; files that hurt their
+workers in test_poison.py, signals for the run as a whole in test_signals.py, take-overs of a server's lease in
+test_lease.py.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import killing
+import pytest
+import tools
+from oracle import Database
+from test_kill import assert_quiet, assert_third_run_is_a_no_op, make, start
+
+from ingest.crew import Host
+
+WAITING = """
+import os, time
+
+def hurt(frame):
+    open("begun", "w").close()
+    while not os.path.exists("go"):
+        time.sleep(0.01)
+    return frame
+"""
+"""A transform that keeps its worker at its slice until it is told to go on."""
+
+
+def named(found: killing.Processes, who: str) -> tuple[int, ...]:
+    """The processes of one part."""
+    trackers = tuple(pid for pid in found.helpers if "resource_tracker" in killing.command(pid))
+    servers = tuple(pid for pid in found.helpers if pid not in trackers)
+    of_main = tuple(pid for pid in servers if killing.is_fork_server_of(pid, found.main))
+    return {
+        "a worker": found.workers[:1],
+        "the host": (found.host,),
+        "the writer": (found.writer,),
+        "the fork server of main": of_main,
+        "the fork server of the host": tuple(set(servers) - set(of_main)),
+        "the resource tracker": trackers,
+        "all but main": found.all[1:],
+    }[who]
+
+
+def waiting(tmp_path: Path, db: Database, *more: str) -> tuple[subprocess.Popen[str], killing.Processes, list[Path]]:
+    """A run with a worker that is at its slice until there is a file `go`."""
+    files = [tools.orders(tmp_path / "in" / f"orders_{n}.csv", 8_000, first=n * 10_000) for n in (1, 2)]
+    killing.aged(*files)
+    (tmp_path / "waiting.py").write_text(WAITING)
+    assert tools.load(files[0], db).exit_code == 0  # the table is there: nothing is asked of the transform before
+    run = tools.start(
+        "load", "in", "--to", db, "--progress", "none", "--transform", "waiting:hurt", *more, cwd=tmp_path
+    )
+    killing.wait_for(lambda: (tmp_path / "begun").exists() or run.poll() is not None, "the transform")
+    found = killing.wait_for(lambda: killing.processes(run.pid), "all processes of the run")
+    return run, found, files
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        "a worker",
+        "the host",
+        "the writer",
+        "the fork server of main",
+        "the fork server of the host",
+        "the resource tracker",
+    ],
+)
+def test_a_process_that_was_stopped_is_woken_and_the_run_ends(tmp_path: Path, db: Path, who: str) -> None:
+    """Stopped while main is not: no sentinel tells of it, and it keeps what it has locked."""
+    files = make(tmp_path)
+    run = start(tmp_path, db)
+    with killing.held_midway(db, run) as found:
+        for pid in named(found, who):
+            os.kill(pid, signal.SIGSTOP)
+    code, _, err = killing.finish(run)
+    assert code == 0, err
+    assert_quiet(err)
+    killing.assert_gone(found.all)
+    tools.assert_loaded_once(db, "orders", files)
+
+
+def test_a_killed_writer_is_replaced_while_the_fork_server_is_stopped(tmp_path: Path, db: Path) -> None:
+    """It would neither tell of the writer's end nor start another."""
+    files = make(tmp_path)
+    run = start(tmp_path, db)
+    with killing.held_midway(db, run) as found:
+        os.kill(*named(found, "the fork server of main"), signal.SIGSTOP)
+        killing.kill(found.writer, found.host)
+    code, _, err = killing.finish(run)
+    assert code == 0, err
+    tools.assert_loaded_once(db, "orders", files)
+
+
+def test_a_run_that_is_stopped_as_a_whole_keeps_its_lease_and_blames_no_file(tmp_path: Path, db: Path) -> None:
+    """For longer than a worker may be at a slice: this time counts against nobody."""
+    run, found, files = waiting(tmp_path, db, "--file-timeout", "8")
+    for pid in found.all:
+        os.kill(pid, signal.SIGSTOP)
+    stopped = time.monotonic()
+    second = tools.ingest("load", "in", "--to", db, cwd=tmp_path)
+    assert second.returncode == 75, second.stderr
+    while time.monotonic() < stopped + 9:  # the time is what this is about
+        time.sleep(0.05)
+    (tmp_path / "go").touch()
+    for pid in found.all:
+        os.kill(pid, signal.SIGCONT)
+    code, _, err = killing.finish(run)
+    assert code == 0, err
+    tools.assert_loaded_once(db, "orders", files)
+
+
+def test_a_stopped_writer_that_wakes_after_a_take_over_commits_nothing(tmp_path: Path, db: Path) -> None:
+    """Its main process is dead, the next run has loaded everything, and its order is still in its pipe."""
+    files = make(tmp_path)
+    run = start(tmp_path, db)
+    with killing.held_midway(db, run) as found:
+        os.kill(found.writer, signal.SIGSTOP)
+        killing.kill(found.main)
+        killing.assert_gone((found.main,))
+    done = tools.ingest("load", "in", "--to", db, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    tools.assert_loaded_once(db, "orders", files)
+    os.kill(found.writer, signal.SIGCONT)
+    killing.assert_gone(found.all)
+    run.communicate()
+    assert_third_run_is_a_no_op(db, files)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_for_the_helpers_alone_is_not_for_them(tmp_path: Path, db: Path, number: signal.Signals) -> None:
+    files = make(tmp_path)
+    run = start(tmp_path, db)
+    with killing.held_midway(db, run) as found:
+        for pid in named(found, "all but main"):
+            os.kill(pid, number)
+    code, _, err = killing.finish(run)
+    assert code == 0, err
+    assert_quiet(err)
+    tools.assert_loaded_once(db, "orders", files)
+
+
+@pytest.mark.parametrize("who", ["the fork server of the host", "the resource tracker"])
+def test_a_killed_helper_of_multiprocessing_is_replaced(tmp_path: Path, db: Path, who: str) -> None:
+    files = make(tmp_path)
+    run = start(tmp_path, db)
+    with killing.held_midway(db, run) as found:
+        killing.wait_for(lambda: len(killing.semaphores(found)) == 5, "its semaphores")
+        semaphores = killing.semaphores(found)
+        killing.kill(*named(found, who))
+    code, _, err = killing.finish(run)
+    assert code == 0, err
+    # With its fork server, the host loses all knowledge of its workers, and starts them anew.
+    assert_quiet(err, *(["exit code 255"] if "fork server" in who else []))
+    killing.assert_gone(found.all)
+    killing.wait_for(lambda: not [path for path in semaphores if path.exists()], "the semaphores to be removed")
+    tools.assert_loaded_once(db, "orders", files)
+
+
+def test_workers_whose_host_and_main_are_gone_end_in_the_middle_of_a_slice(tmp_path: Path, db: Path) -> None:
+    run, found, _ = waiting(tmp_path, db)
+    killing.kill(found.main, found.host)
+    run.communicate()
+    killing.assert_gone(found.all)
+
+
+def test_a_host_that_has_lost_a_thread_ends(tmp_path: Path) -> None:
+    """Without it, it would wait for ever, and main for it."""
+    with Host.early(1, "forkserver") as host:
+        killing.wait_for(lambda: (host.drain(), host._semaphores)[1], "the host to be ready")
+        host.begin(str(tmp_path), 1 << 20)
+        host.send("not a job")
+        killing.wait_for(lambda: (host.drain(), host.ended)[1], "its end")
+    assert host.exitcode == -signal.SIGKILL
+
+
+def test_no_run_leaves_anything_in_the_folder_for_temporary_files(tmp_path: Path, db: Path) -> None:
+    """Multiprocessing's sockets lie there; who is killed, as every host is, removes nothing."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    files = make(tmp_path)
+    run = start(tmp_path, db, TMPDIR=str(temporary))
+    with killing.held_midway(db, run) as found:
+        assert len(list(temporary.iterdir())) == 1
+        killing.kill(*found.all)
+    run.communicate()
+    assert len(list(temporary.iterdir())) == 1
+    code, _, err = killing.finish(start(tmp_path, db, TMPDIR=str(temporary)))
+    assert code == 0, err
+    tools.assert_loaded_once(db, "orders", files)
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("mebibytes", [80, 400])
+def test_a_run_that_gets_too_little_memory_ends_by_itself(tmp_path: Path, db: Path, mebibytes: int) -> None:
+    """Whether or not it is enough is the machine's to say; some of its processes die where they please."""
+    files = [tools.orders(tmp_path / "in" / "orders_1.csv", 1_000)]
+    killing.aged(*files)
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (mebibytes << 20, mebibytes << 20))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "ingest", "load", "in", "--to", str(db), "--progress", "none"],
+        cwd=tmp_path,
+        env=tools.environ(),
+        preexec_fn=limit,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode in (0, 1, 4), done.stderr
+    assert done.returncode == 0 or "error: " in done.stderr
+    assert tools.load(files, db).exit_code == 0
+    tools.assert_loaded_once(db, "orders", files)
