@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 from pathlib import Path
 
 import killing
+import psutil
 import pytest
 import tools
 
@@ -101,4 +104,22 @@ def test_a_signal_while_the_plan_is_made_stops_before_the_first_row(tmp_path: Pa
     code, _, err = killing.finish(run)
     assert code == 143, err
     assert "Traceback" not in err
+    assert_the_rest_is_loaded(db, files)
+
+
+def test_a_second_signal_ends_a_main_process_that_waits_for_the_database_itself(tmp_path: Path, db: Path) -> None:
+    """In the middle of a call that comes back after a minute; no handler of Python's runs before."""
+    files = make(tmp_path)
+    assert tools.load(files[0], db).exit_code == 0
+    with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        run = start(tmp_path, db)
+        killing.wait_for(db.with_name(f"{db.name}-ingest-lock").exists, "the run to begin")
+        found = psutil.Process(run.pid).children(recursive=True)
+        run.send_signal(signal.SIGINT)
+        run.send_signal(signal.SIGTERM)
+        code, _, err = killing.finish(run)
+        assert code in CODES.values(), err
+        assert "same command again" in err
+        killing.assert_gone(tuple(process.pid for process in found))
     assert_the_rest_is_loaded(db, files)

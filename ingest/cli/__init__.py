@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -50,6 +51,9 @@ EXIT_CODES: dict[type[BaseException], int] = {
 """The exit code of a command that an error ended: the first class that fits. The report of a run has its own."""
 
 UNEXPECTED = 1
+
+AT_ONCE = 5.0
+"""Seconds that an end in order may take after the second signal."""
 
 EXIT_MEANINGS: dict[int, str] = {
     0: "everything is loaded, or there was nothing to do",
@@ -551,10 +555,40 @@ def _signals(stop: StopRequest, *, quiet: bool) -> Iterator[None]:
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        with _at_once():
+            yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _at_once() -> Iterator[None]:
+    """See to it that the second signal ends this process, even in the middle of a call that never returns.
+
+    A handler of Python's runs when such a call is over. What the system's own handler writes is read by a thread.
+    """
+    ended = threading.Event()
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+
+    def watch() -> None:
+        seen = b""
+        while len(seen) < 2 and (more := os.read(reading, 1)):
+            seen += more if more[0] in (signal.SIGINT, signal.SIGTERM) else b""
+        if len(seen) == 2 and not ended.wait(AT_ONCE):
+            os.write(2, b"\nstopped at once; run the same command again to go on where it was\n")
+            os._exit(128 + seen[0])
+        os.close(reading)
+
+    threading.Thread(target=watch, name="ingest-signals", daemon=True).start()
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        ended.set()
+        os.close(writing)
 
 
 @contextmanager

@@ -555,7 +555,13 @@ class Storm:
                 story = "\n".join([f"round {number}: {played.scene.name}", *played.story, text])
                 (kept / "story").write_text(story)
                 print(f"VIOLATION\n{story}\nall of it is in {kept}\nonce more: {self.repeat(number)}", flush=True)
-            return played.figures
+            figures = played.figures
+            print(
+                f"round {number}: {played.scene.name}, {figures.runs} runs, {figures.kills.total()} kills",
+                file=sys.stderr,
+                flush=True,
+            )
+            return figures
 
 
 def _kept(folder: Path, db: oracle.Database) -> Path:
