@@ -174,6 +174,8 @@ class Crew:
             self._host.kill()
             self._host = None
             return [], []
+        elif self._host is not None and self._host.spent:  # what it said before has been taken
+            return self._bury(self._host), []
         host = self._host
         if host is None:
             return [], list(connection.wait(others, timeout))
@@ -194,6 +196,14 @@ class Crew:
         if isinstance(message, JobSliced):
             return [(job, message)] if job is not None else []
         self._fruitless = 0
+        if message.spent:
+            host.spent = host.killed_by_us = True
+            if job is not None and self._alone_now is not job:
+                # Whose fault it is will be seen when this job runs by itself, in a new worker.
+                self._tell("info", f"a worker (pid {message.pid}) failed as none should, and is replaced")
+                host.guilty.append(job.job_id)
+                discard(message)
+                return []
         if job is not None:
             self.held += permit_cost(job, message.slice)
             return [(job, message)]
@@ -250,7 +260,7 @@ class Crew:
         events: list[Event] = []
         self._fruitless += 1
         died = host.died
-        suspects = host.suspects() if died is not None and not host.killed_by_us else []
+        suspects = host.suspects() if died is not None and not host.killed_by_us else host.guilty
         if died is not None:
             how = exit_words(died.exitcode)
             self._tell("warning" if not host.killed_by_us else "info", f"a worker (pid {died.pid}) ended: {how}")
@@ -348,6 +358,8 @@ class Host:
         self.died: pool.Died | None = None
         self.ended = False
         self.killed_by_us = False
+        self.spent = False  #: a worker of it is not to be given more to do
+        self.guilty: list[int] = []  #: the jobs at which that was found
         self.exitcode: int | None = None
         self._semaphores: tuple[str, ...] = ()
         self._journal: Path | None = None

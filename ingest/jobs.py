@@ -208,6 +208,7 @@ class Result:
     staged: Staged | None = None
     staged_bytes: int = 0
     rejects_path: str | None = None
+    spent: bool = False  #: it failed as nothing should: its worker may lack memory, and fail at whatever comes next
     advice: str = ""  #: an option with which one of the rejects would not be one
     profiles: Any = None  #: PROFILE: one per column; PREVIEW: the columns of the transform's result
     nulls: tuple[int, ...] = ()  #: PROFILE: by column, records without a value

@@ -259,6 +259,7 @@ def remove_semaphores(names: tuple[str, ...]) -> None:
 # in the workers ---------------------------------------------------------------------------------------------------
 
 _journal: collections.deque[int] = collections.deque(maxlen=1)
+_spent = threading.Event()
 
 
 def _start_worker() -> None:
@@ -271,10 +272,14 @@ def _start_worker() -> None:
 def _task(task: Task) -> Result:
     from ingest import worker
 
+    if _spent.is_set():
+        threading.Event().wait()  # for main, which has read that, to end this worker: no other file is to suffer for it
     name = multiprocessing.current_process().name
     _note("S", task)
     result = worker.run(task, int(name.rpartition("-")[2]))
     _note("D", task)
+    if result.spent:
+        _spent.set()
     return dataclasses.replace(result, pid=os.getpid(), process=name)
 
 

@@ -82,13 +82,23 @@ def run(task: Task, worker: int = 0) -> Result:
         # One bad file in a bundle must not take the others with it.
         failure = Failure(code=Reason(error.code), message=error.message, hint=error.hint)
         result = _result(task, split=True) if task.job.bundle else _result(task, failure=failure)
+        result = dataclasses.replace(result, spent=_exhausted(error.__cause__))
     except BaseException as error:
         result = _result(task, split=True) if task.job.bundle else _result(task, failure=_unexpected(task, error))
+        # The want of memory shows in many ways: modules that cannot be loaded, threads that cannot be started.
+        result = dataclasses.replace(result, spent=not isinstance(error, OSError) or _exhausted(error))
     return dataclasses.replace(result, seconds=time.perf_counter() - began)
 
 
 def _result(task: Task, **fields: Any) -> Result:
     return Result(job_id=task.job.job_id, slice=task.slice, prefix_sha256=task.prefix_sha256, **fields)
+
+
+def _exhausted(error: BaseException | None) -> bool:
+    """Whether this process lacks something that only its end gives back."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.EAGAIN, errno.EMFILE, errno.ENOMEM)
+    return isinstance(error, MemoryError)
 
 
 def _unexpected(task: Task, error: BaseException) -> Failure:

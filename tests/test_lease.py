@@ -56,6 +56,17 @@ def hold(db: OnServer, *, host: str, boot_id: str, pid: int, pid_started: int, s
     db.query(f"UPDATE ingest_lease SET heartbeat_at = {moment.format(silent)}")
 
 
+def is_idle(db: OnServer) -> bool:
+    """Whether nobody else has a transaction in this database."""
+    if db.kind == "postgresql":
+        open_ = (
+            "pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL"
+        )
+    else:
+        open_ = "information_schema.innodb_trx"
+    return db.query(f"SELECT count(*) FROM {open_}") == [(0,)]
+
+
 @pytest.fixture
 def loaded(tmp_path: Path, db: OnServer) -> list[Path]:
     files = make(tmp_path)
@@ -95,23 +106,30 @@ def test_a_living_run_of_this_machine_keeps_the_lease(loaded: list[Path], db: On
         tools.load(loaded, db)
 
 
-def test_a_run_that_was_stopped_and_taken_over_commits_nothing_more(tmp_path: Path, db: OnServer) -> None:
+@pytest.mark.parametrize("who", ["main", "all"])
+def test_a_run_that_was_stopped_and_taken_over_commits_nothing_more(tmp_path: Path, db: OnServer, who: str) -> None:
     """A zombie: stopped for so long that it is taken for dead, while its writer waits with an open transaction."""
     files = make(tmp_path)
     run = tools.start("load", "in", "--to", db, *STEPS, cwd=tmp_path)
     with killing.held_midway(db, run) as found:
         os.kill(found.main, signal.SIGSTOP)
     # The lock is gone: its writer may commit what it was at, and not more, for nobody gives it another order.
+    if who == "all":
+        killing.wait_for(lambda: is_idle(db), "the end of its transactions")
+        for pid in found.all[1:]:
+            os.kill(pid, signal.SIGSTOP)
     moment = "heartbeat_at - interval '61 seconds'" if db.kind == "postgresql" else "heartbeat_at - INTERVAL 61 SECOND"
     db.query(f"UPDATE ingest_lease SET heartbeat_at = {moment}")
     assert tools.load(files, db).exit_code == 0
     tools.assert_loaded_once(db, "orders", files)
-    os.kill(found.main, signal.SIGCONT)
+    for pid in found.all if who == "all" else [found.main]:
+        os.kill(pid, signal.SIGCONT)
     code, _, err = killing.finish(run)
     assert code == 1, err
     # Which of the fences it met first depends on what its writer was at.
     assert "another run has taken over" in err.lower()
     assert "Traceback" not in err
+    killing.assert_gone(found.all)
     tools.assert_loaded_once(db, "orders", files)
     assert [state for (state,) in db.query("SELECT state FROM ingest_run ORDER BY run_id")] == ["abandoned", "finished"]
 

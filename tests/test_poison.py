@@ -13,6 +13,7 @@ import tools
 POISON = """
 import ctypes, os, resource, signal, sys, threading
 from pathlib import Path
+import numpy, pyarrow
 
 
 class Unpicklable(Exception):
@@ -28,17 +29,22 @@ def hurt(frame):
     return frame
 
 
-def no_memory():
+def unpicklable():
+    raise Unpicklable("a", "b")
+
+
+def limited(work):
     limits = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (1 << 32, limits[1]))
     try:
-        bytearray(1 << 33)
+        work()
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
-def unpicklable():
-    raise Unpicklable("a", "b")
+def starve():
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize(), resource.RLIM_INFINITY))
 
 
 KINDS = {
@@ -48,7 +54,10 @@ KINDS = {
     "exit": lambda: sys.exit(3),
     "interrupt": lambda: signal.default_int_handler(signal.SIGINT, None),
     "unpicklable": unpicklable,
-    "memory": no_memory,
+    "memory": lambda: limited(lambda: bytearray(1 << 33)),
+    "numpy": lambda: limited(lambda: numpy.zeros(1 << 33, numpy.uint8)),
+    "arrow": lambda: limited(lambda: pyarrow.allocate_buffer(1 << 33)),
+    "starve": starve,
     "hang": lambda: threading.Event().wait(),
 }
 """
@@ -126,18 +135,32 @@ def test_segfaults_and_exits_beside_each_other_are_told_apart(tmp_path: Path, db
 
 
 def test_what_a_transform_may_raise_fails_its_file_and_kills_nobody(tmp_path: Path, db: Path) -> None:
-    kinds = {2: "exit", 3: "interrupt", 4: "unpicklable", 5: "memory"}
-    files = make(tmp_path, kinds)
+    kinds = {2: "exit", 3: "interrupt", 4: "unpicklable", 5: "memory", 7: "numpy", 8: "arrow"}
+    files = make(tmp_path, kinds, count=8)
     done = load(tmp_path, db)
     assert done.returncode == 4, done.stderr
     assert states(db) == {n: ("failed", "transform") if n in kinds else ("loaded", None) for n in files}
     assert "warning" not in done.stderr
-    for word in ("SystemExit", "KeyboardInterrupt", "Unpicklable", "MemoryError"):
+    for word in ("SystemExit", "KeyboardInterrupt", "Unpicklable"):
         assert word in done.stderr
+    assert done.stderr.count("MemoryError") == 3
     tools.assert_loaded_once(db, "orders", [files[1], files[6]])
     mend(tmp_path)
     assert load(tmp_path, db).returncode == 0
     tools.assert_loaded_once(db, "orders", files.values())
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_without_memory_spoils_no_other_file(tmp_path: Path, db: Path, workers: int) -> None:
+    """What a transform has taken for good is given back with its worker; what becomes of its own file is chance."""
+    files = make(tmp_path, {3: "starve"})
+    done = load(tmp_path, db, "--workers", str(workers), "--file-timeout", "20")
+    found = states(db)
+    assert (done.returncode, found.pop(3)[0]) in ((0, "loaded"), (4, "failed")), done.stderr
+    assert found == {n: ("loaded", None) for n in files if n != 3}
+    assert "Traceback" not in done.stderr
+    loaded = [file for number, file in files.items() if number != 3 or done.returncode == 0]
+    tools.assert_loaded_once(db, "orders", loaded)
 
 
 @pytest.mark.parametrize("rows", [SMALL, LARGE], ids=["bundled", "alone"])

@@ -14,7 +14,7 @@ import killing
 import pytest
 import tools
 
-from ingest.crew import exit_words
+from ingest.crew import Crew, exit_words
 
 KIB = 1024
 
@@ -102,6 +102,18 @@ def test_staging_stops_when_the_writer_does_not_keep_up(tmp_path: Path, db: Path
             time.sleep(0.02)
         assert most < file.stat().st_size // slice_bytes // 2, "the file is too small for this test"
     assert killing.finish(run)[0] == 0
+    tools.assert_loaded_once(db, "orders", [file])
+
+
+def test_what_is_committed_gives_its_room_in_the_spool_back(
+    tmp_path: Path, db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of many times the budget, in a run that is lent nothing."""
+    monkeypatch.setattr(Crew, "relieve", lambda crew: None)
+    file = quoted(tmp_path / "in" / "orders_1.csv", 6_000)
+    report = tools.load(tmp_path / "in", db, slice_bytes=8 * KIB, commit_bytes=32 * KIB)
+    assert report.exit_code == 0
+    assert file.stat().st_size > 5 * (32 + 3 * 12) * KIB
     tools.assert_loaded_once(db, "orders", [file])
 
 
