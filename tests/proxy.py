@@ -1,4 +1,4 @@
-"""A TCP proxy between the tool and a database server, which cuts connections at a message that a test names.
+"""A TCP proxy between the tool and a database server, which cuts connections at a message that a test names, or a byte.
 
 It knows of both protocols where a message begins and ends, and what is asked: PostgreSQL's "Message Formats" (a type
 byte and a length, but for what comes before a session), and MySQL's packets (three bytes of length, one of sequence).
@@ -84,6 +84,8 @@ class Proxy:
         self.rule: Rule = let_pass
         self.reset = False  #: cut by RST instead of FIN
         self.cuts = 0
+        self.bytes = 0  #: that came to be forwarded, both ways, since a test last set it
+        self.cut_after: int | None = None  #: cut when so many bytes were forwarded, once
         self.kept = threading.Event()  #: a message is kept
         self._released = threading.Event()
         self._server = server
@@ -168,6 +170,11 @@ class Proxy:
                     link.wrote = True
                 with self._lock:
                     verdict = self.rule(replace(message, wrote=link.wrote))
+                    room = -1 if self.cut_after is None else self.cut_after - self.bytes
+                    self.bytes += len(data)
+                    if 0 <= room < len(data):
+                        sink.sendall(data[:room])
+                        verdict = "cut"
                     self.cuts += verdict != "pass"
                 if word in ("COMMIT", "ROLLBACK"):
                     link.wrote = False

@@ -173,6 +173,38 @@ def test_an_order_cut_at_any_message_is_done_once(bench: Bench, side: proxy.Side
     assert len(answers) > 8
 
 
+def test_an_order_cut_after_any_number_of_bytes_is_done_once(request: pytest.FixtureRequest, bench: Bench) -> None:
+    """In the middle of a message, too; a sample of all numbers, and with --whole every third."""
+    assert isinstance(bench.do(bench.apply(bench.file())), Done)  # what is asked only once
+    commits: list[int] = []
+
+    def rule(message: proxy.Message) -> proxy.Verdict:
+        if message.is_commit:
+            commits.append(bench.proxy.bytes)
+        return "pass"
+
+    bench.proxy.bytes, bench.proxy.rule = 0, rule
+    assert isinstance(bench.do(bench.apply(bench.file())), Done)
+    total, bench.proxy.rule = bench.proxy.bytes, proxy.let_pass
+    (commit,) = commits
+    assert total > 2_000
+    step = 3 if request.config.getoption("--whole") else total // 20
+    numbers = [*range(0, total, step), *range(commit, min(commit + 60, total), 6)]  # a COMMIT and its answer are short
+    landed = 0
+    for number in numbers:
+        row = bench.file()
+        bench.proxy.bytes, bench.proxy.cut_after, bench.proxy.reset = 0, number, number % 2 == 1
+        answer = bench.do(bench.apply(row))
+        bench.proxy.cut_after = None
+        assert isinstance(answer, Done), (number, answer)
+        assert bench.rows(row) == [bench.steps * 100 + i for i in range(ROWS)], number
+        known = bench.known(row)
+        assert (known.committed_bytes, known.version) == (50, row.version + 1), number
+        landed += answer.landed
+    assert landed >= 1  # the answer to the COMMIT is cut, too
+    assert bench.proxy.cuts >= len(numbers) - 3
+
+
 @pytest.mark.parametrize("side", ["client", "server"])
 def test_a_refusal_cut_at_any_message_takes_everything_back_once(bench: Bench, side: proxy.Side) -> None:
     """Two transactions: what is committed is to be taken back, and then it is."""
