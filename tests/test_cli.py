@@ -22,8 +22,10 @@ from typer.testing import CliRunner
 
 import ingest
 from ingest import history, ledger
-from ingest.cli import EXIT_CODES, EXIT_MEANINGS, _errors, _logging, _signals, app
+from ingest.cli import EXIT_CODES, EXIT_MEANINGS, _errors, app
+from ingest.cli.logfile import logging_to
 from ingest.cli.options import LoadOptions, settings_from, spread
+from ingest.cli.stopping import signals
 from ingest.console import Console, JsonLines
 from ingest.errors import DatabaseUnreachable, FenceError, IngestError, LeaseHeld, LedgerError, UsageError
 from ingest.model import ColumnType, FileState, Reason, Reject, RunState, Told
@@ -224,7 +226,7 @@ def test_message_and_hint_are_told() -> None:
 def test_signals_ask_the_run_to_stop_and_are_put_back() -> None:
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     stop = StopRequest()
-    with _signals(stop, quiet=True):
+    with signals(stop, quiet=True):
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
     assert (stop.signal, stop.count) == ("SIGTERM", 2)
@@ -235,7 +237,7 @@ def test_log_file_tells_processes_apart_and_keeps_the_traceback(tmp_path: Path) 
     path = tmp_path / "run.log"
 
     def session() -> None:
-        with _logging(path, verbose=False):
+        with logging_to(path, verbose=False):
             logging.getLogger("ingest.pool").info("a\nline")
             raise ValueError("odd")
 

@@ -31,6 +31,7 @@ from tools import Row, assert_counts_add_up, environ, ingest, load, query, quote
 
 from ingest import cli
 from ingest.cli import app
+from ingest.cli.logfile import logging_to
 from ingest.console import Console, printable
 from ingest.model import Told
 from ingest.settings import Budget
@@ -428,7 +429,7 @@ def test_no_escape_of_a_file_reaches_a_terminal(tmp_path: Path) -> None:
 
 def test_a_traceback_quotes_no_escape(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """What nobody expected, with -v and in the log."""
-    with pytest.raises(typer.Exit), cli._errors(Console(sys.stderr), None, True), cli._logging(tmp_path / "log", True):
+    with pytest.raises(typer.Exit), cli._errors(Console(sys.stderr), None, True), logging_to(tmp_path / "log", True):
         raise ValueError(f"no such name: {ESCAPE}")
     for text in (capfd.readouterr().err, (tmp_path / "log").read_text()):
         assert "Traceback" in text

@@ -6,21 +6,18 @@ needs it, so that `--help` is quick.
 
 from __future__ import annotations
 
-import io
 import logging
 import os
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Literal, TextIO
+from typing import Annotated, Literal
 
 import typer
 
+from ingest.cli.logfile import inert, logging_to
 from ingest.cli.options import (
     Bulk,
     File,
@@ -36,7 +33,9 @@ from ingest.cli.options import (
     settings_from,
     spread,
 )
-from ingest.console import Console, JsonLines, as_json, give_up, printable
+from ingest.cli.stdout import Spelled, piped, stdout
+from ingest.cli.stopping import signals
+from ingest.console import Console, JsonLines, as_json, printable
 from ingest.errors import DatabaseUnreachable, IngestError, LeaseHeld, UsageError
 from ingest.reports import Event, FileOutcome, Listener, Notice, Opened, RunReport, StopRequest
 from ingest.settings import Settings
@@ -51,9 +50,6 @@ EXIT_CODES: dict[type[BaseException], int] = {
 """The exit code of a command that an error ended: the first class that fits. The report of a run has its own."""
 
 UNEXPECTED = 1
-
-AT_ONCE = 5.0
-"""Seconds that an end in order may take after the second signal."""
 
 EXIT_MEANINGS: dict[int, str] = {
     0: "everything is loaded, or there was nothing to do",
@@ -119,9 +115,9 @@ def load(
     lines = JsonLines(sys.stdout) if json else None
     console = Console(sys.stderr, to=options.to, quiet=quiet or json, verbose=verbose, progress=progress)
     stop = StopRequest()
-    with _errors(console, lines, verbose), console, _logging(log_file, verbose) as log_of_run:
+    with _errors(console, lines, verbose), console, logging_to(log_file, verbose) as log_of_run:
         settings = settings_from(options)
-        with _signals(stop, quiet=quiet):
+        with signals(stop, quiet=quiet):
             from ingest import run
 
             tell = _listeners(console, lines)
@@ -151,7 +147,7 @@ def _told(code: int, untold: dict[str, str], console: Console) -> int:
 def plan(paths: Paths, options: LoadOptions, json: Json = False, verbose: Verbose = False) -> None:
     """Say what load would do, file by file, with the reason, the columns and the table. Writes nothing."""
     console = Console(sys.stderr, to=options.to, verbose=verbose)
-    with _errors(console, JsonLines(sys.stdout) if json else None, verbose), _piped():
+    with _errors(console, JsonLines(sys.stdout) if json else None, verbose), piped():
         settings = settings_from(options)
         from ingest import run, show
 
@@ -161,7 +157,7 @@ def plan(paths: Paths, options: LoadOptions, json: Json = False, verbose: Verbos
         if json:
             print(as_json(what))
         else:
-            show.plan(what, _stdout())
+            show.plan(what, stdout())
 
 
 @app.command()
@@ -169,7 +165,7 @@ def plan(paths: Paths, options: LoadOptions, json: Json = False, verbose: Verbos
 def check(paths: Paths, options: LoadOptions, json: Json = False, verbose: Verbose = False) -> None:
     """Read and type everything as load would, and say what would come of it. Writes nothing."""
     console = Console(sys.stderr, to=options.to, verbose=verbose)
-    with _errors(console, JsonLines(sys.stdout) if json else None, verbose), _piped():
+    with _errors(console, JsonLines(sys.stdout) if json else None, verbose), piped():
         settings = settings_from(options)
         from ingest import run, show
 
@@ -180,7 +176,7 @@ def check(paths: Paths, options: LoadOptions, json: Json = False, verbose: Verbo
         if json:
             print(as_json(what))
         else:
-            show.check(what, _stdout())
+            show.check(what, stdout())
     raise typer.Exit(what.exit_code)
 
 
@@ -198,7 +194,7 @@ def schema(
 ) -> None:
     """Show the tables that load would make of these files, and why each column has its type. Opens no database."""
     console = Console(sys.stderr, to=options.to, verbose=verbose)
-    with _errors(console, JsonLines(sys.stdout) if json else None, verbose), _piped():
+    with _errors(console, JsonLines(sys.stdout) if json else None, verbose), piped():
         settings = settings_from(options)
         from ingest import run, show
 
@@ -209,7 +205,7 @@ def schema(
         if json:
             print(as_json(what))
         else:
-            show.schema(what, form, _stdout())
+            show.schema(what, form, stdout())
 
 
 @app.command()
@@ -226,13 +222,13 @@ def status(
                 print(as_json({"file": file, "story": sentences}))
             else:
                 for sentence in sentences:
-                    show.line(_stdout(), sentence)
+                    show.line(stdout(), sentence)
             return
         what = history.status(to, ledger_schema=ledger_schema)
         if json:
             print(as_json(what))
         else:
-            show.status(what, _stdout())
+            show.status(what, stdout())
 
 
 @app.command()
@@ -252,14 +248,14 @@ def runs(
             if json:
                 print(as_json(story))
             else:
-                show.run(story, _stdout())
+                show.run(story, stdout())
             return
         what = history.runs(to, ledger_schema=ledger_schema)
         if json:
             for row in what:
                 print(as_json(row))
         else:
-            show.runs(what, _stdout())
+            show.runs(what, stdout())
 
 
 @rejects_app.command("list")
@@ -280,7 +276,7 @@ def rejects_list(
         if json:
             for reject in found:
                 print(as_json(reject))
-        elif not show.rejects(found, _stdout()):
+        elif not show.rejects(found, stdout()):
             print("no rejects")
 
 
@@ -308,7 +304,7 @@ def rejects_export(
             try:
                 target = os.dup(sys.stdout.fileno()) if to_stdout else path
                 with open(target, "w", encoding="utf-8", newline="", errors="backslashreplace") as file:
-                    out = _Spelled(file) if file.isatty() else file
+                    out = Spelled(file) if file.isatty() else file
                     count = rejectfile.write(what.rejects, what.headers, out, escape_formulas=escape_formulas)
             except BrokenPipeError:
                 raise
@@ -339,7 +335,7 @@ def rejects_load(
     with _reading(to, ledger_schema, False, verbose) as console:
         settings = Settings(to=to, ledger_schema=ledger_schema, bulk=bulk, wait=wait, spool=spool)
         stop = StopRequest()
-        with _signals(stop, quiet=False):
+        with signals(stop, quiet=False):
             from ingest import mending, show
 
             def tell(level: str, text: str) -> None:
@@ -396,55 +392,11 @@ def ledger_upgrade(to: To = None, ledger_schema: LedgerSchema = None, verbose: V
 def _reading(to: str | None, ledger_schema: str | None, json: bool, verbose: bool) -> Iterator[Console]:
     """A command that reads the ledger: which database first, and its errors as everywhere."""
     console = Console(sys.stderr, to=to, quiet=json, verbose=verbose)
-    with _errors(console, JsonLines(sys.stdout) if json else None, verbose), _piped():
+    with _errors(console, JsonLines(sys.stdout) if json else None, verbose), piped():
         from ingest import history
 
         console(Opened(database=history.database_label(to, ledger_schema=ledger_schema), new=False))
         yield console
-
-
-@contextmanager
-def _piped() -> Iterator[None]:
-    """End in silence when the reader of our pipe has gone, as `| head` does; in one line where the disk is full."""
-    stream = sys.stdout
-    out: Any = _Stdout(stream)
-    sys.stdout = out
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        give_up(stream)
-        raise typer.Exit(UNEXPECTED) from None
-    finally:
-        sys.stdout = stream
-
-
-class _Stdout:
-    """stdout, whose failures can be told from those of all else."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        with self._worded():
-            return self._stream.write(text)
-
-    def flush(self) -> None:
-        with self._worded():
-            self._stream.flush()
-
-    @contextmanager
-    def _worded(self) -> Iterator[None]:
-        try:
-            yield
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            give_up(self._stream)
-            raise IngestError(f"stdout cannot be written: {error.strerror}.") from error
 
 
 @contextmanager
@@ -462,7 +414,7 @@ def _errors(console: Console, lines: JsonLines | None, verbose: bool) -> Iterato
         console.error(message, hint)
         if verbose and not isinstance(error, (IngestError, KeyboardInterrupt)):
             with suppress(OSError):
-                sys.stderr.write(_inert("".join(traceback.format_exception(error))))
+                sys.stderr.write(inert("".join(traceback.format_exception(error))))
         raise typer.Exit(code) from error
 
 
@@ -499,141 +451,3 @@ def _log_event(event: Event) -> None:
             log.info("database %s%s", event.database, " (new)" if event.new else "")
         case RunReport():
             log.info("exit code %d, %d rows, %.1f s", event.exit_code, event.rows, event.seconds)
-
-
-class _OneLine(logging.Formatter):
-    """A line a record, whatever the names in it hold; only a traceback follows on lines of its own."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        return printable(super().formatMessage(record))
-
-    def format(self, record: logging.LogRecord) -> str:
-        return _inert(super().format(record))
-
-
-def _inert(text: str) -> str:
-    """Several lines in which nothing acts upon a terminal: an error may quote a name."""
-    return "\n".join(map(printable, text.split("\n")))
-
-
-class _LogFile(logging.FileHandler):
-    """The log file. One that cannot be written, on a full disk, ends nothing and fills no terminal."""
-
-    lost = ""  #: why not all of it could be written, in the system's words
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        error = sys.exc_info()[1]
-        if isinstance(error, OSError):
-            self.lost = error.strerror or type(error).__name__
-        else:
-            super().handleError(record)
-
-    def close(self) -> None:
-        try:
-            super().close()
-        except OSError as error:  # there was something left to be written
-            self.lost = error.strerror or type(error).__name__
-
-
-class _NoLog(logging.NullHandler):
-    """In the place of a log file that nobody asked for."""
-
-    lost = ""
-
-
-@contextmanager
-def _signals(stop: StopRequest, *, quiet: bool) -> Iterator[None]:
-    """SIGINT and SIGTERM ask the run to stop; what they did before is put back afterwards."""
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        del frame
-        stop.ask(signal.Signals(number).name)
-        if stop.count == 1 and not quiet:
-            # Past all buffers and locks: the handler may have interrupted someone who holds them.
-            with suppress(OSError):
-                os.write(2, b"\nstopping when the open transaction is done; once more stops at once\n")
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with _at_once():
-            yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _at_once() -> Iterator[None]:
-    """See to it that the second signal ends this process, even in the middle of a call that never returns.
-
-    A handler of Python's runs when such a call is over. What the system's own handler writes is read by a thread.
-    """
-    ended = threading.Event()
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-
-    def watch() -> None:
-        seen = b""
-        while len(seen) < 2 and (more := os.read(reading, 1)):
-            seen += more if more[0] in (signal.SIGINT, signal.SIGTERM) else b""
-        if len(seen) == 2 and not ended.wait(AT_ONCE):
-            os.write(2, b"\nstopped at once; run the same command again to go on where it was\n")
-            os._exit(128 + seen[0])
-        os.close(reading)
-
-    threading.Thread(target=watch, name="ingest-signals", daemon=True).start()
-    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(before)
-        ended.set()
-        os.close(writing)
-
-
-@contextmanager
-def _logging(path: Path | None, verbose: bool) -> Iterator[_LogFile | _NoLog]:
-    """The log file, if one was asked for; without one the library's log goes nowhere."""
-    ours, root = logging.getLogger("ingest"), logging.getLogger()
-    handler: _LogFile | _NoLog = _NoLog()
-    if path is not None:
-        try:
-            handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
-        except OSError as error:
-            raise UsageError(f"--log-file {path} cannot be written: {error.strerror}.") from error
-        handler.setFormatter(_OneLine("%(asctime)s %(processName)s[%(process)d] %(levelname)s %(message)s"))
-        # Only our own logger is opened up: at this level others would write SQL with its values.
-        ours.setLevel(logging.DEBUG if verbose else logging.INFO)
-        logging.captureWarnings(True)
-    root.addHandler(handler)
-    try:
-        yield handler
-    except IngestError as error:
-        log.error("%s", error)
-        raise
-    except BaseException:
-        log.critical("the run ended with an error that nobody expected", exc_info=True)
-        raise
-    finally:
-        root.removeHandler(handler)
-        handler.close()
-        logging.captureWarnings(False)
-
-
-class _Spelled(io.StringIO):
-    """A terminal that is shown the lines of a file for programs: as everywhere, nothing in them acts upon it."""
-
-    def __init__(self, terminal: TextIO) -> None:
-        super().__init__()
-        self._terminal = terminal
-
-    def write(self, text: str) -> int:
-        return self._terminal.write(printable(text.removesuffix("\n")) + "\n")
-
-
-def _stdout() -> TextIO:
-    """stdout, which shows what its encoding lacks as escapes instead of failing."""
-    reconfigure = getattr(sys.stdout, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors="backslashreplace")
-    return sys.stdout
