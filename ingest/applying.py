@@ -135,8 +135,10 @@ class Applying:
         ledger.check_run(connection, self._run_id)
         if order.shape is not None:
             self._same_table(connection, order.shape)
-            if order.reset:
+            if order.reset and order.shape.lineage:  # without lineage only what has no rows is loaded again
                 self._target.delete_rows(connection, order.shape, order.moves[0].file_id)
+            elif order.moves[0].from_bytes and not order.reset:
+                self._still_there(connection, order.shape, order.moves[0].file_id)
 
     def _insert(self, connection: Connection, order: Apply, shape: TableShape) -> int:
         """Insert the rows of an order, but for those to be left out; how many the database took."""
@@ -260,6 +262,11 @@ class Applying:
         if not same:
             raise Refused(Reason.TABLE_LOST, f"the table {shape.table} was changed while its files were read.")
 
+    def _still_there(self, connection: Connection, shape: TableShape, file_id: int) -> None:
+        """What is put behind the part of a file that is in the table needs that part: the table may be emptied."""
+        if _row(connection, file_id).rows_loaded and not self._target.has_rows(connection, shape.table):
+            raise Refused(Reason.TABLE_EMPTIED, f"the table {shape.table} was emptied while its files were read.")
+
     def settle(self, order: Settle) -> None:
         """Refuse a file; what is committed of it is taken back in a second transaction."""
         with self._target.begin() as connection:
@@ -301,7 +308,8 @@ class Applying:
             with self._target.begin() as connection:
                 ledger.check_run(connection, self._run_id)
                 row = _row(connection, order.file_id)
-                if order.shape is not None:
+                # Somebody may have dropped the table: that is the reason then, and there is nothing to delete.
+                if order.shape is not None and self._target.shape(connection, order.shape.table) is not None:
                     self._target.delete_rows(connection, order.shape, order.file_id)
                 ledger.finish_undo(
                     connection,

@@ -5,18 +5,16 @@ Decides by identity and content only; what the columns are and which types they 
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import json
 import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ingest import archives, ledger, manifest, naming, opening, replacing, sniff, tails
+from ingest import archives, ledger, manifest, naming, parts, replacing, sniff, tails
 from ingest.errors import SourceError, TableError
-from ingest.model import UTF8, Action, Discard, FileState, Header, Manifest, Mode, Reason, Source, TableName
+from ingest.model import Action, Discard, FileState, Manifest, Mode, Reason, Source, TableName
 from ingest.reports import Decision
 from ingest.rows import FileRow, TableRow
 from ingest.settings import Settings
@@ -32,22 +30,6 @@ _MERGE_AGAIN = (
 
 RACY_NS = 2_000_000_000
 """A file changed this shortly before it was looked at may have changed again within the same time stamp."""
-
-OPTIONS_OF_RECORDS = (
-    "null",
-    "decimal",
-    "thousands",
-    "rename",
-    "names",
-    "new_columns",
-    "transform",
-    "where",
-    "ragged",
-    "rescue_column",
-    "empty_rows",
-    "max_field",
-)
-"""The settings that decide what becomes of a record: a file that is loaded in part goes on with the same ones only."""
 
 
 def decide(
@@ -115,7 +97,7 @@ class _Planner:
             self._rows[row.path_key] = row = self._as_it_is(row)  # noqa: PLW2901
             if row.sha256 is not None:
                 self._by_hash.setdefault((row.table_name, row.sha256), []).append(row)
-            if row.state is FileState.STARTED and row.committed_bytes and not archives.there(row.path):
+            if row.state is FileState.STARTED and row.committed_bytes and _is_gone(row.path):
                 self._orphans.append(row)
         return [(source, spelled[str(table)]) for source, table in named]
 
@@ -159,6 +141,11 @@ class _Planner:
             state.unique = self._target.unique_keys(connection, state.table)
         if self._settings.mode == Mode.REPLACE:
             self._look_at_staging(connection, state, rows)
+        if row is None and state.staging is None and connection is not None and state.shape is not None:
+            ours = self._target.token(connection, state.table) is not None
+            if ours and self._target.has_rows(connection, state.table):
+                state.lost, state.unknown = Reason.TABLE_LOST, True
+                return state
         if not any(r.rows_loaded for r in rows if r.table_name == state.key):
             return state
         state.empty = connection is None or state.shape is None or not self._target.has_rows(connection, state.table)
@@ -189,7 +176,9 @@ class _Planner:
         if row.table_name not in self._out.lost or not row.rows_loaded:
             return row
         code, sentence = self._out.lost[row.table_name]
-        return replace(row, state=FileState.REFUSED, error_code=code, error=sentence, committed_bytes=0, rows_loaded=0)
+        row = replace(row, state=FileState.REFUSED, error_code=code, error=sentence)
+        row = replace(row, committed_bytes=0, committed_records=0, rows_loaded=0, rows_rejected=0)
+        return replace(row, rows_discarded=0, rows_superseded=0, rows_ignored=0)
 
     def plan(
         self,
@@ -207,23 +196,38 @@ class _Planner:
         if pending:
             on_pending()
             self._slow(pending)
+        self._gone(found, folders)
         self._out.vanished = self._vanished(found, folders)
         order = {source.path: number for number, source in enumerate(found.sources)}
         self._out.work.sort(key=lambda work: order[work.source.path])
         self._out.decisions.sort(key=lambda decision: order[decision.source.path])
         return self._out
 
+    def _gone(self, found: Manifest, folders: Sequence[str]) -> None:
+        """What was loaded in part, of a file that is no longer there, has to go: nobody can load the rest."""
+        here = {source.path for source in found.sources}
+        below = tuple(os.path.join(folder, "") for folder in folders)
+        tables = {key for key, state in self._out.tables.items() if state.staging is None}
+        for row in self._orphans:
+            ours = row.table_name in tables or row.path.startswith(below)
+            if ours and row.lineage and row.loaded_at is None and row.path not in here and not self._taken(row):
+                why = f"it was loaded in part, and is no longer there; its {row.rows_loaded:,} rows are taken back"
+                self._out.undone.append((row, Reason.CHANGED, why))
+
     def _vanished(self, found: Manifest, folders: Sequence[str]) -> list[str]:
         """What was loaded out of these folders once, and is no longer there."""
         known = {source.path for source in found.sources} | {row.path for row, *_ in self._out.moved}
+        undone = {row.file_id for row, *_ in self._out.undone}
         below = tuple(os.path.join(folder, "") for folder in folders)
         going = {key for key, state in self._out.tables.items() if state.staging is not None}
         rows = (
             row
             for row in self._rows.values()
-            if row.state is FileState.LOADED and row.path.startswith(below) and row.table_name not in going
+            if (row.state is FileState.LOADED or row.file_id in undone)
+            and row.path.startswith(below)
+            and row.table_name not in going
         )
-        return sorted({row.path for row in rows if row.path not in known and not archives.there(row.path)})
+        return sorted({row.path for row in rows if row.path not in known and _is_gone(row.path)})
 
     # decisions ---------------------------------------------------------------------------------------------
 
@@ -244,7 +248,7 @@ class _Planner:
                 row=row,
                 staging=state.staging,
             )
-            unchanged = row is not None and row.state is FileState.LOADED and self._unchanged(source, row)
+            unchanged = row is not None and row.state is FileState.LOADED and row.sound and self._unchanged(source, row)
             if state.unusable is not None:
                 self._refuse(work, Reason(state.unusable.code), state.unusable.message, state.unusable.hint)
             elif state.lost and self._stands(state) and not (unchanged and row is not None and not row.rows_loaded):
@@ -275,7 +279,9 @@ class _Planner:
         new: list[Work] = []
         for work in pending:
             row = work.row
-            if row is None or not (row.state is FileState.LOADED or row.committed_bytes):
+            if row is not None and not row.sound:
+                self._doubtful(work, row)
+            elif row is None or not (row.state is FileState.LOADED or row.committed_bytes):
                 new.append(work)
             elif row.state is not FileState.LOADED:
                 self._part_loaded(work, row)
@@ -378,14 +384,16 @@ class _Planner:
                 self._reload(work, "it had no record when it was loaded, and has some now", row)
             return
         try:
-            beginning = _beginning(work.source, work.header, row.committed_bytes)
+            beginning = parts.beginning(work.source, work.header, row.committed_bytes)
         except SourceError as error:
             self._refuse(work, Reason(error.code), error.message, error.hint)
             return
-        why = _not_grown(beginning, row)
+        why = parts.not_grown(beginning, row)
         if {Discard.FOOTER, Discard.TABLE} & row.discards.keys():
             why = why or "what was below its records was left out as a footer or another table, and is among them now"
-        why = why or tails.why_not(row, header_json(work.header, self._settings), self._settings.mode, usual_options())
+        why = why or tails.why_not(
+            row, parts.header_json(work.header, self._settings), self._settings.mode, parts.usual_options()
+        )
         if why:
             hint = _MERGE_AGAIN if row.merged else "Give --on-change reload to replace its rows, or skip to leave them."
             self._refuse(work, Reason.CHANGED, f"only what was added to it was to be loaded, but {why}", hint)
@@ -409,26 +417,68 @@ class _Planner:
             what = ""
         self._refuse(work, lost, _lost_sentence(state) + what, hint)
 
+    def _doubtful(self, work: Work, row: FileRow) -> None:
+        """What the ledger says of a file cannot be true: all of it goes, where that can be told, and comes again."""
+        shape = self._out.tables[str(work.table)].shape
+        why = "what the ledger says of it does not add up, so somebody must have changed that by hand"
+        if row.mode in (Mode.UPSERT, Mode.INSERT_IGNORE) or (shape is not None and not (row.lineage and shape.lineage)):
+            self._refuse(
+                work,
+                Reason.COUNTS,
+                f"{why}; and its rows in {work.table} cannot be told from others",
+                "Put its row in ingest_file right; or delete its rows yourself, and then: ingest forget FILE",
+            )
+        elif self._original(work):
+            work.action, work.code, work.reset = Action.RELOAD, Reason.CHANGED, True
+            work.sentence = f"{why}; it is loaded again, in the place of all that is there of it"
+            self._out.work.append(work)
+
     def _part_loaded(self, work: Work, row: FileRow) -> None:
         """A big file was interrupted between two steps: go on, if what was read is still what is there."""
-        assert work.header is not None
+        state = self._out.tables[str(work.table)]
+        shape = state.staged if work.staging else state.shape
+        if row.rows_loaded and (row.merged or (shape is not None and not shape.lineage)):
+            # Neither is left by a kill: the table, or what the ledger says of the file, was changed by hand.
+            self._refuse(
+                work,
+                Reason.NO_LINEAGE,
+                f"an attempt at it was interrupted, and its old rows in {work.table} cannot be told from others",
+                "Delete its rows yourself; then type: ingest forget FILE, and the same command again.",
+            )
+            return
         if row.loaded_at is not None:
             # A reload that was killed before its first move: all of the old content is in the table, and stays there
             # if the new one is refused. Of the old fingerprint only the hash is still known.
             work.action, work.code, work.reset = Action.RELOAD, Reason.CHANGED, True
             work.sentence = "its content has changed, and a reload of it was interrupted; it starts again"
             work.row = replace(row, state=FileState.LOADED, sha256=row.prefix_sha256, mtime_ns=0)
-        elif not _same_options(row, work.header, self._settings):
+            if work.sha256:
+                self._first.setdefault((work.home, work.sha256), work.source)
+        elif not self._original(work):
+            self._out.undone.append((row, Reason.DUPLICATE, "it was loaded in part, and is the copy of another file"))
+            return
+        elif why := self._why_anew(work, row):
             work.action, work.code, work.reset = Action.RELOAD, Reason.CHANGED, True
-            work.sentence = "it was loaded in part, with other options; it starts again"
-        elif _prefix_holds(work.source, work.header, row):
+            work.sentence = f"it was loaded in part, {why}; it starts again"
+        else:
             work.action, work.code, work.from_bytes = Action.RESUME, Reason.PART_LOADED, row.committed_bytes
             work.sentence = f"{row.committed_bytes} bytes of it are loaded already"
             work.after_broken = row.file_id in self._broken
-        else:
-            work.action, work.code, work.reset = Action.RELOAD, Reason.CHANGED, True
-            work.sentence = "it was loaded in part, and its content has changed since; it starts again"
         self._out.work.append(work)
+
+    def _why_anew(self, work: Work, row: FileRow) -> str:
+        """Why a file that is loaded in part cannot be gone on with, or ""."""
+        assert work.header is not None
+        state = self._out.tables[str(work.table)]
+        if state.lost and not work.staging:
+            return f"and {_lost_sentence(state)}"
+        if not parts.same_options(row, work.header, self._settings):
+            return "with other options"
+        if not parts.same_code(row, self._settings):
+            return f"and the module of --transform {self._settings.transform} has changed since"
+        if not parts.same_columns(row, state.staged if work.staging else state.shape):
+            return f"and the columns of {work.home} are others now"
+        return "" if parts.prefix_holds(work.source, work.header, row) else "and its content has changed since"
 
     def _new(self, work: Work) -> None:
         row, header = work.row, work.header
@@ -485,12 +535,9 @@ class _Planner:
                 )
                 return True
         for row in self._orphans:
-            if (
-                row.table_name == work.home
-                and not self._taken(row)
-                and _same_options(row, work.header, self._settings)
-                and _prefix_holds(work.source, work.header, row)
-            ):
+            if row.table_name == work.home and not self._taken(row) and not self._why_anew(work, row):
+                if not self._original(work):
+                    return True
                 self._out.moved.append((row, work.source, work.path_key, work.sha256))
                 work.row = row
                 work.action, work.code, work.from_bytes = Action.RESUME, Reason.MOVED, row.committed_bytes
@@ -520,93 +567,19 @@ class _Planner:
 
 
 def _lost_sentence(state: TableState) -> str:
+    if state.unknown:
+        return (
+            f"ingest made the table {state.table} and put rows into it, but the ledger does not know it: "
+            "its memory was deleted, or is another one's"
+        )
     what = "is empty" if state.lost is Reason.TABLE_EMPTIED else "is gone or is another one now"
     return f"the table {state.table} {what}, but the ledger says that files are in it"
 
 
-def header_json(header: Header, settings: Settings) -> str:
-    """What the ledger keeps of how a file is read: its header, and the options that decide what becomes of a record."""
-    return json.dumps(
-        {
-            **_dialect(header.dialect),
-            "data_start": header.data_start,
-            "names": header.names,
-            "options": _options(settings),
-        }
-    )
-
-
-# Asked for each of thousands of files, and most of them have the same.
-_dialect = functools.lru_cache(maxsize=64)(asdict)
-
-
-@functools.lru_cache(maxsize=4)
-def _options(settings: Settings) -> dict[str, object]:
-    options = {name: getattr(settings, name) for name in OPTIONS_OF_RECORDS}
-    options["spelled"] = [[one.column, one.spelling] for one in settings.declared if one.spelling]
-    if told := {name: value for name, value in asdict(settings.told).items() if value is not None}:
-        options["told"] = told
-    return options
+def _is_gone(path: str) -> bool:
+    """Whether there is no file any more at the path of one."""
+    return not archives.there(path) or (os.path.lexists(path) and not os.path.isfile(path))
 
 
 def _columns_of(row: TableRow) -> set[str]:
     return {column["name"] for column in json.loads(row.definition or "[]")}
-
-
-def usual_options() -> dict[str, object]:
-    """What the ledger would keep of options at their defaults: an older version did not write all of them down."""
-    found: dict[str, object] = json.loads(json.dumps(_options(Settings())))
-    return found
-
-
-def _same_options(row: FileRow, header: Header, settings: Settings) -> bool:
-    """Whether the rest of a file would be read as its committed part was."""
-    kept, now = json.loads(row.header or "{}"), json.loads(header_json(header, settings))
-    usual = {"quote": '"', "escape": "", "encoding": UTF8}  # earlier versions knew no other
-    kept["options"] = usual_options() | kept.get("options", {})
-    same = all(kept.get(key, usual.get(key)) == of for key, of in now.items() if key != "line_end")
-    return row.mode == settings.mode and same
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Beginning:
-    """The first bytes of a file, as many as are committed of it, or all it has."""
-
-    length: int
-    sha256: str
-    ended: bool  #: they end where a line does
-    more: bool  #: there are others behind them
-
-
-def _beginning(source: Source, header: Header, length: int) -> _Beginning:
-    """Read it, of the decoded stream. Raises SourceError."""
-    digest, left, last = hashlib.sha256(), length, b""
-    with opening.reading(source), opening.open_decoded(source, header.dialect.encoding) as stream:
-        while left and (block := stream.read(min(left, 1 << 20))):
-            digest.update(block)
-            left -= len(block)
-            last = block[-1:]
-        more = bool(stream.read(1))
-    ended = last == header.dialect.separator
-    return _Beginning(length=length - left, sha256=digest.hexdigest(), ended=ended, more=more)
-
-
-def _prefix_holds(source: Source, header: Header, row: FileRow) -> bool:
-    """Whether the committed part of a file is unchanged, and ends where a record does."""
-    try:
-        return not _not_grown(_beginning(source, header, row.committed_bytes), row)
-    except SourceError:
-        return False
-
-
-def _not_grown(beginning: _Beginning, row: FileRow) -> str:
-    """Why what is committed of a file is not the beginning of what it is now, ended by a line end; "" if it is."""
-    if beginning.length < row.committed_bytes:
-        return f"it is shorter now: {beginning.length:,} of the {row.committed_bytes:,} bytes that are loaded"
-    if row.prefix_sha256 is None:
-        return "the ledger does not know the hash of what is loaded of it"
-    if beginning.sha256 != row.prefix_sha256:
-        return f"the first {row.committed_bytes:,} bytes, which are loaded, have changed"
-    if not beginning.ended:
-        return "what is loaded of it has no line end at its end, so its last record may have been but a part of one"
-    return ""

@@ -9,12 +9,12 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from ingest import ledger, manifest, planning, tails
+from ingest import ledger, manifest, parts, tails
 from ingest import schema as schemas
 from ingest.errors import LedgerError, TableError
 from ingest.failpoints import failpoint
@@ -66,7 +66,7 @@ def _mend(target: Target, run_id: int) -> None:
                 ledger.withdraw(
                     connection, run_id, before=before, version=row.version, epoch=row.epoch, code=None, error=None
                 )
-            if row.state is not FileState.UNDOING:
+            if row.state is not FileState.UNDOING or not row.sound:
                 continue
             shape = target.shape(connection, target.table_of(row.table_name))
             if shape is not None and shape.lineage:
@@ -239,11 +239,18 @@ def check(target: Target, run_id: int) -> None:
         ledger.check_run(connection, run_id)
 
 
-def register(target: Target, settings: Settings, run_id: int, planned: Planned) -> dict[str, FileRow]:
-    """The attempt, written ahead of it; and what the plan found out about the other files."""
+def register(
+    target: Target, settings: Settings, run_id: int, planned: Planned, shapes: Mapping[str, TableShape]
+) -> dict[str, FileRow]:
+    """The attempt, written ahead of it; and what the plan found out about the other files.
+
+    `shapes` are the tables that files go into now, by the name of the table that they are for.
+    """
     with target.begin() as connection:
         # Of an earlier try that lost its connection, the COMMIT may still be under way: it is waited for.
         ledger.run(connection, run_id, lock=True)
+        for undone in planned.undone:
+            _take_back(target, connection, run_id, undone)
         for row, source, key, sha256 in planned.moved:
             ledger.rename(connection, path=source.path, path_key=key, touched=_touched(row, source, sha256))
         ledger.touch(connection, [_touched(*one) for one in planned.touched])
@@ -256,10 +263,28 @@ def register(target: Target, settings: Settings, run_id: int, planned: Planned) 
         for row, code, sentence in planned.notes:
             ledger.note(connection, row.file_id, code=code, error=sentence)
         _record_refused(connection, run_id, planned)
-        rows = ledger.register(connection, run_id, [_new_file(w, planned, settings) for w in planned.work])
+        rows = ledger.register(connection, run_id, [_new_file(w, planned, settings, shapes) for w in planned.work])
         failpoint("before_register_commit")
     failpoint("after_register")
     return rows
+
+
+def _take_back(target: Target, connection: Connection, run_id: int, undone: tuple[FileRow, Reason, str]) -> None:
+    """Of a file that is loaded in part and will not be gone on with, nothing is left."""
+    row, code, sentence = undone
+    now = ledger.file(connection, row.file_id)
+    if now is None or now.state is not FileState.STARTED:
+        return  # an earlier try, whose COMMIT was carried out after all
+    shape = target.shape(connection, target.table_of(row.table_name))
+    if shape is not None and not shape.lineage:
+        return  # another table by now
+    if shape is not None:
+        target.delete_rows(connection, shape, row.file_id)
+    named = {"file_id": row.file_id, "epoch": now.epoch}
+    undoing = FileState.UNDOING
+    ledger.settle(connection, run_id, **named, version=now.version, state=undoing, code=code, error=sentence)
+    ledger.finish_undo(connection, run_id, **named, version=now.version + 1, state=state_of(code))
+    ledger.drop_rejects(connection, row.file_id)
 
 
 def _record_refused(connection: Connection, run_id: int, planned: Planned) -> None:
@@ -295,12 +320,15 @@ def _record_refused(connection: Connection, run_id: int, planned: Planned) -> No
         )
 
 
-def _new_file(work: Work, planned: Planned, settings: Settings) -> NewFile:
+def _new_file(work: Work, planned: Planned, settings: Settings, shapes: Mapping[str, TableShape]) -> NewFile:
     source = work.source
     state = planned.tables[str(work.table)]
     lineage = state.shape.lineage if state.shape is not None else settings.lineage != "none"
     lineage = lineage or work.staging is not None
-    header = planning.header_json(work.header, settings) if work.header else None
+    # Only of a file that takes several transactions a part may be there when the next attempt begins.
+    several = lineage and (work.from_bytes or not work.seekable or source.size > settings.commit_bytes)
+    shape = shapes.get(str(work.table)) if several else None
+    header = parts.header_json(work.header, settings, shape) if work.header else None
     if header is not None and work.tail and work.row is not None:
         header = tails.marked(header, work.row)
     return NewFile(
@@ -315,6 +343,7 @@ def _new_file(work: Work, planned: Planned, settings: Settings) -> NewFile:
         sha256=work.sha256,
         header=header,
         mode=settings.mode,
+        anew=work.reset and not work.in_one,
     )
 
 

@@ -72,6 +72,22 @@ class FileRow:
         """Whether its rows took the place of others, or gave way to them: they cannot be taken back."""
         return self.mode in (Mode.UPSERT, Mode.INSERT_IGNORE) and self.rows_loaded > 0
 
+    @property
+    def sound(self) -> bool:
+        """Whether our own moves could have left it so: somebody may have changed it by hand."""
+        rows = self.rows_loaded
+        placed = rows + self.rows_rejected + self.rows_discarded + self.rows_superseded + self.rows_ignored
+        if self.committed_records != placed or (rows and not self.committed_bytes):
+            return False
+        match self.state:
+            case FileState.LOADED:
+                return self.loaded_at is not None
+            case FileState.REFUSED | FileState.FAILED:
+                return not rows
+        # Of a table without lineage no file is there in part, unless all of it was there before this attempt.
+        whole = self.state is FileState.STARTED and self.loaded_at is not None
+        return self.lineage or not rows or whole
+
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> Self:
         values = dict(zip(_FILE_COLUMNS, row, strict=True))
@@ -188,6 +204,7 @@ class NewFile:
     sha256: str | None = None
     header: str | None = None  #: JSON
     mode: str = Mode.APPEND
+    anew: bool = False  #: what is committed of it is only waiting to be taken back: nobody may go on with it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -370,7 +371,11 @@ class Session:
             with self._alone():
                 shapes = preparing.make_tables(self._target, self._settings, run_id, planned, tables)
                 staged = preparing.make_staging(self._target, run_id, planned, tables, shapes)
-                rows = self._persist(lambda again: preparing.register(self._target, self._settings, run_id, planned))
+                into = shapes | staged
+                register = functools.partial(preparing.register, self._target, self._settings, run_id, planned, into)
+                rows = self._persist(lambda again: register())
+            for row, _, sentence in planned.undone:
+                self._tell("warning", f"{row.path}: {sentence}", row.path)
             if planned.work and (advice := self._target.advice(list(shapes.values()))):
                 self._tell("warning", advice)
             self._target.close()

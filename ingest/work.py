@@ -63,6 +63,7 @@ class TableState:
     row: TableRow | None
     made_by_us: bool
     lost: Reason | None = None  #: TABLE_LOST or TABLE_EMPTIED
+    unknown: bool = False  #: lost, for we made it, and the ledger knows nothing of it
     empty: bool = False  #: it is not there or has no row; asked only where the ledger knows of rows
     unusable: TableError | None = None  #: nothing can be loaded into it
     staging: TableName | None = None  #: to be replaced: the table that is filled for it
@@ -92,6 +93,7 @@ class Planned:
     notes: list[tuple[FileRow, Reason, str]] = field(default_factory=list)  #: loaded, but refused this time
     refused: list[tuple[Source, TableName, str, Reason, str]] = field(default_factory=list)  #: never loaded
     lost: dict[str, tuple[Reason, str]] = field(default_factory=dict)  #: tables to be filled again
+    undone: list[tuple[FileRow, Reason, str]] = field(default_factory=list)  #: loaded in part, to be taken back
     vanished: list[str] = field(default_factory=list)
 
 
@@ -120,8 +122,9 @@ def refuse(planned: Planned, work: Work, code: Reason, sentence: str, hint: str)
             header=work.header,
         )
     )
-    if work.row is not None and (work.row.state is FileState.LOADED or work.row.committed_bytes):
-        planned.notes.append((work.row, code, sentence))
+    row = work.row
+    if row is not None and (row.state is FileState.LOADED or row.committed_bytes or not row.sound):
+        planned.notes.append((row, code, sentence))
     else:
         planned.refused.append((work.source, work.staging or work.table, work.path_key, code, sentence))
 

@@ -23,7 +23,7 @@ from ingest import plain, quoting, run
 from ingest.dialects import Head, advice, find, records
 from ingest.errors import SourceError, UsageError
 from ingest.model import UNTOLD, Dialect, Header, Reason, Told
-from ingest.planning import _same_options, header_json
+from ingest.parts import header_json, same_options
 from ingest.reader import Unproven, count_records, load_bytes, locate, read
 from ingest.settings import TOLD, Settings, parse_delimiter, parse_told
 from ingest.show import _decision
@@ -458,7 +458,7 @@ def test_a_part_loaded_file_is_gone_on_with_only_if_its_rest_is_read_the_same_wa
     text = header_json(header, settings)
 
     def same(text: str, header: Header) -> bool:
-        return _same_options(SimpleNamespace(header=text, mode=settings.mode), header, settings)  # type: ignore[arg-type]
+        return same_options(SimpleNamespace(header=text, mode=settings.mode), header, settings)  # type: ignore[arg-type]
 
     assert same(text, header)
     assert same(text, replace(header, dialect=Dialect(line_end="\r\n")))

@@ -206,6 +206,11 @@ def register(connection: Connection, run_id: int, entries: Sequence[NewFile]) ->
         connection.execute(insert(ingest_file), fresh)
     if again:
         execute_fenced(connection, _AGAIN, again)
+    # This attempt may end before its first move: then the next one finds how *it* reads the file, beside what an
+    # earlier one has left of it. Without a hash of that nobody takes the two for parts of the same.
+    anew = [known[entry.path_key] for entry in entries if entry.anew and entry.path_key in known]
+    for file_ids in portions(anew):
+        connection.execute(update(ingest_file).where(c.file_id.in_(file_ids)).values(prefix_sha256=None))
     rows: dict[str, FileRow] = {}
     for portion in portions(keys):
         found = connection.execute(select(ingest_file).where(c.path_key.in_(portion)))
