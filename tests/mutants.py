@@ -254,9 +254,14 @@ MUTANTS: tuple[Mutant, ...] = (
     # what is written ahead
     Mutant(
         name="attempt",
-        what="a new attempt at a file is not written down before it",
+        what="a new attempt at a file does not say before which content it is of",
         file="ledger/moves.py",
-        edits=(("        if entry.path_key in known:\n            again", "        if False:\n            again"),),
+        edits=(
+            (
+                'again.append({"b_file_id": known[entry.path_key], **values})',
+                'again.append({"b_file_id": known[entry.path_key], "state": values["state"], "run_id": run_id})',
+            ),
+        ),
         tests=(f"{_LEDGER}test_a_second_attempt_is_the_same_file_with_the_new_fingerprint",),
     ),
     Mutant(
