@@ -483,7 +483,8 @@ def quiet_resource_tracker() -> None:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 2)
         os.close(null)
-        resource_tracker.ensure_running()
+        with _safe_path():
+            resource_tracker.ensure_running()
     finally:
         os.dup2(saved, 2)
         os.close(saved)
@@ -500,7 +501,8 @@ def start_process(process: Any) -> None:
         with waker.watching(os.getpid()):  # for its sake the fork server is looked at, which answers with a number
             for pause in (*START_PAUSES, None):
                 try:
-                    process.start()
+                    with _safe_path():
+                        process.start()
                     break
                 except (EOFError, ConnectionError):
                     if pause is None:
@@ -524,6 +526,23 @@ def own_temporary_folder() -> None:
     config: dict[str, Any] = getattr(multiprocessing.current_process(), "_config", {})
     if config.get("tempdir") is None and (folder := spool.own_folder()) is not None:
         config["tempdir"] = folder
+
+
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """Have what is started not import from the current folder, where a `numpy.py` may be somebody's data.
+
+    Python looks there first for what multiprocessing starts by `python -c`, though not for our own command. What a
+    worker takes for its path is main's.
+    """
+    if os.environ.get(pool.SAFE_PATH):
+        yield
+        return
+    os.environ[pool.SAFE_PATH] = pool.OURS
+    try:
+        yield
+    finally:
+        del os.environ[pool.SAFE_PATH]
 
 
 def exit_words(code: int | None) -> str:

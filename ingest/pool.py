@@ -161,6 +161,10 @@ Given back and taken anew, every page of it is cleared by the system first, a te
 """
 
 
+SAFE_PATH, OURS = "PYTHONSAFEPATH", "ingest"
+"""Python's variable that keeps the current folder off its path (any text does), and what we set it to."""
+
+
 class _Host:
     def __init__(self, pipe: Connection, workers: int) -> None:
         self._pipe = pipe
@@ -264,6 +268,8 @@ _spent = threading.Event()
 
 def _start_worker() -> None:
     ignore_stop_signals()
+    if os.environ.get(SAFE_PATH) == OURS:
+        del os.environ[SAFE_PATH]  # what a transform starts is its own affair
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
 import pytest
-from tools import assert_counts_add_up, known, load, query, rejects, stored, told, write_csv
+from tools import assert_counts_add_up, environ, known, load, query, rejects, stored, told, write_csv
 
 from ingest.run import plan as run_plan
 from ingest.settings import Budget, Settings
@@ -239,3 +242,30 @@ def test_the_plan_shows_the_columns_that_come_of_it_and_writes_nothing(data: Pat
     assert not db.exists()
     load(data, db, transform="mine:go")
     assert stored(db, "t", ["a", "b"]) == {("1", "0"): 1, ("2", "1"): 1}
+
+
+def test_the_current_folder_is_imported_from_by_a_transform_alone(data: Path, mine: Path, db: Path) -> None:
+    """A file beside the data that is called as a module of Python is no part of any of the program's processes."""
+    for name in ("numpy", "signal", "threading", "pyarrow"):
+        (data.parent / f"{name}.py").write_text("raise SystemExit('imported from the current folder')\n")
+    write_csv(data / "t.csv", ["n"], [[1], [2]])
+    command = [Path(sys.executable).with_name("ingest"), "load", data, "--to", db]
+    done = subprocess.run(
+        command, cwd=data.parent, env=environ(), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, "imported from" in done.stderr) == (0, False), done.stderr
+    # What a transform starts has the environment that the user gave.
+    write(
+        mine,
+        f"""
+        def same(frame):
+            import os
+            assert os.environ.get("PYTHONSAFEPATH") == {os.environ.get("PYTHONSAFEPATH")!r}
+            return frame
+        """,
+    )
+    for name in ("numpy", "signal", "threading", "pyarrow"):
+        (data.parent / f"{name}.py").unlink()
+    write_csv(data / "t_2.csv", ["n"], [[3]])
+    assert load(data, db, transform="mine:same").rows == 1
+    assert query(db, "SELECT n FROM t ORDER BY n") == [(1,), (2,), (3,)]
