@@ -104,12 +104,18 @@ ENDLESS = {"recv", "send", "flock", "lockf", "waitpid", "map", "imap", "imap_uno
 def endless_waits(path: Path) -> set[str]:
     """What a file calls, or enters, that waits until somebody else does something, for as long as it takes."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    threads = "threading" in imported(path)
+    locks = {
+        ast.unparse(target)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        and ast.unparse(node.value).startswith(("threading.Lock", "threading.Condition"))
+        for target in node.targets
+    }
     found = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.With) and threads:
-            locks = (item.context_expr for item in node.items)
-            found |= {f"with {ast.unparse(lock)}" for lock in locks if isinstance(lock, (ast.Name, ast.Attribute))}
+        if isinstance(node, ast.With):
+            entered = {ast.unparse(item.context_expr) for item in node.items}
+            found |= {f"with {lock}" for lock in entered & locks}
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue
         called, name = ast.unparse(node.func), node.func.attr

@@ -160,8 +160,8 @@ def test_a_killed_helper_of_multiprocessing_is_replaced(tmp_path: Path, db: Path
         killing.kill(*named(found, who))
     code, _, err = killing.finish(run)
     assert code == 0, err
-    # With its fork server, the host loses all knowledge of its workers, and starts them anew.
-    assert_quiet(err, *(["exit code 255"] if "fork server" in who else []))
+    # With its fork server, the host loses all knowledge of its workers: of one it hears first, or cannot start another.
+    assert_quiet(err, *([") ended: "] if "fork server" in who else []))
     killing.assert_gone(found.all)
     killing.wait_for(lambda: not [path for path in semaphores if path.exists()], "the semaphores to be removed")
     tools.assert_loaded_once(db, "orders", files)
