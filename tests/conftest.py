@@ -20,6 +20,9 @@ SHARE = 16
 On databases that the tool does not know, those marked `core` run each time.
 """
 
+SAMPLE = 12
+"""Of the tests marked `sampled`, which are many of a kind, one in so many runs each time; `--whole` runs them all."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--whole`."""
@@ -39,10 +42,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _is_left_out(item: pytest.Item) -> bool:
     if item.get_closest_marker("every_target") is None or not isinstance(item, pytest.Function):
         return False
+    if "db" not in item.fixturenames:
+        return False
+    if item.get_closest_marker("sampled") is not None and _number(item) // SHARE % SAMPLE > 0:
+        return True
     kind = item.callspec.params.get("db")
     if kind in oracle.PLAIN:  # which know of no bulk path
         return item.get_closest_marker("core") is None or item.callspec.params.get("bulk") == "auto"
-    return kind in oracle.KINDS and zlib.crc32(item.nodeid.encode()) % SHARE > 0
+    return kind in oracle.KINDS and _number(item) % SHARE > 0
+
+
+def _number(item: pytest.Item) -> int:
+    return zlib.crc32(item.nodeid.encode())
 
 
 def pytest_report_header() -> str:
