@@ -487,14 +487,18 @@ def test_a_table_that_is_changed_while_a_file_is_put_into_it(tmp_path: Path, db:
     path = folder_of(tmp_path)
     path.with_name("orders_0.csv").unlink()
     kind = oracle(db).kind
-    like = {"mariadb": "LIKE before", "postgresql": "(LIKE before)", "plainpg": "(LIKE before)"}
+    like = {
+        "mariadb": "LIKE orders_as_it_was",
+        "postgresql": "(LIKE orders_as_it_was)",
+        "plainpg": "(LIKE orders_as_it_was)",
+    }
     statements = {
         "emptied": ["DELETE FROM orders"],
         "dropped": ["DROP TABLE orders"],
         # On servers nobody could tell it from ours but by its token.
         "made again": [
-            "ALTER TABLE orders RENAME TO before",
-            f"CREATE TABLE orders {like.get(kind, 'AS SELECT * FROM before WHERE 1 = 0')}",
+            "ALTER TABLE orders RENAME TO orders_as_it_was",
+            f"CREATE TABLE orders {like.get(kind, 'AS SELECT * FROM orders_as_it_was WHERE 1 = 0')}",
         ],
     }[how]
     (tmp_path / "changing.py").write_text(
