@@ -78,7 +78,7 @@ def tail(data: bytes | bytearray, header: Header) -> Tail | None:
     """
     width = len(header.names)
     window = bytes(data[-TAIL_BYTES:])
-    if width < 2 or not (b"\n\n" in window or b"\n\r\n" in window or b"\r\r" in window or window[:1] in (b"\n", b"\r")):
+    if width < 2 or not (b"\n\n" in window or b"\n\r" in window or b"\r\r" in window or window[:1] in (b"\n", b"\r")):
         return None
     if window[-1:] not in (b"\n", b"\r"):
         return None

@@ -316,6 +316,8 @@ def assert_nothing_is_lost(data: bytes, header: Header, outcome: Outcome) -> Non
 @example(data=b'name,city\n1,"2\n3,4\n', size=2)
 @example(data=b"name,city\n1,\xff\n3,\0\n", size=4)
 @example(data=b"name,city\r1,2\r\n3,4\n\n\r5,6", size=5)
+@example(data=b"name,city\n1,2\n\rend\n", size=1)  # LF and a lone CR: a blank line between
+@example(data=b"\x01\x02\n\x01\n\r\x02\n", size=1)
 def test_any_bytes_are_refused_or_end_in_rows_and_rejects_and_none_is_lost(data: bytes, size: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         spool = Path(folder, "spool")
