@@ -160,7 +160,7 @@ class Room:
     def _until_done(self, db: Database, environment: dict[str, str], deaths: int) -> int:
         command = self.scene.command(db, *(("--connections", 1) if self._has_connections() else ()))
         for number in range(1, deaths + 3):
-            done = tools.ingest(*command, cwd=self.folder, timeout=180, **environment)
+            done = tools.ingest(*command, cwd=self.folder, timeout=900, **environment)
             assert "Traceback" not in done.stderr, done.stderr
             if done.returncode in self.scene.exit_codes:
                 return number
