@@ -7,7 +7,10 @@ run on and whom to run against is in `common.py`, `inputs.py` and `peers.py`.
 from __future__ import annotations
 
 import argparse
+import re
+import shutil
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +35,8 @@ from common import (
     weighed,
     worked,
 )
+
+import ingest
 
 LEAST_ROUNDS = 3
 MEGABYTE = 1_000_000
@@ -202,6 +207,35 @@ def startup(rounds: int) -> list[Row]:
     ]
 
 
+def failpoints(rounds: int) -> list[Row]:
+    """The 16 files, against a copy of the package in which every call of a named place to die is deleted."""
+    folder = inputs.lineitem()
+    rows = _lineitem_rows(folder)
+
+    def load(without: bool) -> Timing:
+        def once(out: Path) -> float:
+            copy = out / "ingest"  # in the working directory, it comes before the package that is installed
+            shutil.copytree(Path(ingest.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+            deleted = 0
+            for path in copy.rglob("*.py") if without else ():
+                text, count = re.subn(r'^( +)failpoint\("\w+"\)$', r"\1pass", path.read_text(), flags=re.MULTILINE)
+                path.write_text(text)
+                deleted += count
+            if without and deleted < 20:
+                raise BenchError(f"only {deleted} failpoints were found to be deleted")
+            subprocess.run([sys.executable, "-m", "compileall", "-q", copy], check=True)
+            seconds = worked(ingest_load(folder, out / "ours.db"), out)
+            check_rows(out / "ours.db", rows)
+            return seconds
+
+        return once
+
+    seconds = in_turns(rounds, {"as it is": load(False), "without": load(True)})
+    times = f"{ratio(seconds['as it is'], seconds['without']):.3f} times the CPU time"
+    what = "16 files, new table, against no failpoints in the code, CPU"
+    return [(what, spread(seconds["as it is"]), spread(seconds["without"]), times, "no difference")]
+
+
 def _lineitem_rows(folder: Path) -> int:
     rows = inputs.warm(folder)
     if rows != inputs.LINEITEM_ROWS:
@@ -231,6 +265,7 @@ COMPARISONS: dict[str, Callable[[int], list[Row]]] = {
     "tiny": tiny,
     "memory": memory,
     "startup": startup,
+    "failpoints": failpoints,
     **server_runs.COMPARISONS,
 }
 

@@ -147,11 +147,12 @@ class Room:
             runs = self._until_done(db, environment, wanted)
             if judge:
                 self.scene.judge(db, self.folder)
-            logs = [(marks / f"calls.{number}") for number in range(wanted)]
+            logs = [marks / f"calls.{number}" for number in range(wanted)]
             texts = [log.read_text() for log in logs if log.exists()]
             names = (marks / "places").read_text().split() if (marks / "places").exists() else []
-            killed = sum("killed by SIGKILL" in text for text in texts)
-            if places is not None:
+            if places is None:
+                killed = sum(map(_died_at, when.split(","), texts))
+            else:
                 killed = sum(1 <= int(number) <= len(names) for number in places.split(","))
             _assert_no_semaphore(texts)
             return Round(kills=killed, runs=runs, logs=tuple(map(_points, texts)), places=tuple(names))
@@ -197,6 +198,11 @@ def _points(log: str) -> list[Point]:
             seen[match[1]] += 1
             points.append(Point(match[1], seen[match[1]]))
     return points
+
+
+def _died_at(point: str, log: str) -> bool:
+    """Whether the process died at its point, and of nothing else."""
+    return "killed by SIGKILL" in log and [str(last) for last in _points(log)[-1:]] == [point]
 
 
 def _assert_no_semaphore(logs: list[str]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import deaths
 import points
 import servers
-from deaths import Room
+from deaths import Room, Round
 from scenes import SCENES
 
 PACKAGE = Path(__file__).resolve().parent.parent.parent / "ingest"
@@ -70,6 +70,11 @@ def _kill_everywhere(
     options: argparse.Namespace, scene: str, names: tuple[str, ...], server: servers.Server | None
 ) -> int:
     began = time.monotonic()
+
+    def strayed(when: str, outcome: Round) -> bool:
+        first = int(when.partition(",")[0])
+        return outcome.places[:first] != names[:first]
+
     line = points.Line(database=options.database, scene=scene, what="anyone", points=len(names))
     points.play_all(
         options,
@@ -77,7 +82,7 @@ def _kill_everywhere(
         server,
         [options.only] if options.only else rounds(options.seed, scene, names, options.every),
         lambda room, when: room.play(places=when),
-        lambda outcome: outcome.places[: len(names)][:1] != names[:1],
+        strayed,
         ("failpoints",),
     )
     line.seconds = time.monotonic() - began

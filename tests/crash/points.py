@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import random
 import shlex
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -92,7 +94,7 @@ def _kill_everywhere(options: argparse.Namespace, scene: str, role: str, server:
     rounds = [f"{point},{_second(options.seed, scene, role, point, counted)}" for point in wanted]
     line = Line(database=options.database, scene=scene, what=role, points=len(counted))
 
-    def strayed(outcome: Round) -> bool:
+    def strayed(_: str, outcome: Round) -> bool:
         return bool(outcome.logs) and outcome.logs[0] != counted[: len(outcome.logs[0])]
 
     play_all(
@@ -120,7 +122,7 @@ def play_all(
     server: servers.Server | None,
     rounds: Sequence[str],
     play: Callable[[Room, str], Round],
-    strayed: Callable[[Round], bool],
+    strayed: Callable[[str, Round], bool],
     command: Sequence[str],
 ) -> None:
     """Play the rounds, some at a time, and count what came of them; each violation says what to type."""
@@ -132,7 +134,12 @@ def play_all(
     def one(when: str) -> tuple[str, Round | str]:
         room = rooms.get()
         try:
-            return when, deaths.repeated(lambda: play(room, when))
+            outcome = deaths.repeated(lambda: play(room, when))
+            if isinstance(outcome, str):
+                kept = tempfile.mkdtemp(prefix="crash-violation-")
+                shutil.copytree(room.folder, kept, dirs_exist_ok=True, ignore=shutil.ignore_patterns("tmp"))
+                outcome += f"\n  files, and an SQLite database, as they were then: {kept}"
+            return when, outcome
         finally:
             rooms.put(room)
 
@@ -143,7 +150,7 @@ def play_all(
                 line.asked += len(when.split(","))
                 if isinstance(outcome, Round):
                     line.kills += outcome.kills
-                    line.strayed += strayed(outcome)
+                    line.strayed += strayed(when, outcome)
                     continue
                 line.violations += 1
                 typed = (*command, "--database", line.database, "--scene", line.scene, "--only", when)
