@@ -157,12 +157,12 @@ class Lane:
 class Round:
     """One scene, killed until it is through."""
 
-    def __init__(self, lane: Lane, folder: Path, seed: int, number: int) -> None:
+    def __init__(self, lane: Lane, folder: Path, seed: int, number: int, names: Sequence[str]) -> None:
         self._lane = lane
         self._folder = folder
         self._chance = random.Random(f"{seed} {lane.database} {number}")
         kind = lane.database.partition("-")[0]
-        fit = [scene for scene in scenes.SCENES.values() if kind in scene.databases]
+        fit = [scene for scene in scenes.SCENES.values() if kind in scene.databases and scene.name in names]
         self.scene = self._chance.choice(fit)
         self.figures = Figures()
         self.story: list[str] = []  #: what was done, for whoever looks for a fault
@@ -497,10 +497,12 @@ class Storm:
     kills: int  #: so many at least: the last rounds are played to their end
     jobs: int = 1
     rounds: tuple[int, ...] = ()  #: these, whatever they come to
+    scenes: tuple[str, ...] = tuple(scenes.SCENES)  #: those that may be chosen
 
     def repeat(self, number: int) -> str:
         """The command that plays a round once more."""
-        return f"python tests/crash/run.py storm --database {self.database} --seed {self.seed} --round {number}"
+        only = "".join(f" --scene {name}" for name in self.scenes) if len(self.scenes) < len(scenes.SCENES) else ""
+        return f"python tests/crash/run.py storm --database {self.database} --seed {self.seed} --round {number}{only}"
 
     def run(self) -> Figures:
         """All rounds; violations are printed, each with all that is needed to look into it."""
@@ -544,7 +546,7 @@ class Storm:
 
     def _play(self, lane: Lane, number: int) -> Figures:
         with lane.place() as (folder, db):
-            played = Round(lane, folder, self.seed, number)
+            played = Round(lane, folder, self.seed, number, self.scenes)
             played.figures.rounds = 1
             try:
                 played.play(db)
@@ -590,6 +592,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kills", type=int, default=1000, help="end when so many kills have hit")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1, help="rounds at once, on servers each with a server of its own")
+    parser.add_argument("--scene", choices=sorted(scenes.SCENES), action="append", help="repeatable; without it all")
     parser.add_argument("--round", type=int, action="append", default=[], help="play this round only; repeatable")
 
 
@@ -601,6 +604,7 @@ def main(options: argparse.Namespace) -> int:
         kills=options.kills,
         jobs=options.jobs,
         rounds=tuple(options.round),
+        scenes=tuple(options.scene or scenes.SCENES),
     )
     print(servers.report(), flush=True)
     began = time.monotonic()
