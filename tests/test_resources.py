@@ -14,11 +14,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import killing
 import oracle
+import proxy
 import pytest
 import servers
 import tools
@@ -305,6 +307,55 @@ def test_too_few_open_files_are_told_before_anything_is_done(tmp_path: Path, db:
 
 
 # servers and leases -----------------------------------------------------------------------------------------------
+
+
+def held(through: proxy.Proxy, where: str) -> tuple[threading.Event, threading.Event]:
+    """Keep rows (`copy`) or the answer to their COMMIT back until the second event; the first says that they came.
+
+    `commit`: nothing is kept; the COMMIT goes on its way to a server that is being killed.
+    """
+    came, go = threading.Event(), threading.Event()
+    rows: set[int] = set()  # connections that sent some
+    ended: set[int] = set()  # and their COMMIT
+
+    def rule(message: proxy.Message) -> proxy.Verdict:
+        here = message.is_bulk if where == "copy" else message.side == "server" and message.connection in ended
+        if here and where != "commit" and not came.is_set():
+            came.set()
+            assert go.wait(90)
+        if message.is_bulk:
+            rows.add(message.connection)
+        if message.is_commit and message.connection in rows:
+            ended.add(message.connection)
+            if where == "commit":
+                came.set()
+        return "pass"
+
+    through.rule = rule
+    return came, go
+
+
+@pytest.mark.parametrize("kind", [servers.PostgreSQL, servers.MariaDB])
+def test_a_server_that_is_killed_in_a_copy_or_a_commit_finds_the_run_where_it_was(
+    tmp_path: Path, kind: type[servers.Server], files: list[Path]
+) -> None:
+    """`kill -9` of all its processes; a COMMIT may have been carried out, and its answer have been lost or not."""
+    with servers.running(kind) as server:
+        for where in ("copy", "commit", "answer"):
+            with oracle.on_server(server) as db, proxy.between(server) as through:
+                came, go = held(through, where)
+                run = tools.start("load", "in", "--to", through.url(db.url), "--spool", db.folder, *STEPS, cwd=tmp_path)
+                assert came.wait(90)
+                server.kill()
+                go.set()
+                server.start()
+                code, _, err = killing.finish(run, seconds=90)
+                assert code == 0, (where, err)
+                assert "tried again" in err, where
+                assert "Traceback" not in err
+                tools.assert_loaded_once(db, "orders", files)
+                tools.assert_counts_add_up(db)
+                assert tools.load(files, db).count("skipped") == len(files)
 
 
 def test_a_lock_file_that_is_removed_lets_one_run_commit_and_not_two(
