@@ -111,6 +111,13 @@ class Server(ABC):
             self._process.wait(SECONDS)
             self._process = None
 
+    def kill(self) -> None:
+        """`kill -9` of all its processes, none of which is left to clean up."""
+        for process in [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.stop(signal.SIGKILL)
+
     def remove(self) -> None:
         """End it at once, and remove all that it wrote."""
         self.stop(signal.SIGQUIT if self.kind == "postgresql" else signal.SIGKILL)

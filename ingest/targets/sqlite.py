@@ -69,10 +69,13 @@ class SQLiteTarget(Target):
     def exists(self) -> bool:
         return os.path.exists(self.path)
 
-    def _make_engine(self) -> Engine:
+    def _require_folder(self) -> None:
         folder = os.path.dirname(self.path)
         if not os.path.isdir(folder):
             raise DatabaseUnreachable(f"{self.label}: the folder {folder} does not exist.", hint="Create it first.")
+
+    def _make_engine(self) -> Engine:
+        self._require_folder()
         engine = sa.create_engine(
             sa.URL.create("sqlite", database=self.path),
             connect_args={"timeout": BUSY_SECONDS},
@@ -127,6 +130,7 @@ class SQLiteTarget(Target):
         """An flock on a file beside the database, which the system releases when its holder is killed."""
         path = f"{self.path}-ingest-lock"
         deadline = time.monotonic() + wait
+        self._require_folder()
         while True:
             try:
                 handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
