@@ -376,6 +376,25 @@ def test_a_lock_file_that_is_removed_lets_one_run_commit_and_not_two(
     tools.assert_loaded_once(db, "orders", files)
 
 
+def test_a_lease_whose_row_is_deleted_is_told_with_what_mends_it(
+    tmp_path: Path, server: servers.Server, files: list[Path]
+) -> None:
+    with oracle.on_server(server) as db, proxy.between(server) as through:
+        came, go = held(through, "copy")
+        run = tools.start("load", "in", "--to", through.url(db.url), "--spool", db.folder, *STEPS, cwd=tmp_path)
+        assert came.wait(90)
+        db.query("DELETE FROM ingest_lease")
+        go.set()
+        code, _, err = killing.finish(run, seconds=90)
+        assert code == 0, err  # nobody else can begin meanwhile
+        tools.assert_loaded_once(db, "orders", files)
+        told = tools.ingest("load", "in", "--to", db, *ONE, cwd=tmp_path)
+        assert_told(told, 1, "the ledger has lost the row of its lease.", "INSERT INTO ingest_lease")
+        (statement,) = [line.strip() for line in told.stderr.splitlines() if "INSERT INTO" in line]
+        db.query(statement)
+        assert tools.load(files, db).count("skipped") == len(files)
+
+
 def test_a_folder_that_vanishes_under_the_database_is_told(tmp_path: Path, db: Path, files: list[Path]) -> None:
     run = tools.start("load", "in", "--to", db, *STEPS, "--workers", "1", cwd=tmp_path)
     with killing.held_midway(db, run):
