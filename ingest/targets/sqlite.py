@@ -172,6 +172,9 @@ class SQLiteTarget(Target):
                     os.stat(path)  # ATTACH would make one that has gone, and be told that it has no table
                     driver.execute(f"ATTACH DATABASE ? AS stage{number}", (path,))
                     attached.append(number)
+                    # It is only read; but BEGIN IMMEDIATE begins to write in all of them, and a commit of several that
+                    # have journals goes by a file of its own (`-mj`), which nobody removes after a kill.
+                    driver.execute(f"PRAGMA stage{number}.journal_mode = OFF")
                 self._attached = {path: f"stage{number}" for number, path in enumerate(files)}
                 with connection.begin():
                     yield connection

@@ -61,6 +61,7 @@ class Round:
     runs: int
     logs: tuple[list[Point], ...]  #: the calls of each process that was watched, in their order
     places: tuple[str, ...]
+    files: frozenset[str]  #: beside the database, that watched processes touched, by name
 
 
 def require_strace() -> None:
@@ -155,7 +156,9 @@ class Room:
             else:
                 killed = sum(1 <= int(number) <= len(names) for number in places.split(","))
             _assert_no_semaphore(texts)
-            return Round(kills=killed, runs=runs, logs=tuple(map(_points, texts)), places=tuple(names))
+            beside = re.escape(str(self.folder / "db"))
+            files = frozenset(name for text in texts for name in re.findall(rf'{beside}/([^/>"]+)', text))
+            return Round(kills=killed, runs=runs, logs=tuple(map(_points, texts)), places=tuple(names), files=files)
 
     def _until_done(self, db: Database, environment: dict[str, str], deaths: int) -> int:
         command = self.scene.command(db, *(("--connections", 1) if self._has_connections() else ()))
