@@ -21,6 +21,9 @@ _LIVE = ".ingest-spool-"
 _MAKING = ".ingest-making-"
 _OWNER = "owner"
 
+_SOCKETS = 103 - len("/.ingest-spool-12345678/listener-12345678")
+"""Bytes that the path of a folder may have, for multiprocessing's sockets to fit below it: macOS has 104 for a path."""
+
 
 @contextlib.contextmanager
 def run_folder(base: Path) -> Iterator[Path]:
@@ -38,17 +41,18 @@ def run_folder(base: Path) -> Iterator[Path]:
 
 
 def own_folder() -> str | None:
-    """A new folder of this process in the system's temporary one, for as long as it lives; None if none can be made.
+    """A new folder of this process for sockets, for as long as it lives; None if none can be made.
 
-    For sockets, whose paths may be no longer than a hundred bytes or so, wherever the spool is.
+    In the system's temporary one, wherever the spool is, for the path of a socket may not be long.
     """
+    places = [base for base in (tempfile.gettempdir(), "/tmp") if len(os.fsencode(base)) <= _SOCKETS]  # noqa: S108
     folder = contextlib.ExitStack()
-    try:
-        made = folder.enter_context(run_folder(Path(tempfile.gettempdir())))
-    except (UsageError, OSError):
-        return None
-    atexit.register(folder.close)
-    return str(made)
+    for base in places[:1]:
+        with contextlib.suppress(UsageError, OSError):
+            made = folder.enter_context(run_folder(Path(base)))
+            atexit.register(folder.close)
+            return str(made)
+    return None
 
 
 @contextlib.contextmanager

@@ -601,13 +601,10 @@ def test_the_places_are_those_of_the_code() -> None:
 
 @pytest.mark.timeout(900)
 def test_the_table_is_what_the_model_says(request: pytest.FixtureRequest) -> None:
-    if MODEL_ON == "sqlite":
-        make: Callable[[], Any] = on_sqlite
-    else:
-        server = request.getfixturevalue(f"{MODEL_ON}_server")
+    server = None if MODEL_ON == "sqlite" else request.getfixturevalue(f"{MODEL_ON}_server")
 
-        def make() -> Any:
-            return oracle.on_server(server)
+    def make() -> Any:
+        return on_sqlite() if server is None else oracle.on_server(server)
 
     kind = type("Model", (Model,), {"make": staticmethod(make)})
     few = settings(

@@ -12,6 +12,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -186,15 +187,25 @@ def test_a_host_that_has_lost_a_thread_ends(tmp_path: Path) -> None:
 
 def test_no_run_leaves_anything_in_the_folder_for_temporary_files(tmp_path: Path, db: Path) -> None:
     """Multiprocessing's sockets lie there; who is killed, as every host is, removes nothing."""
-    temporary = tmp_path / "tmp"
+    files = make(tmp_path)
+    with tempfile.TemporaryDirectory() as name:  # pytest's are too long for a socket
+        temporary = Path(name)
+        run = start(tmp_path, db, TMPDIR=name)
+        with killing.held_midway(db, run) as found:
+            assert len(list(temporary.iterdir())) == 1
+            killing.kill(*found.all)
+        run.communicate()
+        assert len(list(temporary.iterdir())) == 1
+        code, _, err = killing.finish(start(tmp_path, db, TMPDIR=name))
+        assert code == 0, err
+        tools.assert_loaded_once(db, "orders", files)
+        assert list(temporary.iterdir()) == []
+
+
+def test_a_long_path_of_the_folder_for_temporary_files_is_no_error(tmp_path: Path, db: Path) -> None:
+    temporary = tmp_path / ("long" * 40)
     temporary.mkdir()
     files = make(tmp_path)
-    run = start(tmp_path, db, TMPDIR=str(temporary))
-    with killing.held_midway(db, run) as found:
-        assert len(list(temporary.iterdir())) == 1
-        killing.kill(*found.all)
-    run.communicate()
-    assert len(list(temporary.iterdir())) == 1
     code, _, err = killing.finish(start(tmp_path, db, TMPDIR=str(temporary)))
     assert code == 0, err
     tools.assert_loaded_once(db, "orders", files)
