@@ -141,7 +141,11 @@ class Scene:
     def _judge_rest(self, db: Database) -> None:
         """Nothing is left of the way there."""
         of = oracle(db)
-        assert not of.leased()
+        if of.kind == "sqlite":
+            assert not of.leased()
+        else:  # a server that was killed as the lease was given back has kept it: the next run takes it from the dead
+            leases = tools.query(db, "SELECT pid FROM ingest_lease WHERE holder IS NOT NULL")
+            assert not [pid for (pid,) in leases if killing.alive(pid)]
         assert killing.spools(of.folder) == []
         assert tools.query(db, "SELECT table_name FROM ingest_table WHERE state <> 'ready'") == []
         assert tools.query(db, "SELECT run_id FROM ingest_run WHERE state = 'running'") == []
