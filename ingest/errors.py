@@ -14,6 +14,8 @@ Does not know exit codes (`cli.py`) and does not print.
 
 from __future__ import annotations
 
+import os
+
 
 class IngestError(Exception):
     """Base of all. `message` says what, where and why; `hint` says what to type next ("" if nothing helps)."""
@@ -72,3 +74,8 @@ class SourceError(IngestError):
     def __init__(self, message: str, *, code: str, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.code = code
+
+
+def file_of(error: OSError) -> str:
+    """The path that an error of the system is about; "" where it names none."""
+    return os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""

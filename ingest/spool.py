@@ -45,14 +45,17 @@ def own_folder() -> str | None:
 
     In the system's temporary one, wherever the spool is, for the path of a socket may not be long.
     """
-    places = [base for base in (tempfile.gettempdir(), "/tmp") if len(os.fsencode(base)) <= _SOCKETS]  # noqa: S108
+    places = (tempfile.gettempdir(), "/tmp")  # noqa: S108
+    base = next((place for place in places if len(os.fsencode(place)) <= _SOCKETS), None)
+    if base is None:
+        return None
     folder = contextlib.ExitStack()
-    for base in places[:1]:
-        with contextlib.suppress(UsageError, OSError):
-            made = folder.enter_context(run_folder(Path(base)))
-            atexit.register(folder.close)
-            return str(made)
-    return None
+    try:
+        made = folder.enter_context(run_folder(Path(base)))
+    except (UsageError, OSError):
+        return None
+    atexit.register(folder.close)
+    return str(made)
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ from ingest import (
 )
 from ingest import columns as typing_
 from ingest.discards import together
-from ingest.errors import SourceError
+from ingest.errors import SourceError, file_of
 from ingest.jobs import (
     LOAD_DATA,
     PREVIEW,
@@ -130,8 +130,7 @@ def _unexpected(task: Task, error: BaseException) -> Failure:
 
 def _in_spool(error: OSError, folder: str) -> bool:
     """Whether it is about a file of the spool, or about the spool, which somebody has removed."""
-    named = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
-    return named.startswith(folder) or not os.path.isdir(folder)
+    return file_of(error).startswith(folder) or not os.path.isdir(folder)
 
 
 # reading --------------------------------------------------------------------------------------------------------

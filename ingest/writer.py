@@ -30,7 +30,7 @@ import sqlalchemy as sa
 
 from ingest import pool
 from ingest.applying import Applying, Refused
-from ingest.errors import FenceError, IngestError, SourceError
+from ingest.errors import FenceError, IngestError, SourceError, file_of
 from ingest.jobs import Failure
 from ingest.model import Reason
 from ingest.orders import Again, Answer, Apply, Constrained, Delayed, Done, Failed, Order, Replace, Settle
@@ -207,7 +207,7 @@ class _Writer:
             message, hint = f"{self._target.worded_fault(fault, error)}.", self._target.hint(fault)
             failure = Failure(code=Reason.DATABASE, message=message, hint=hint, trace=trace)
         elif isinstance(error, OSError):
-            where = f" ({os.fsdecode(error.filename)})" if isinstance(error.filename, (str, bytes)) else ""
+            where = f" ({name})" if (name := file_of(error)) else ""
             failure = Failure(
                 code=Reason.SPOOL,
                 message=f"the writer cannot read what was staged: {error.strerror or type(error).__name__}{where}.",

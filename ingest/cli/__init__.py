@@ -36,7 +36,7 @@ from ingest.cli.options import (
 from ingest.cli.stdout import Spelled, piped, stdout
 from ingest.cli.stopping import signals
 from ingest.console import Console, JsonLines, as_json, printable
-from ingest.errors import DatabaseUnreachable, IngestError, LeaseHeld, UsageError
+from ingest.errors import DatabaseUnreachable, IngestError, LeaseHeld, UsageError, file_of
 from ingest.reports import Event, FileOutcome, Listener, Notice, Opened, RunReport, StopRequest
 from ingest.settings import Settings
 
@@ -427,7 +427,7 @@ def _worded(error: BaseException) -> tuple[str, str]:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     if isinstance(error, OSError) and error.strerror:
-        where = f" ({os.fsdecode(error.filename)})" if isinstance(error.filename, (str, bytes)) else ""
+        where = f" ({name})" if (name := file_of(error)) else ""
         told = f"the system said: {error.strerror}{where}{place}. Nothing that was committed is lost."
         return told, "Run the same command again when that is mended."
     told = f"internal error: {type(error).__name__}{place}. Nothing that was committed is lost."
