@@ -194,3 +194,8 @@ def words(*texts: str) -> Any:
     data = [text.encode() for text in texts]
     edges = np.cumsum([0, *map(len, data)]).astype(np.int32)
     return pa.Array.from_buffers(pa.string(), len(texts), [None, pa.py_buffer(edges), pa.py_buffer(b"".join(data))])
+
+
+def word(text: str) -> Any:
+    """A pa.StringScalar: a Python string in its place would import pandas."""
+    return words(text)[0]

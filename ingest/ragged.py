@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ingest.cells import Integers, lengths, mask_array, row_array, valid_rows
+from ingest.cells import Integers, lengths, mask_array, row_array, valid_rows, words
 from ingest.model import Dialect, Fitted, RecordRules
 
 Parse = Callable[[bytes, int], Any]
@@ -84,18 +84,11 @@ def restored(fitted: Fit, restore: Callable[[Any], Any]) -> Fit:
     places = [(number, position) for number, values in fitted.extras.items() for position in values]
     if not places:
         return fitted
-    texts = pa.table({"0": text_array([fitted.extras[number][position] for number, position in places])})
+    texts = pa.table({"0": words(*(fitted.extras[number][position] for number, position in places))})
     extras: dict[int, dict[int, str]] = {}
     for (number, position), value in zip(places, restore(texts).column(0).to_pylist(), strict=True):
         extras.setdefault(number, {})[position] = value
     return replace(fitted, extras=extras)
-
-
-def text_array(texts: Sequence[str]) -> Any:
-    """A pa.StringArray; `pa.array` would import pandas."""
-    data = [text.encode() for text in texts]
-    edges = np.cumsum([0, *map(len, data)], dtype=np.int32)
-    return pa.Array.from_buffers(pa.string(), len(data), [None, pa.py_buffer(edges), pa.py_buffer(b"".join(data))])
 
 
 def count(ways: Mapping[int, Way], kept: Integers | None) -> Fitted:

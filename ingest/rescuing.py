@@ -15,8 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.cells import Integers, contiguous, flags, mask_array, valid_rows
-from ingest.ragged import text_array
+from ingest.cells import Integers, contiguous, flags, mask_array, valid_rows, word, words
 
 UNSAFE = r'["\\\x00-\x1f]'
 """Characters that JSON does not take as they are."""
@@ -56,16 +55,14 @@ def _members(values: Any, name: str) -> Any:
     unsafe = flags(pc.match_substring_regex(values, UNSAFE)) & valid_rows(values)
     if unsafe.any():
         rows = np.flatnonzero(unsafe).tolist()
-        escaped = text_array([_spelled(values[row].as_py())[1:-1] for row in rows])
+        escaped = words(*(_spelled(values[row].as_py())[1:-1] for row in rows))
         values = pc.replace_with_mask(values, mask_array(unsafe), escaped)
     return _join(f'{_spelled(name)}: "', values, '"')
 
 
 def _join(*parts: Any, between: str = "") -> Any:
     """Texts and columns of text, row by row; null where one is."""
-    # A Python string as an argument would import pandas, too.
-    words = [text_array([part])[0] if isinstance(part, str) else part for part in (*parts, between)]
-    return pc.binary_join_element_wise(*words)
+    return pc.binary_join_element_wise(*(word(p) if isinstance(p, str) else p for p in (*parts, between)))
 
 
 def _sparse(texts: Mapping[int, str], numbers: Integers | None, rows: int) -> Any:

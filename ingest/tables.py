@@ -24,6 +24,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import CreateTable
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 VERSION_TABLE = "ingest_version"
@@ -57,13 +59,17 @@ class _Time(TypeDecorator[datetime]):
 
 _TIME = _Time()
 
-# The ledger must be transactional, file names may hold any character, and names that differ by case or an accent are
-# two: on MySQL none of this goes without saying.
-_MYSQL: dict[str, Any] = {
-    f"{dialect}_{option}": value
-    for dialect in ("mysql", "mariadb")
-    for option, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
-}
+
+@compiles(CreateTable, "mysql", "mariadb")
+def _create_on_mysql(create: CreateTable, compiler: Any, **options: Any) -> str:
+    # The ledger must be transactional, file names may hold any character, and names that differ by case or an accent
+    # are two: on MySQL none of this goes without saying. Said by the tables themselves, with `mysql_engine=`, it would
+    # have SQLAlchemy import all that it knows of MySQL wherever there is a ledger.
+    statement: str = compiler.visit_create_table(create, **options)
+    if create.element.metadata is not metadata or create.element.name == VERSION_TABLE:  # Alembic makes it plain
+        return statement
+    return f"{statement.rstrip()} ENGINE=InnoDB CHARSET=utf8mb4 COLLATE=utf8mb4_bin"
+
 
 ingest_file = Table(
     "ingest_file",
@@ -135,7 +141,6 @@ ingest_file = Table(
     Index("ix_ingest_file_sha256", "sha256"),
     # Without it SQLite gives the number of a forgotten file to the next one, whose reload would delete its rows.
     sqlite_autoincrement=True,
-    **_MYSQL,
 )
 
 ingest_table = Table(
@@ -165,7 +170,6 @@ ingest_table = Table(
     # The table whose rows it is to replace, of one that is filled for that.
     Column("replaces", Unicode(255)),
     UniqueConstraint("table_name", name="uq_ingest_table_table_name"),
-    **_MYSQL,
 )
 
 ingest_run = Table(
@@ -212,7 +216,6 @@ ingest_run = Table(
     # Records that it left out for earlier rows.
     Column("rows_ignored", BigInteger, nullable=False, server_default="0"),
     sqlite_autoincrement=True,  # a number tells one run from another for ever: it fences what an old run still sends
-    **_MYSQL,
 )
 
 ingest_reject = Table(
@@ -250,7 +253,6 @@ ingest_reject = Table(
     Column("mended", _LONG),
     Index("ix_ingest_reject_file_id", "file_id"),
     sqlite_autoincrement=True,  # people have the number in a file that they mend: it must not become another record's
-    **_MYSQL,
 )
 
 ingest_lease = Table(
@@ -274,7 +276,6 @@ ingest_lease = Table(
     Column("taken_at", _TIME),
     # When its holder was last heard of, by the same clock.
     Column("heartbeat_at", _TIME),
-    **_MYSQL,
 )
 
 # The table that alembic keeps, spelt as alembic makes it: a new ledger is created whole and stamped without it.

@@ -19,7 +19,7 @@ from pathlib import Path
 import killing
 import pytest
 import tools
-from oracle import Database
+from oracle import Database, oracle
 from test_kill import assert_quiet, assert_third_run_is_a_no_op, make, start
 
 from ingest.crew import Host
@@ -34,6 +34,18 @@ def hurt(frame):
     return frame
 """
 """A transform that keeps its worker at its slice until it is told to go on."""
+
+SPY = """
+import sys
+
+class Spy:
+    def find_spec(self, name, path=None, target=None):
+        with open({seen!r}, "a") as seen:
+            seen.write(name + "\\n")
+
+sys.meta_path.insert(0, Spy())
+"""
+"""A `sitecustomize` that writes down what each process of a run looks for to import, also in vain."""
 
 
 def named(found: killing.Processes, who: str) -> tuple[int, ...]:
@@ -235,3 +247,27 @@ def test_a_run_that_gets_too_little_memory_ends_by_itself(tmp_path: Path, db: Pa
     assert done.returncode == 0 or "error: " in done.stderr
     assert tools.load(files, db).exit_code == 0
     tools.assert_loaded_once(db, "orders", files)
+
+
+@pytest.mark.every_target
+@pytest.mark.core
+def test_a_load_imports_nothing_that_it_does_not_need(tmp_path: Path, db: Database) -> None:
+    (tmp_path / "in").mkdir()
+    good = 'b,2.50,true,2024-02-29,2024-02-29 10:00:00,"x\ny"\n,,,,,\n'
+    (tmp_path / "in" / "a.csv").write_text(f"text,money,flag,day,moment,note\n{good * 40}too,few\n")
+    (tmp_path / "spy").mkdir()
+    seen = tmp_path / "seen"
+    (tmp_path / "spy" / "sitecustomize.py").write_text(SPY.format(seen=str(seen)))
+    words = ("load", "in", "--to", db, "--max-rejects", "1", "--workers", 1)
+    # Databases of an unknown kind are brought by a module on that path.
+    path = os.pathsep.join(filter(None, (str(tmp_path / "spy"), os.environ.get("PYTHONPATH"))))
+    for _ in range(2):
+        done = tools.ingest(*words, cwd=tmp_path, PYTHONPATH=path)
+        assert done.returncode in (0, 3), done.stderr
+    assert tools.query(db, "SELECT rows_loaded, rows_rejected FROM ingest_file") == [(80, 1)]
+    looked_for = set(seen.read_text().split())
+    assert {"sqlalchemy", "pyarrow.compute"} <= looked_for  # it is seen
+    # Arrow and SQLAlchemy would import these by the way, and each costs a tenth of a small load's time, or a half.
+    assert not {"pandas", "alembic", "rich"} & looked_for
+    if oracle(db).kind != "mariadb":
+        assert "sqlalchemy.dialects.mysql" not in looked_for

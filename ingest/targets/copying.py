@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest import spellings
-from ingest.cells import matches
+from ingest.cells import matches, word
 from ingest.inference import CLOCK, UUID
 from ingest.jobs import POSTGRES_BINARY, POSTGRES_TEXT, Staged
 from ingest.model import Column, TableShape
@@ -46,6 +46,10 @@ ENCODED_ROWS = 8_192
 
 _MOMENT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
 _ZONE = r"(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"
+
+
+_ZERO = pa.Array.from_buffers(pa.float32(), 1, [None, pa.py_buffer(bytes(4))])[0]
+_NOTHING, _TAB, _NEWLINE, _NULL = map(word, ("", "\t", "\n", "\\N"))
 
 
 class _AsText(Exception):
@@ -85,7 +89,7 @@ def _array(table: pa.Table, position: int) -> Any:
 def _meant(array: Any, column: Column) -> Any:
     """The values; an empty text is none for a type that is no text."""
     if pa.types.is_string(array.type) and bare(column.native) not in TEXTS:
-        return pc.if_else(pc.equal(array, ""), pa.scalar(None, pa.string()), array)
+        return pc.if_else(pc.equal(array, _NOTHING), _none(pa.string()), array)
     return array
 
 
@@ -117,7 +121,7 @@ def _encodable(array: Any, column: Column) -> Any:
 
 
 def _same_kind(narrow: Any, wide: Any) -> Any:
-    return pc.and_(pc.is_finite(narrow), pc.equal(pc.equal(narrow, 0.0), pc.equal(wide, 0.0)))
+    return pc.and_(pc.is_finite(narrow), pc.equal(pc.equal(narrow, _ZERO), pc.equal(wide, _ZERO)))
 
 
 def _moments(array: Any, wanted: Any) -> Any:
@@ -126,13 +130,18 @@ def _moments(array: Any, wanted: Any) -> Any:
     plain = pc.match_substring_regex(array, _MOMENT + "$")
     if not pc.all(pc.or_(zoned, plain), min_count=0).as_py():
         raise _AsText
-    none = pa.scalar(None, pa.string())
+    none = _none(pa.string())
     try:
         with_zone = pc.if_else(zoned, array, none).cast(wanted)
         without = pc.if_else(plain, array, none).cast(pa.timestamp("us")).cast(wanted)
     except pa.ArrowInvalid:
         raise _AsText from None
     return pc.coalesce(with_zone, without)
+
+
+def _none(kind: Any) -> Any:
+    """NULL, as an Arrow scalar; `pa.scalar` would import pandas."""
+    return pa.nulls(1, kind)[0]
 
 
 def _bytes(array: Any) -> Any:
@@ -151,7 +160,7 @@ def _uuids(array: Any) -> Any:
 
 def _unhexed(array: Any, digits: Any) -> Any:
     """The bytes behind hexadecimal digits, null where the array is."""
-    hexadecimal = pc.fill_null(digits, "")
+    hexadecimal = pc.fill_null(digits, _NOTHING)
     _, edges, data = hexadecimal.buffers()
     assert hexadecimal.offset == 0
     ends = np.frombuffer(edges, dtype=np.int32)[: len(array) + 1]
@@ -159,7 +168,7 @@ def _unhexed(array: Any, digits: Any) -> Any:
     plain = pa.Array.from_buffers(
         pa.binary(), len(array), [None, pa.py_buffer((ends // 2).astype(np.int32)), pa.py_buffer(values)]
     )
-    return pc.if_else(pc.is_valid(array), plain, pa.scalar(None, pa.binary()))
+    return pc.if_else(pc.is_valid(array), plain, _none(pa.binary()))
 
 
 def _binary(arrays: list[Any]) -> Iterator[bytes]:
@@ -175,8 +184,8 @@ def _binary(arrays: list[Any]) -> Iterator[bytes]:
 
 def _text(arrays: list[Any]) -> bytes:
     r"""The rows as lines of COPY's text format: a tab between values, \N for NULL, a backslash for what is special."""
-    lines = pc.binary_join_element_wise(*map(_spelled, arrays), "\t")
-    lines = pc.binary_join_element_wise(lines, "", "\n")
+    lines = pc.binary_join_element_wise(*map(_spelled, arrays), _TAB)
+    lines = pc.binary_join_element_wise(lines, _NOTHING, _NEWLINE)
     edges = np.frombuffer(lines.buffers()[1], dtype=np.int32)[lines.offset : lines.offset + len(lines) + 1]
     return bytes(memoryview(lines.buffers()[2])[edges[0] : edges[-1]])
 
@@ -189,4 +198,4 @@ def _spelled(array: Any) -> Any:
                 text = pc.replace_substring(text, character, escape)
     else:
         text = array.cast(pa.string())
-    return pc.fill_null(text, "\\N")
+    return pc.fill_null(text, _NULL)

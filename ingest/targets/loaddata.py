@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingest.cells import word
+
 PORTION_BYTES = 64 * 1024 * 1024
 """About how much of a batch is made text at a time: Arrow's strings end at 2 GiB, and several copies are alive."""
 
@@ -18,14 +20,7 @@ FORMAT = r"CHARACTER SET utf8mb4 FIELDS TERMINATED BY '\t' ESCAPED BY '\\' LINES
 """How `write` writes, in the words of LOAD DATA. Needs an sql_mode without NO_BACKSLASH_ESCAPES."""
 
 
-def _word(text: str) -> Any:
-    # Arrow's own way from a Python string imports pandas, 0.2 s in every worker.
-    data = text.encode()
-    edges = b"".join(n.to_bytes(4, "little") for n in (0, len(data)))
-    return pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(edges), pa.py_buffer(data)])[0]
-
-
-_NOTHING, _TAB, _NEWLINE = map(_word, ("", "\t", "\n"))
+_NOTHING, _TAB, _NEWLINE = map(word, ("", "\t", "\n"))
 _NULLS: dict[str, Any] = {"null_handling": "replace", "null_replacement": "\\N"}
 _ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\0", "\\0"))
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ingest.cells import Cells, flags, lengths, valid_rows
+from ingest.cells import Cells, flags, lengths, valid_rows, word
 
 PAGE = 16_384
 """Bytes of a page: 10 % faster to copy from than the default of 4 KiB; 64 KiB are no faster."""
@@ -54,6 +54,9 @@ class Unsuited(Exception):
 
 Narrow = tuple[Bytes, NDArray[np.bool_] | None]
 """A few bytes a row: a matrix, and which of its places are used (None: all)."""
+
+
+_NOTHING = word("").cast(pa.binary())
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +269,7 @@ def _joined(parts: Sequence[Narrow | Any]) -> Any:
         else:
             mask = np.concatenate(used, axis=1)
             wide.append(_binary(mask.sum(axis=1), matrix[mask]))
-    return pc.binary_join_element_wise(*wide, b"", null_handling="replace", null_replacement=b"")
+    return pc.binary_join_element_wise(*wide, _NOTHING, null_handling="replace", null_replacement=b"")
 
 
 def _cells(arrays: Sequence[Any], rowid: int) -> Any:
