@@ -23,7 +23,7 @@ import pytest
 import servers
 import tools
 from oracle import KINDS, Database, OnServer, on_server
-from scenes import Scene
+from scenes import Run, Scene
 
 DATABASES = ("sqlite-rollback", "sqlite-wal", "postgresql", "mariadb")
 
@@ -84,8 +84,9 @@ def _why_not() -> str | None:
 class Room:
     """A folder and a database in which one scene is played again and again, from the same beginning."""
 
-    def __init__(self, scene: Scene, database: str, server: servers.Server | None) -> None:
+    def __init__(self, scene: Scene, database: str, server: servers.Server | None, run: Run = tools.ingest) -> None:
         self.scene = scene
+        self._run = run
         self._database = database
         self._server = server
         self._stack = contextlib.ExitStack()
@@ -108,7 +109,7 @@ class Room:
             return
         with on_server(self._server, _kind(self._database)) as db:
             self._refill()
-            self.scene.prepare(db, self.folder)
+            self.scene.prepare(db, self.folder, self._run)
             yield db
 
     def _fresh_file(self) -> Path:
@@ -119,7 +120,7 @@ class Room:
             if self._database == "sqlite-wal":
                 with contextlib.closing(sqlite3.connect(home / "test.db")) as connection:
                     assert connection.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",)
-            self.scene.prepare(home / "test.db", self.folder)
+            self.scene.prepare(home / "test.db", self.folder, self._run)
             home.rename(kept)
         shutil.copytree(kept, home)
         return home / "test.db"
@@ -147,7 +148,7 @@ class Room:
             wanted = len(when.split(",")) if places is None else len(places.split(","))
             runs = self._until_done(db, environment, wanted)
             if judge:
-                self.scene.judge(db, self.folder)
+                self.scene.judge(db, self.folder, self._run)
             logs = [marks / f"calls.{number}" for number in range(wanted)]
             texts = [log.read_text() for log in logs if log.exists()]
             names = (marks / "places").read_text().split() if (marks / "places").exists() else []
@@ -163,7 +164,7 @@ class Room:
     def _until_done(self, db: Database, environment: dict[str, str], deaths: int) -> int:
         command = self.scene.command(db, *(("--connections", 1) if self._has_connections() else ()))
         for number in range(1, deaths + 3):
-            done = tools.ingest(*command, cwd=self.folder, timeout=900, **environment)
+            done = self._run(*command, cwd=self.folder, timeout=900, **environment)
             assert "Traceback" not in done.stderr, done.stderr
             if done.returncode in self.scene.exit_codes:
                 return number

@@ -13,6 +13,7 @@ import points
 import servers
 from deaths import Room, Round
 from scenes import SCENES
+from warm import Warm
 
 PACKAGE = Path(__file__).resolve().parent.parent.parent / "ingest"
 
@@ -55,7 +56,7 @@ def main(options: argparse.Namespace) -> int:
 
 def counted(scene: str, database: str, server: servers.Server | None) -> tuple[str, ...]:
     """The places that a scene comes by, in their order."""
-    with Room(SCENES[scene], database, server) as room:
+    with Warm() as warm, Room(SCENES[scene], database, server, warm.ingest) as room:
         return room.play(places="0", judge=False).places
 
 

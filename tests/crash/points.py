@@ -7,10 +7,10 @@ is killed before that call, and the one that takes up its work before another, w
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import shlex
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +22,7 @@ import deaths
 import servers
 from deaths import DATABASES, Point, Room, Round
 from scenes import SCENES
+from warm import Warm
 
 ROLES = ("writer", "main")
 
@@ -87,7 +88,7 @@ def asked_scenes(options: argparse.Namespace) -> Iterator[str]:
 
 def _kill_everywhere(options: argparse.Namespace, scene: str, role: str, server: servers.Server | None) -> int:
     began = time.monotonic()
-    with Room(SCENES[scene], options.database, server) as room:
+    with Warm() as warm, Room(SCENES[scene], options.database, server, warm.ingest) as room:
         [counted] = room.play(role=role, judge=False).logs
     names = set(options.calls.split(",")) if options.calls else set(deaths.CALLS)
     wanted = [point for point in counted if point.name in names][:: options.every]
@@ -127,9 +128,6 @@ def play_all(
 ) -> None:
     """Play the rounds, some at a time, and count what came of them; each violation says what to type."""
     rooms: SimpleQueue[Room] = SimpleQueue()
-    all_rooms = [Room(SCENES[line.scene], line.database, server) for _ in range(options.jobs)]
-    for room in all_rooms:
-        rooms.put(room)
 
     def one(when: str) -> tuple[str, Round | str]:
         room = rooms.get()
@@ -143,7 +141,10 @@ def play_all(
         finally:
             rooms.put(room)
 
-    try:
+    with contextlib.ExitStack() as stack:
+        for _ in range(options.jobs):
+            warm = stack.enter_context(Warm())
+            rooms.put(stack.enter_context(Room(SCENES[line.scene], line.database, server, warm.ingest)))
         with ThreadPoolExecutor(options.jobs) as pool:
             for when, outcome in pool.map(one, rounds):
                 line.rounds += 1
@@ -155,6 +156,3 @@ def play_all(
                 line.violations += 1
                 typed = (*command, "--database", line.database, "--scene", line.scene, "--only", when)
                 print(f"VIOLATION: {outcome}\n  again: python tests/crash/run.py {shlex.join(typed)}", flush=True)
-    finally:
-        for room in all_rooms:
-            room.__exit__(*sys.exc_info())

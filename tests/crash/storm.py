@@ -39,6 +39,7 @@ import tools
 import victims
 from figures import PROCESSES, Figures
 from victims import Process
+from warm import Warm
 
 DATABASES = ("sqlite", "sqlite-wal", "postgresql", "mariadb")
 SERVERS: dict[str, type[servers.Server]] = {kind.kind: kind for kind in servers.KINDS}
@@ -106,11 +107,13 @@ class Lane:
         self.folder = folder
         self.server = SERVERS[database]() if database in SERVERS else None
         self.length = 0.0  #: seconds of a run that nobody touches
+        self.warm = Warm()  #: for the runs before and after those that are attacked
         if self.server is not None:
             self.server.start()
 
     def close(self) -> None:
         """Remove the server."""
+        self.warm.close()
         if self.server is not None:
             self.server.remove()
 
@@ -176,7 +179,7 @@ class Round:
     def play(self, db: oracle.Database) -> None:
         """All of it. Raises `Violation`."""
         self.scene.make(self._folder)
-        self.scene.prepare(db, self._folder)
+        self.scene.prepare(db, self._folder, self._lane.warm.ingest)
         try:
             self._storm(db)
             self._judge(db)
@@ -418,9 +421,9 @@ class Round:
 
     def _judge(self, db: oracle.Database) -> None:
         try:
-            self.scene.judge(db, self._folder)
+            self.scene.judge(db, self._folder, self._lane.warm.ingest)
         except AssertionError as error:
-            raise Violation(str(error)) from error
+            raise Violation(str(error) or traceback.format_exc()) from error
         for output in self._folder.glob("run_*"):  # also of those that went on after their time
             _check_words(output.read_text(errors="replace"))
         left = [path for path in self._semaphores if path.exists()]
