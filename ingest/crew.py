@@ -497,6 +497,7 @@ def start_process(process: Any) -> None:
     with it all knowledge of its children's ends). A signal that comes meanwhile is delivered afterwards.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, pool.STOP_SIGNALS)
+    pool.quiet_fork_server()
     try:
         with waker.watching(os.getpid()):  # for its sake the fork server is looked at, which answers with a number
             for pause in (*START_PAUSES, None):

@@ -38,10 +38,13 @@ def reading(source: Source) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        hint = "Run the same command again when that is mended."
+        if isinstance(error, PermissionError):
+            hint = "Make it readable for this user, then run the same command again."
         raise SourceError(
             f"{source.display} cannot be read: {error.strerror or type(error).__name__}.",
             code=Reason.UNREADABLE,
-            hint="Make it readable for this user, then run the same command again.",
+            hint=hint,
         ) from error
 
 

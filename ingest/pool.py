@@ -126,6 +126,13 @@ class _SpawnContext(context.SpawnContext):
     Process = _SpawnWorker
 
 
+def quiet_fork_server() -> None:
+    """Have a fork server that is yet to start tell nobody's terminal that its parent was killed."""
+    preloaded: list[str] = getattr(forkserver._forkserver, "_preload_modules", [])
+    if "ingest.forked" not in preloaded:
+        preloaded.append("ingest.forked")
+
+
 def journal_path(folder: str) -> Path:
     """Where the workers of a host write which slice they are at."""
     return Path(folder) / "journal"
@@ -184,6 +191,7 @@ class _Host:
         if start_method == "forkserver":
             ctx: Any = _ForkServerContext()
             ctx.set_forkserver_preload(["ingest.worker"])
+            quiet_fork_server()
         else:
             ctx = _SpawnContext()
         pool = ctx.Pool(workers, _start_worker)

@@ -72,15 +72,18 @@ def scratch(base: str | None) -> Iterator[Path]:
 def _made(base: Path) -> tuple[Path, int]:
     """A new folder, and the descriptor of its owner file, which is locked."""
     making = Path(tempfile.mkdtemp(prefix=_MAKING, dir=base))
-    try:
-        owner = os.open(making / _OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(owner, fcntl.LOCK_EX)
-        # Locked before it has the name that `clean` looks for: no other run can take it for a dead one's.
-        folder = base / making.name.replace(_MAKING, _LIVE)
-        making.rename(folder)
-    except OSError:
-        shutil.rmtree(making, ignore_errors=True)
-        raise
+    with contextlib.ExitStack() as undo:
+        undo.callback(shutil.rmtree, making, ignore_errors=True)
+        try:
+            owner = os.open(making / _OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            undo.callback(os.close, owner)
+            fcntl.flock(owner, fcntl.LOCK_EX)
+            # Locked before it has the name of one that is used: from here on no other run takes it for a dead one's.
+            folder = base / making.name.replace(_MAKING, _LIVE)
+            making.rename(folder)
+        except FileNotFoundError:  # until then one may have
+            return _made(base)
+        undo.pop_all()
     return folder, owner
 
 
@@ -91,23 +94,32 @@ def unmade(base: Path, error: OSError) -> UsageError:
     )
 
 
-def clean(base: Path) -> int:
-    """Remove the folders of dead runs under `base`; returns how many there were."""
-    removed = 0
+def clean(base: Path) -> None:
+    """Remove the folders of dead runs under `base`."""
     with contextlib.suppress(OSError):
         for name in os.listdir(base):  # among very many others, maybe
             folder = base / name
             if not name.startswith((_LIVE, _MAKING)) or folder.is_symlink():
                 continue
             with contextlib.suppress(OSError):
-                owner = os.open(folder / _OWNER, os.O_RDWR | os.O_CLOEXEC)
-                try:
-                    fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(folder, ignore_errors=True)
-                    removed += 1
-                finally:
-                    os.close(owner)
-    return removed
+                _remove_dead(folder)
+
+
+def _remove_dead(folder: Path) -> None:
+    """Remove a folder; raises OSError where its run is alive."""
+    try:
+        owner = os.open(folder / _OWNER, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        if folder.name.startswith(_MAKING):
+            folder.rmdir()  # its run was killed before it had an owner, or will find that it needs another folder
+        else:
+            shutil.rmtree(folder, ignore_errors=True)  # its run was killed while it removed it, or does so now
+        return
+    try:
+        fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(owner)
 
 
 def free_bytes(folder: Path) -> int:

@@ -271,3 +271,25 @@ def test_a_load_imports_nothing_that_it_does_not_need(tmp_path: Path, db: Databa
     assert not {"pandas", "alembic", "rich"} & looked_for
     if oracle(db).kind != "mariadb":
         assert "sqlalchemy.dialects.mysql" not in looked_for
+
+
+LEFT = """
+import os, socket
+from multiprocessing import forkserver, get_context
+from ingest import crew
+
+if __name__ == "__main__":
+    process = get_context("forkserver").Process(target=print)
+    crew.start_process(process)
+    process.join()
+    server = forkserver._forkserver
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.connect(server._forkserver_address)
+    os.waitpid(server._forkserver_pid, 0)
+"""
+
+
+def test_a_fork_server_whose_parent_dies_while_it_asks_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "left.py").write_text(LEFT)
+    done = subprocess.run([sys.executable, "left.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("\n", "")

@@ -140,6 +140,32 @@ def test_a_disk_that_refuses_from_some_call_on_ends_the_run_and_the_next_one_loa
         tools.assert_loaded_once(db, "orders", files)
 
 
+@pytest.mark.parametrize(
+    ("which", "call", "error", "number", "said"),
+    [
+        ("files", "openat", "EMFILE", 3, "cannot be read: Too many open files"),
+        ("files", "openat", "EMFILE", 6, "cannot be read: Too many open files"),
+        ("files", "read", "EIO", 5, "cannot be read: Input/output error"),
+        ("database", "openat", "EMFILE", 3, "unable to open database file"),
+        ("database", "openat", "EMFILE", 6, "unable to open database file"),
+        ("database", "pread64", "EIO", 12, ""),  # SQLite's words depend on what it wanted to read
+    ],
+)
+def test_a_file_that_cannot_be_opened_or_read_under_way_is_told_and_the_next_run_loads(
+    tmp_path: Path, db: Path, files: list[Path], which: str, call: str, error: str, number: int, said: str
+) -> None:
+    touched = files if which == "files" else [db, Path(f"{db}-journal")]
+    paths = [word for path in touched for word in ("-P", str(path))]
+    inject = ("-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={number}+")
+    run = traced(*inject, *paths, cwd=tmp_path, load=("load", "in", "--to", db, *STEPS, "--workers", "1"))
+    assert "Traceback" not in run.stderr
+    assert "internal error" not in run.stderr
+    assert run.returncode in ((4,) if which == "files" else (1, 10)), run.stderr
+    assert "error: " in run.stderr
+    assert said in run.stderr
+    assert_loads(db, files)
+
+
 def test_a_full_disk_under_the_database(tmp_path: Path, files: list[Path]) -> None:
     with small_disk(tmp_path / "small", "160k") as disk:
         db = disk / "test.db"

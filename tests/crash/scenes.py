@@ -146,7 +146,7 @@ class Scene:
         else:  # a server that was killed as the lease was given back has kept it: the next run takes it from the dead
             leases = tools.query(db, "SELECT pid FROM ingest_lease WHERE holder IS NOT NULL")
             assert not [pid for (pid,) in leases if killing.alive(pid)]
-        assert killing.spools(of.folder) == []
+        assert killing.spools(of.folder) == [], f"left: {killing.spools(of.folder)}"
         assert tools.query(db, "SELECT table_name FROM ingest_table WHERE state <> 'ready'") == []
         assert tools.query(db, "SELECT run_id FROM ingest_run WHERE state = 'running'") == []
         if of.kind == "sqlite":
