@@ -572,7 +572,7 @@ class Storm:
 def _kept(folder: Path, db: oracle.Database) -> Path:
     """A copy of all that a round has left."""
     kept = Path(tempfile.mkdtemp(prefix="ingest-violation-"))
-    shutil.copytree(folder, kept, dirs_exist_ok=True, symlinks=True, ignore=shutil.ignore_patterns("pymp-*"))
+    shutil.copytree(folder, kept, dirs_exist_ok=True, symlinks=True, ignore=shutil.ignore_patterns("listener-*"))
     of = oracle.oracle(db)
     if of.kind != "sqlite":
         with contextlib.suppress(Exception):

@@ -34,6 +34,11 @@ class Process:
         return found[0] if found is not None and int(found[19]) == self.born else "X"
 
     @property
+    def parent(self) -> int:
+        found = _stat(self.pid)
+        return int(found[1]) if found is not None else 0
+
+    @property
     def alive(self) -> bool:
         return self.state not in "XZ"
 
@@ -108,9 +113,14 @@ def frozen(processes: Iterable[Process]) -> list[Process]:
     for process in asked:
         _send(process, signal.SIGSTOP)
     end = time.monotonic() + SECONDS
-    while any(process.state not in "TXZ" for process in asked):
+    while unstopped := [process.pid for process in asked if process.state not in "TXZ"]:
         assert time.monotonic() < end, "a process cannot be stopped"
+        # One that is about to start a program (`vfork`) stops only when its child, stopped or not, has begun that.
+        children = [process for process in asked if process.state == "T" and process.parent in unstopped]
+        go_on(children)
         time.sleep(0.001)
+        for process in children:
+            _send(process, signal.SIGSTOP)
     return [process for process in asked if process.state == "T"]
 
 
