@@ -342,10 +342,10 @@ class Host:
             host.kill()
 
     def __init__(self, workers: int, start_method: str) -> None:
-        quiet_resource_tracker()
         own_temporary_folder()
         context: Any = multiprocessing.get_context(start_method)
-        self.pipe, theirs = context.Pipe()
+        with quiet_resource_tracker():  # else it is started with the process
+            self.pipe, theirs = context.Pipe()
         self.process = context.Process(
             target=pool.host, args=(theirs, workers, start_method), name="ingest-pool-host", daemon=False
         )
@@ -450,8 +450,8 @@ class Host:
         waker.forget(*self._watched)
         self.exitcode = self.process.exitcode
         self.drain()
-        quiet_resource_tracker()  # it may have been killed, too
-        pool.remove_semaphores(self._semaphores)
+        with quiet_resource_tracker():
+            pool.remove_semaphores(self._semaphores)
         self._semaphores = ()
         self.pipe.close()
         close_process(self.process)
@@ -473,8 +473,9 @@ def allow_files(workers: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
 
 
-def quiet_resource_tracker() -> None:
-    """Start multiprocessing's resource tracker with its stderr closed.
+@contextlib.contextmanager
+def quiet_resource_tracker() -> Iterator[None]:
+    """Start multiprocessing's resource tracker, which may have been killed, with its stderr closed; also under way.
 
     It removes what killed processes leave, and would tell the user's terminal about each.
     """
@@ -485,6 +486,7 @@ def quiet_resource_tracker() -> None:
         os.close(null)
         with _safe_path():
             resource_tracker.ensure_running()
+            yield
     finally:
         os.dup2(saved, 2)
         os.close(saved)

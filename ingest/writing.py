@@ -87,11 +87,11 @@ class Writing:
         """Start a writer, with a lock of its own: a lock dies with the process that was killed holding it."""
         if self._life is not None:
             return
-        quiet_resource_tracker()
         own_temporary_folder()
         context: Any = multiprocessing.get_context(self._start_method)
         pipe, theirs = context.Pipe()
-        lock = context.Lock()
+        with quiet_resource_tracker():
+            lock = context.Lock()
         process = context.Process(
             target=writer.writer,
             args=(theirs, lock, self._database, self._run_id, self._connections),
@@ -225,7 +225,8 @@ class Writing:
         pid = life.process.pid
         life.process.join(GONE_SECONDS)
         waker.forget(pid)
-        quiet_resource_tracker()  # it may have been killed, too, and hears now that the lock has gone
+        with quiet_resource_tracker():
+            life.lock = None  # which the tracker hears of
         life.pipe.close()
         close_process(life.process)
 
