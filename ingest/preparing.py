@@ -233,6 +233,20 @@ def _make_table(target: Target, settings: Settings, run_id: int, table: TableSch
     return shape
 
 
+def drop_unused(target: Target, run_id: int, table: TableName, again: bool) -> None:
+    """Drop a table that this run has made, if nothing was loaded into it: another attempt may see other columns."""
+    del again  # it may have been done already, and is not done twice
+    with target.begin() as connection:
+        ledger.check_run(connection, run_id)
+        idle = (FileState.REFUSED, FileState.FAILED)
+        known = ledger.tables(connection).get(str(table))
+        if known is None or any(row.state not in idle for row in ledger.files(connection, tables=[str(table)])):
+            return
+        if target.token(connection, table) == known.token and not target.has_rows(connection, table):
+            target.drop_table(connection, table)
+            ledger.forget_table(connection, str(table))
+
+
 def check(target: Target, run_id: int) -> None:
     """The database can be reached, and the run is still the one that loads."""
     with target.begin() as connection:

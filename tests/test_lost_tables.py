@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from oracle import Database, oracle
-from tools import assert_loaded_once, ingest, known, load, orders, query, rejects, told, write_csv
+from tools import assert_counts_add_up, assert_loaded_once, ingest, known, load, orders, query, rejects, told, write_csv
 
 pytestmark = pytest.mark.every_target
 
@@ -213,3 +213,36 @@ def test_a_table_that_only_gained_a_column_is_the_same_one(theirs: Path, db: Dat
     orders(theirs / "orders_3.csv", 5, first=20)
     assert load(theirs, db).exit_code == 0
     assert_loaded_once(db, "orders", [theirs / f"orders_{i}.csv" for i in (1, 2, 3)])
+
+
+# nothing loaded ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.every_target
+def test_a_table_that_nothing_was_loaded_into_is_not_there_for_the_next_attempt(tmp_path: Path, db: Database) -> None:
+    path = tmp_path / "in" / "t.csv"
+    write_csv(path, ["id", "amount"], [["1", "1.5"], ["2", "oops"], ["3", "3.5", "too many"]])
+    assert told(load(path.parent, db)) == {"t.csv": ("refused", "over_budget")}
+    assert oracle(db).tables() == set()
+    assert query(db, "SELECT table_name FROM ingest_table") == []
+    write_csv(path, ["id", "price"], [["1", "1.5"], ["2", "2.5"], ["3", "3.5"]])
+    assert told(load(path.parent, db)) == {"t.csv": ("loaded", "retry")}
+    assert list(oracle(db).columns("t")) == ["id", "price"]
+    assert not oracle(db).columns("t")["price"].startswith(("TEXT", "LONGTEXT", "VARCHAR"))
+    assert query(db, "SELECT id, price FROM t ORDER BY id") == [(1, 1.5), (2, 2.5), (3, 3.5)]
+    assert_counts_add_up(db)
+
+
+@pytest.mark.every_target
+def test_a_table_that_was_there_or_got_a_file_stays(tmp_path: Path, db: Database) -> None:
+    query(db, "CREATE TABLE mine (id INTEGER)")
+    for name, cell in (("mine", "no number"), ("one_1", "too,many"), ("one_2", "1")):
+        write_csv(tmp_path / "in" / f"{name}.csv", ["id"], [["1"], cell.split(",")] if "," in cell else [[cell]])
+    report = load(tmp_path / "in", db)
+    assert {name: state for name, (state, _) in told(report).items()} == {
+        "mine.csv": "refused",
+        "one_1.csv": "refused",
+        "one_2.csv": "loaded",
+    }
+    assert oracle(db).tables() == {"mine", "one"}
+    assert query(db, "SELECT id FROM one") == [(1,)]

@@ -192,7 +192,7 @@ def test_a_full_disk_under_the_spool_fails_the_files_that_were_staged(tmp_path: 
             assert f"cannot be written to the spool in {disk}" in line
             assert line.endswith(": No space left on device.")
         assert "Free some space, or choose another place with --spool DIR." in told.stderr
-        assert tools.query(db, "SELECT count(*) FROM large") == [(0,)]
+        assert tools.count(db, "large") == 0
         assert list(disk.iterdir()) == []
         change_disk(disk, "size=64m")
         assert tools.ingest(*load, cwd=tmp_path).returncode == 0
