@@ -303,11 +303,13 @@ class Crew:
         at_work = host.at_work()
         for pid, (job_id, since) in at_work.items():
             job = self._jobs.get(job_id)
-            if host.clock - since <= self._file_timeout or job is None or host.killed_by_us:
+            if host.clock - since <= self._file_timeout or host.killed_by_us:
                 continue
             host.killed_by_us = True
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+            if job is None:  # cancelled or failed meanwhile: nobody waits for the slice, but others for the worker
+                return []
             parts = self.split(job) if job.bundle else []
             self._jobs.pop(job_id, None)
             if parts:

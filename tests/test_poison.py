@@ -29,6 +29,11 @@ def hurt(frame):
     return frame
 
 
+def hurt_slices(frame):
+    # Not the head of a whole file, on which a transform is tried.
+    return hurt(frame) if len(frame) < 2_000 else frame
+
+
 def unpicklable():
     raise Unpicklable("a", "b")
 
@@ -47,7 +52,24 @@ def starve():
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize(), resource.RLIM_INFINITY))
 
 
+def main():
+    # The command, where processes are spawned: it started the host that started us.
+    return int(Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def stop():
+    os.kill(main(), signal.SIGSTOP)
+    raise ValueError
+
+
+def stick():
+    os.kill(main(), signal.SIGCONT)
+    threading.Event().wait()
+
+
 KINDS = {
+    "stop": stop,
+    "stick": stick,
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "segfault": lambda: ctypes.string_at(0),
     "leave": lambda: os._exit(7),
@@ -172,6 +194,19 @@ def test_a_worker_that_is_stuck_is_ended_and_its_file_reported(tmp_path: Path, d
     assert re.search(r"orders_3.csv.*1.5 seconds", done.stderr)
     assert "--file-timeout" in done.stderr
     tools.assert_loaded_once(db, "orders", [file for number, file in files.items() if number != 3])
+
+
+def test_a_worker_that_is_stuck_at_a_slice_of_a_file_that_failed_meanwhile_is_ended(tmp_path: Path, db: Path) -> None:
+    """The command learns that one slice failed when the next, which nobody wants any more, has begun."""
+    files = make(tmp_path, {1: "stop"}, count=2, rows=LARGE)
+    files[1].write_text(re.sub(r"(\n12000,)c\d+,", r"\1stick,", files[1].read_text()))
+    killing.aged(files[1])
+    sizes = ("--slice-bytes", "32KiB", "--workers", "1", "--start-method", "spawn", "--file-timeout", "10")
+    done = load(tmp_path, db, *sizes, "--transform", "poison:hurt_slices")
+    assert done.returncode == 4, done.stderr
+    assert log(tmp_path) == ["stop", "stick"]
+    assert states(db) == {1: ("failed", "transform"), 2: ("loaded", None)}
+    tools.assert_loaded_once(db, "orders", [files[2]])
 
 
 @pytest.mark.parametrize("kind", ["kill", "exit", "hang"])
