@@ -10,7 +10,7 @@ import contextlib
 import re
 from pathlib import Path
 
-_IN_URL = re.compile(rb"(://[^:/?#@\s]*:)([^\s]*)(?=@)")
+_IN_URL = re.compile(rb"(://[^:/]*:)(.*)(?=@)", re.DOTALL)
 _IN_QUERY = re.compile(rb"([?&][^=&\s]*(?:password|passwd|secret|token|key)[^=&\s]*=)([^&\s]+)", re.IGNORECASE)
 
 

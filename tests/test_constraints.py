@@ -39,9 +39,49 @@ SAID = {
 }
 
 
+UNCOUNTED = {
+    "unique": "CREATE TABLE t (a INTEGER UNIQUE ON CONFLICT REPLACE, b TEXT)",
+    "primary key": "CREATE TABLE t (a INTEGER PRIMARY KEY DESC on/* */conflict -- ;\n replace, b TEXT)",
+    "of the table": "CREATE TABLE t (a INTEGER CHECK (a NOT NULL), b TEXT, UNIQUE (a) ON CONFLICT REPLACE)",
+    "rollback": "CREATE TABLE t (a INTEGER, b TEXT, UNIQUE (a) ON CONFLICT ROLLBACK)",
+    "trigger": "CREATE TABLE t (a INTEGER, b TEXT); CREATE TRIGGER g BEFORE INSERT ON T WHEN new.a > 99"
+    " BEGIN SELECT raise(ROLLBACK, 'too much'); END",
+}
+COUNTED = {
+    "other ways": "CREATE TABLE t (a INTEGER UNIQUE ON CONFLICT FAIL, b TEXT)",
+    "a default": "CREATE TABLE t (a INTEGER UNIQUE, b TEXT NOT NULL ON CONFLICT REPLACE DEFAULT 'UNIQUE')",
+    "names": 'CREATE TABLE t (a INTEGER UNIQUE /* ON CONFLICT REPLACE */, b TEXT, "UNIQUE ON CONFLICT REPLACE",'
+    " replace, conflict, UNIQUE (a, replace, conflict) -- ON CONFLICT REPLACE\n)",
+    "a guard": "CREATE TABLE t (a INTEGER, b TEXT); CREATE TRIGGER g BEFORE DELETE ON t"
+    " BEGIN SELECT raise(ROLLBACK, 'no'); END; CREATE TRIGGER h BEFORE INSERT ON t WHEN new.a > 99"
+    " BEGIN SELECT raise(ABORT, 'no ROLLBACK'); END",
+}
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
+
+
+@pytest.mark.parametrize("kind", UNCOUNTED)
+def test_a_table_whose_rows_would_go_uncounted_or_end_the_transaction_takes_none(
+    data: Path, db: Path, bulk: str, kind: str
+) -> None:
+    script(db, UNCOUNTED[kind])
+    query(db, "INSERT INTO t VALUES (1, 'old')")
+    path = write_csv(data / "t.csv", ["a", "b"], [[1, "x"], [2, "y"], [2, "z"]])
+    report = load(path, db, bulk=bulk)
+    assert told(report) == {"t.csv": ("refused", "columns")}, report.files
+    assert ("ROLLBACK" if kind in ("rollback", "trigger") else "ON CONFLICT REPLACE") in report.files[0].sentence
+    assert query(db, "SELECT a, b FROM t") == [(1, "old")]
+
+
+@pytest.mark.parametrize("kind", COUNTED)
+def test_a_table_that_only_seems_to_replace_its_rows_is_loaded(data: Path, db: Path, bulk: str, kind: str) -> None:
+    script(db, COUNTED[kind])
+    path = write_csv(data / "t.csv", ["a", "b"], [[1, "x"], [2, "y"]])
+    assert told(load(path, db, bulk=bulk)) == {"t.csv": ("loaded", "new")}
+    assert query(db, "SELECT a, b FROM t ORDER BY a") == [(1, "x"), (2, "y")]
 
 
 @pytest.mark.parametrize("kind", TABLES)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,6 +106,36 @@ def test_a_living_run_of_this_machine_keeps_the_lease(loaded: list[Path], db: On
     hold(db, host=here.host, boot_id=here.boot_id, pid=os.getpid(), pid_started=here.pid_started, silent=0)
     with pytest.raises(LeaseHeld, match=socket.gethostname()):
         tools.load(loaded, db)
+
+
+ASK = """
+import datetime as dt, os, sys
+from ingest import ledger
+from ingest.targets import lease
+me = lease.this_process()
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+try:
+    seen = bool(open(f"/proc/{sys.argv[1]}/stat").read())
+except OSError:
+    seen = False
+def gone(pid):
+    by = ledger.Holder(holder="x", host=me.host, boot_id=me.boot_id, pid=int(pid), pid_started=7)
+    return lease._gone(ledger.Held(by=by, taken_at=dt.datetime(2024, 1, 1), silent=0), me)
+print(seen, *map(gone, sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("hidepid", [1, 2])
+def test_a_run_of_another_user_whose_process_is_hidden_is_not_taken_for_dead(hidepid: int) -> None:
+    """With `hidepid` another's process cannot be looked at, though somebody has its number."""
+    mounted = ["unshare", "--mount", "sh", "-c", f'mount -t proc -o hidepid={hidepid} proc /proc && exec "$@"', "sh"]
+    if os.geteuid() != 0 or subprocess.run([*mounted, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("a mount of /proc with hidepid takes root")
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    asked = [*mounted, sys.executable, "-c", ASK, str(os.getpid()), str(ended.pid)]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False, env=tools.environ())
+    assert done.stdout.split() == ["False", "False", "True"], done.stderr
 
 
 @pytest.mark.parametrize("who", ["main", "all"])

@@ -502,6 +502,9 @@ def test_the_name_of_a_constraint_is_told_without_values() -> None:
         (4025, "CONSTRAINT `t.a` failed for `d`.`t`", "CHECK constraint t.a"),
         (1526, "Table has no partition for value a secret", "no partition takes it"),
         (1644, "a secret", "a trigger of the table"),
+        (1001, "a secret", "a trigger of the table"),
+        (30001, "a secret", "a trigger of the table"),
+        (50001 - 65536, "a secret", "a trigger of the table"),
         (1216, "Cannot add or update a child row: a foreign key constraint fails", ""),
     ):
         assert mysqlerrors.constraint(code, text) == said

@@ -40,6 +40,7 @@ def test_urls_as_people_type_them(tmp_path: Path, postgresql: str, query: Any, t
     [
         ("postgresql+psycopg2://u:secret@h/d", "psycopg2"),
         ("postgresql://u:sec@ret@h/d", "more than one @"),
+        ("postgresql://u:sec@ret/word@h/d", "more than one @"),
         ("postgresql://u:secret@h", "names no database"),
         ("oracle://u:secret@h/d", "'oracle' need a driver that is not installed"),
     ],
@@ -50,6 +51,24 @@ def test_urls_that_cannot_be_used_are_refused_without_their_secret(tmp_path: Pat
     assert said in done.stderr
     assert "ret" not in done.stderr.replace("secret-free", "")
     assert "Traceback" not in done.stderr
+    assert tools.ingest("status", cwd=tmp_path, INGEST_DATABASE_URL=url).stderr == done.stderr
+
+
+@pytest.mark.parametrize("dialect", ["postgres", "mariadb", "oracle"])
+@pytest.mark.parametrize("password", ["sec@ret", "sec@ret/word", "sec@ret/word?mode=x", "sec?a@ret/word"])
+def test_a_password_that_would_be_taken_for_a_host_and_a_name_is_not_repeated(dialect: str, password: str) -> None:
+    with pytest.raises(UsageError, match="more than one @") as caught:
+        target_for(f"{dialect}://u:{password}@h/d")
+    assert "ret" not in str(caught.value)
+
+
+def test_an_at_sign_where_it_can_be_understood_is_let_through() -> None:
+    for url, label in {
+        "postgresql://me@org:p%40ss%2Fw@h/d": "postgresql://me%40org:***@h/d",
+        "postgresql://h/d@e": "postgresql://h/d%40e",
+        "sqlite:////a@b/c@d.db": "sqlite:////a%40b/c%40d.db",
+    }.items():
+        assert target_for(url).label == label
 
 
 def test_a_missing_driver_is_one_line_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,6 +136,9 @@ def test_passwords_are_found_in_a_command_line() -> None:
     for typed, shown in {
         b"postgres://u:pa:s/s@h/d": b"postgres://u:******@h/d",
         b"postgres://u:p@ss@h/d": b"postgres://u:****@h/d",
+        b"postgres://u:p@ss/w0rd@h/d": b"postgres://u:*********@h/d",
+        b"postgres://u:p ss@h/d": b"postgres://u:****@h/d",
+        b"postgres://me@org:pass@h/d": b"postgres://me@org:****@h/d",
         b"--to=mysql://u:p@h/d?ssl_key=k&charset=utf8": b"--to=mysql://u:*@h/d?ssl_key=*&charset=utf8",
         b"postgres://u@h/d?password=abc&x=y": b"postgres://u@h/d?password=***&x=y",
         b"a:b@c": b"a:b@c",

@@ -279,7 +279,36 @@ def test_a_key_that_an_inheriting_table_has_as_well_hides_no_record(
     assert query("SELECT CAST(a AS TEXT), b FROM ONLY t ORDER BY a") == [("1", "x"), ("2", "y"), ("3", "z")]
 
 
-def test_a_trigger_s_own_words_are_not_told_under_whatever_number(tmp_path: Path, postgresql: str, query: Any) -> None:
+@pytest.mark.parametrize(
+    "number",
+    [
+        "U0001",
+        "foreign_key_violation",
+        "insufficient_privilege",
+        "check_violation' , CONSTRAINT = NEW.a, COLUMN = 'cell-4711",
+    ],
+    ids=["its own", "a constraint's", "the server's", "with a name"],
+)
+def test_a_trigger_s_own_words_are_not_told_under_whatever_number(
+    tmp_path: Path, postgresql: str, query: Any, number: str, bulk: str
+) -> None:
+    query("CREATE TABLE t (a TEXT)")
+    query(
+        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        f"IF NEW.a <> 'fine' THEN RAISE EXCEPTION 'not %', NEW.a USING ERRCODE = '{number}'; END IF; RETURN NEW; END $$"
+    )
+    query("CREATE TRIGGER early BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION no()")
+    write_csv(tmp_path / "t_1.csv", ["a"], [["cell-4711"]])
+    write_csv(tmp_path / "t_2.csv", ["a"], [["fine"]])
+    events: list[Any] = []
+    report = load(tmp_path, postgresql, bulk=bulk, table="t", events=events)
+    ended = {name: state for name, (state, _) in tools.told(report).items()}
+    assert ended == {"t_1.csv": "refused", "t_2.csv": "loaded"}, report.files
+    assert query("SELECT a FROM t") == [("fine",)]
+    assert "4711" not in repr(events) + repr(report) + repr(query("SELECT * FROM ingest_file"))
+
+
+def test_a_trigger_s_own_words_are_not_told_when_it_is_late(tmp_path: Path, postgresql: str, query: Any) -> None:
     query("CREATE TABLE t (a TEXT)")
     query(
         "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "

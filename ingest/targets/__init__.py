@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,9 @@ __all__ = ["Database", "target_for"]
 
 ALIASES = {"postgres": "postgresql"}
 """How people spell it."""
+
+_AFTER_USER = re.compile(r"[\w+]+://[^:/]*(?::[^@]*)?@(.*)", re.DOTALL)
+"""What SQLAlchemy reads after a user and a password, which end at the first @ for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,12 @@ def target_for(url: str, *, bulk: bool = True, ledger_schema: str | None = None)
         raise UsageError(
             "the database URL cannot be read.", hint="Write dialect://user@host/name, or a file name for SQLite."
         ) from None
+    if (rest := _AFTER_USER.match(url)) and "@" in rest[1]:
+        # The host and the name that were read may be parts of the password, so they are not repeated.
+        raise UsageError(
+            "the database URL has more than one @.",
+            hint="In a name, password or option write %40 for @, %2F for /, and %3F for ?.",
+        )
     dialect = parsed.get_backend_name()
     kind: type[Target]
     match ALIASES.get(dialect, dialect):

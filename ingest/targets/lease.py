@@ -86,7 +86,8 @@ def _gone(held_: ledger.Held, me: ledger.Holder) -> bool:
     """Whether the holder is dead, or silent for so long that it is taken for dead."""
     by = held_.by
     here = (by.host, by.boot_id) == (me.host, me.boot_id)
-    return held_.silent > SILENCE or (here and process_started(by.pid) != by.pid_started)
+    # 0: somebody has that number, and who it is was not told: only silence tells.
+    return held_.silent > SILENCE or (here and process_started(by.pid) not in (0, by.pid_started))
 
 
 def this_process() -> ledger.Holder:
@@ -103,12 +104,13 @@ def this_process() -> ledger.Holder:
 def process_started(pid: int) -> int | None:
     """When a process of this machine started, in ticks since its boot; None if it is gone or only waits to be buried.
 
-    0 where the system does not tell (macOS): there the number of a process is all that is compared.
+    0 where the system does not tell, of any process (macOS) or of other people's (Linux, where /proc is mounted with
+    `hidepid`, or a service has `ProtectProc`): there the number of a process is all that is known.
     """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return _alive(pid) if not Path("/proc/self/stat").exists() else None
+    except (FileNotFoundError, PermissionError):
+        return _alive(pid)  # what is hidden is not there to be read, or not allowed (proc(5), hidepid)
     except ProcessLookupError:
         return None
     fields = text[text.rindex(")") + 2 :].split()  # the name before it may hold blanks and parentheses

@@ -194,11 +194,11 @@ class MySQLTarget(ServerTarget):
         return Fault.LOST if closed else mysqlerrors.fault(code)
 
     def refuses_rows(self, error: sa.exc.DBAPIError) -> bool:
-        return mysqlerrors.answer(error)[0] in mysqlerrors.OF_A_ROW
+        return mysqlerrors.of_a_row(mysqlerrors.answer(error)[0])
 
     def breaks_constraint(self, error: sa.exc.DBAPIError) -> bool:
         # By its number: to the driver, some of them are operational errors.
-        return mysqlerrors.answer(error)[0] in mysqlerrors.OF_A_CONSTRAINT
+        return mysqlerrors.of_a_constraint(mysqlerrors.answer(error)[0])
 
     def constraint(self, error: sa.exc.DBAPIError) -> str:
         return mysqlerrors.constraint(*mysqlerrors.answer(error))
@@ -441,7 +441,7 @@ class MySQLTarget(ServerTarget):
         if not driver.warnings:
             return
         found = [(int(row[1]), str(row[2])) for row in connection.exec_driver_sql("SHOW WARNINGS")]
-        broken = [one for one in found if one[0] in mysqlerrors.OF_A_CONSTRAINT]
+        broken = [one for one in found if mysqlerrors.of_a_constraint(one[0])]
         if broken:
             raise innodb.integrity_error(*broken[0])
         what = mysqlerrors.words(*found[0]) if found else "it gave a warning"

@@ -1,7 +1,8 @@
 """What MySQL and MariaDB answer to a statement that fails: by number, and in words that quote no cell.
 
-Numbers are those of the servers' error reference (1000 to 4999) and of its client library (2000 to 2999). Knows no
-connection and imports no driver.
+Numbers are those of the servers' error reference (1004 to 4999, and from 6000 on), of their files (1 to 999) and of the
+client library (2000 to 2999); a trigger can give any other to its own words. Knows no connection and imports no
+driver.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 import re
 
 from ingest.targets.faults import Fault
+
+_SIGNALLED = 1644
+"""The number of a SIGNAL that names none."""
 
 _LOST = frozenset((1053, 1077, 1080, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 2006, 2012, 2013, 2027, 2055, 4031))
 _NOT_REACHED = frozenset((1040, 1042, 1043, 1203, 2002, 2003))
@@ -21,8 +25,8 @@ _FULL = frozenset((20, 1021, 1114))
 """The disk, twice; a table, or the space it lies in."""
 
 _OF_A_VALUE = frozenset((1264, 1265, 1292, 1365, 1366, 1406, 1411, 1416, 1525, 1690, 3140))
-OF_A_CONSTRAINT = frozenset((1048, 1062, 1216, 1217, 1451, 1452, 1526, 1586, 1644, 1748, 3819, 4025))
-"""A row breaks a constraint of its table, and another one need not. A trigger's own error is taken for one."""
+_OF_A_CONSTRAINT = frozenset((1048, 1062, 1216, 1217, 1451, 1452, 1526, 1586, 1748, 3819, 4025))
+"""A row breaks a constraint of its table, and another one need not."""
 
 NO_PARENT = frozenset((1216, 1452))
 """The row refers to one that is not there."""
@@ -30,14 +34,12 @@ NO_PARENT = frozenset((1216, 1452))
 NEEDED_BY_OTHERS = frozenset((1217, 1451))
 """Rows of another table refer to the row, or others of its own."""
 
-OF_A_ROW = _OF_A_VALUE | OF_A_CONSTRAINT | {1118, 1153, 1364}
-"""Something is wrong with a value or a row: another file may fare better."""
+_OF_A_ROW = _OF_A_VALUE | _OF_A_CONSTRAINT | {1118, 1153, 1364}
 
-_QUOTES_A_VALUE = frozenset((1062, 1292, 1300, 1366, 1367, 1411, 1525, 1526, 1586, 1644, 1690, 3140))
+_QUOTES_A_VALUE = frozenset((1062, 1292, 1300, 1366, 1367, 1411, 1525, 1526, 1586, 1690, 3140))
 _WORDS = {
     1300: "invalid characters in a value",
     1526: "no partition of the table takes a value",
-    1644: "a trigger or procedure refused the row",
     3140: "a value is no valid JSON",
 }
 
@@ -47,8 +49,26 @@ def answer(error: Exception) -> tuple[int, str]:
     arguments = getattr(error, "orig", error)
     values = arguments.args if isinstance(arguments, BaseException) else ()
     if len(values) >= 2 and isinstance(values[0], int):
-        return values[0], str(values[1])
+        # A SIGNAL may take a number of the server's; the driver tells its SQLSTATE, whose class 45 is people's own.
+        signalled = (getattr(arguments, "sqlstate", None) or "").startswith("45")
+        return _SIGNALLED if signalled else values[0], str(values[1])
     return 0, str(values[0]) if values else type(arguments).__name__
+
+
+def of_a_trigger(code: int) -> bool:
+    """Whether the words are a trigger's or a procedure's own: SIGNAL without a number, or with one of no server's."""
+    # The client reads the number with a sign. Of 1000 to 1003, which people take for examples, no error is sent.
+    return code == _SIGNALLED or code < 0 or 1000 <= code <= 1003 or 5000 <= code <= 5999 or code >= 7000
+
+
+def of_a_constraint(code: int) -> bool:
+    """Whether a row breaks a constraint of its table, and another one need not; a trigger's own error counts as one."""
+    return code in _OF_A_CONSTRAINT or of_a_trigger(code)
+
+
+def of_a_row(code: int) -> bool:
+    """Whether something is wrong with a value or a row: another file may fare better."""
+    return code in _OF_A_ROW or of_a_trigger(code)
 
 
 def fault(code: int) -> Fault | None:
@@ -71,6 +91,8 @@ _CONSTRAINTS = {
 
 def constraint(code: int, text: str) -> str:
     """The constraint that a row broke, by its name; "" where the server does not tell."""
+    if of_a_trigger(code):
+        return "a trigger of the table"
     match code:
         case 1062 | 1586:
             # The sentence quotes the values first, and they may hold any words.
@@ -79,8 +101,6 @@ def constraint(code: int, text: str) -> str:
             return f"UNIQUE constraint {name}"
         case 1526 | 1748:
             return "no partition takes it"
-        case 1644:
-            return "a trigger of the table"
     pattern, said = _CONSTRAINTS.get(code, (None, ""))
     found = pattern.search(text) if pattern else None
     return said.format(found[1].replace("``", "`")) if found else ""
@@ -88,6 +108,8 @@ def constraint(code: int, text: str) -> str:
 
 def words(code: int, text: str) -> str:
     """The server's sentence without the values that some sentences quote, and without the row, which it counts anew."""
+    if of_a_trigger(code):
+        return "a trigger or procedure refused the row"
     if code in _QUOTES_A_VALUE:
         _, key, name = text.rpartition(" for key ")
         if key:

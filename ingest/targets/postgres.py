@@ -115,6 +115,10 @@ ended an idle session."""
 _VALUES_NAMED = {"22", "P0", "38", "39"}
 """Classes of SQLSTATE whose sentence can hold a value of a row: what does not fit its type, and people's own words."""
 
+_SERVERS_OWN = re.compile("0[012389ABFLPZ]|10|2[0-8BDF]|3[489BDF]|4[024]|5[34578]|72|F0|HV|P0|XX")
+"""The classes of SQLSTATE that the server gives numbers in (the manual's "PostgreSQL Error Codes"); a trigger can take
+any other."""
+
 
 class PostgresTarget(ServerTarget):
     """A PostgreSQL database."""
@@ -183,12 +187,13 @@ class PostgresTarget(ServerTarget):
             # Of a connection, whose words name hosts and users; the driver's own words of a value are left out.
             known = isinstance(error, sa.exc.OperationalError)
             return " ".join(str(error.orig).split()) if known else type(error.orig).__name__
-        column = f' in the column "{diag.column_name}"' if diag.column_name else ""
+        trigger = _of_a_trigger(error)
+        column = f' in the column "{diag.column_name}"' if diag.column_name and not trigger else ""
         if not column and (match := re.search(r", column (.+?)(?::|$)", (diag.context or "").partition("\n")[0])):
             column = f' in the column "{match[1]}"'
-        # A trigger may take any number for its own words; the server's name the constraint or the column.
+        # A function in another language may take any number for its own words; the server's name what was broken.
         own = state[:2] == "23" and not (diag.constraint_name or diag.column_name)
-        if own or state[:2] in _VALUES_NAMED:
+        if trigger or own or state[:2] in _VALUES_NAMED:
             words = re.sub(r"(?<!^)(?=[A-Z])", " ", type(error.orig).__name__).lower()
             return f"{words}{column} (SQLSTATE {state})"
         return f"{diag.message_primary} (SQLSTATE {state})"
@@ -197,6 +202,8 @@ class PostgresTarget(ServerTarget):
         diag: Any = getattr(error.orig, "diag", None)
         if diag is None:
             return ""
+        if _of_a_trigger(error):
+            return "a trigger of the table"
         if diag.constraint_name:
             return f"{_CONSTRAINED.get(diag.sqlstate, 'constraint')} {diag.constraint_name}"
         return f"NOT NULL of the column {diag.column_name}" if diag.column_name else ""
@@ -215,9 +222,11 @@ class PostgresTarget(ServerTarget):
 
     def refuses_rows(self, error: sa.exc.DBAPIError) -> bool:
         # 22: it does not fit its type; 23: a constraint; 44: a view's check; 54: the row is too long for a page;
-        # P0: a trigger's own words.
+        # P0, 38: a trigger's own words.
         state = getattr(error.orig, "sqlstate", None)
-        return state[:2] in ("22", "23", "44", "54", "P0") if state else isinstance(error, sa.exc.DataError)
+        if state is None:
+            return isinstance(error, sa.exc.DataError)
+        return state[:2] in ("22", "23", "38", "44", "54", "P0") or _of_a_trigger(error)
 
     # tables ------------------------------------------------------------------------------------------------
 
@@ -497,6 +506,14 @@ class _AsText(sa.types.UserDefinedType[str]):
     def bind_processor(self, dialect: Any) -> Any:
         del dialect
         return lambda value: value or None
+
+
+def _of_a_trigger(error: sa.exc.DBAPIError) -> bool:
+    """Whether a function of the user's has raised this error, and not the server: it may hold a cell in every part."""
+    diag: Any = getattr(error.orig, "diag", None)
+    state = getattr(error.orig, "sqlstate", None)
+    # A RAISE can take a number of the server's, too; it is told by the place in the server that answers.
+    return state is not None and (not _SERVERS_OWN.match(state) or diag.source_function == "exec_stmt_raise")
 
 
 def _column(row: Any) -> Column:

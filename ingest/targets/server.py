@@ -58,11 +58,6 @@ class ServerTarget(Target):
                 f"{self.title} is used through the driver {self.driver}, not {typed[2]!r}.",
                 hint=f"Write {typed[0]}://user@host/name.",
             )
-        if "@" in (url.host or ""):
-            # The text may hold a part of the password, so it is not repeated.
-            raise UsageError(
-                "the database URL has more than one @.", hint="In a name or password write %40 for @, and %2F for /."
-            )
         if not url.database:
             raise UsageError("the database URL names no database.", hint=f"Write {typed[0]}://user@host/name.")
         if importlib.util.find_spec(self.module) is None:

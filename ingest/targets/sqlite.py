@@ -41,6 +41,12 @@ _ROWIDS = ("rowid", "_rowid_", "oid")
 _WORD = r""""(?:[^"]|"")*"|'(?:[^']|'')*'|`(?:[^`]|``)*`|\[[^\]]*\]|[^\s("'`\[]+"""
 
 
+_BARE = re.compile(
+    r"--[^\n]*|/\*.*?(?:\*/|\Z)|\"(?:[^\"]|\"\")*\"|'(?:[^']|'')*'|`(?:[^`]|``)*`|\[[^\]]*\]|(\w+|[()])", re.DOTALL
+)
+"""Comments, texts and quoted names of an SQL text; or, as a group, a bare word or a parenthesis."""
+
+
 class SQLiteTarget(Target):
     """An SQLite database file."""
 
@@ -216,13 +222,15 @@ class SQLiteTarget(Target):
             raise TableError(
                 f"{table} is a view, which takes no rows.", code=Reason.COLUMNS, hint="Choose a table with --table."
             )
+        triggers = connection.exec_driver_sql(
+            "SELECT sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE", (name,)
+        )
+        bodies = triggers.scalars().all()
+        _check_conflicts(table, sql or "", bodies)
         infos = connection.exec_driver_sql(f"PRAGMA table_xinfo({_quoted(name)})").all()
         columns = tuple(_column(info) for info in infos if info[6] == 0)
-        triggers = connection.exec_driver_sql(
-            "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?", (name,)
-        ).scalar_one()
         encoding = connection.exec_driver_sql("PRAGMA encoding").scalar_one()
-        why = _why_not_bulk(sql or "", infos, triggers, encoding)
+        why = _why_not_bulk(sql or "", infos, len(bodies), encoding)
         if not self.bulk:
             why = "--bulk off"
         return TableShape(
@@ -452,6 +460,55 @@ def _type(declared: str) -> ColumnType:
     if declared.startswith(("NUMERIC", "DECIMAL", "NUMBER", "MONEY")):
         return ColumnType.DECIMAL
     return ColumnType.TEXT
+
+
+def _check_conflicts(table: TableName, sql: str, triggers: Sequence[str]) -> None:
+    """Raise TableError for a definition by which rows that are there would go uncounted, or a transaction would end."""
+    way = _conflict_of_a_key(sql)
+    if way == "REPLACE":
+        raise TableError(
+            f"{table} has a key with ON CONFLICT REPLACE, by which rows that are there would go uncounted.",
+            code=Reason.COLUMNS,
+            hint="Make the table anew without these words; --mode upsert with --key updates rows by their key.",
+        )
+    if way or any(map(_rolls_back, triggers)):
+        what = f"a key with ON CONFLICT {way}" if way else "a trigger with ROLLBACK"
+        raise TableError(
+            f"{table} has {what}, which would end the transaction that its rows share with the ledger.",
+            code=Reason.COLUMNS,
+            hint="Make it anew with ABORT in the place of ROLLBACK.",
+        )
+
+
+def _conflict_of_a_key(sql: str) -> str:
+    """REPLACE or ROLLBACK where a CREATE TABLE says so of a PRIMARY KEY or a UNIQUE; else ""."""
+    outer: list[str] = []
+    constraint = ""  # that was last begun, between these parentheses
+    words = _bare(sql)
+    for at, word in enumerate(words):
+        if word == "(":
+            outer.append(constraint)
+        elif word == ")":
+            constraint = outer.pop() if outer else ""
+        elif word in ("UNIQUE", "PRIMARY", "NOT", "CHECK"):
+            constraint = word
+        elif words[max(at - 2, 0) : at] != ["ON", "CONFLICT"] or constraint not in ("UNIQUE", "PRIMARY"):
+            continue
+        elif word in ("REPLACE", "ROLLBACK"):
+            return word
+    return ""
+
+
+def _rolls_back(trigger: str) -> bool:
+    """Whether a CREATE TRIGGER is for inserted rows, and says ROLLBACK."""
+    words = _bare(trigger)
+    event = next((word for word in words if word in ("INSERT", "UPDATE", "DELETE")), "")
+    return event == "INSERT" and "ROLLBACK" in words
+
+
+def _bare(sql: str) -> list[str]:
+    """The words and parentheses of an SQL text that stand in no quotes and in no comment, in upper case."""
+    return [match[1].upper() for match in _BARE.finditer(sql) if match[1]]
 
 
 def _why_not_bulk(sql: str, infos: Sequence[Any], triggers: int, encoding: str) -> str:
