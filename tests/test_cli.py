@@ -480,6 +480,28 @@ def test_export_of_a_missing_ledger_leaves_the_old_export_alone(tmp_path: Path) 
     assert old.read_text() == "precious"
 
 
+def test_an_export_writes_over_nothing(filled: Path) -> None:
+    """What was mended in it would be lost; a name that holds nothing yet, or is a device, is as good as a new one."""
+    here, to = filled.parent, ("--to", str(filled))
+    (here / "empty.csv").touch()
+    (here / "link.csv").symlink_to("behind.csv")
+    for name in ("new.csv", "empty.csv", "link.csv", "/dev/null"):
+        assert run("rejects", "export", name, *to, cwd=here).returncode == 0
+    assert (here / "behind.csv").read_bytes() == (here / "new.csv").read_bytes() == (here / "empty.csv").read_bytes()
+    assert (there := run("rejects", "export", "/dev/stdout", *to, cwd=here)).returncode == 0
+    assert there.stdout.encode() == (here / "new.csv").read_bytes()
+    (here / "new.csv").write_text("mended")
+    again = run("rejects", "export", "new.csv", *to, cwd=here)
+    assert (again.returncode, "new.csv exists" in again.stderr, "another name" in again.stderr) == (2, True, True)
+    assert (here / "new.csv").read_text() == "mended"
+
+
+def test_an_export_into_a_folder_that_is_not_there_says_so(filled: Path) -> None:
+    done = run("rejects", "export", "nope/out.csv", "--to", str(filled), cwd=filled.parent)
+    assert (done.returncode, "the folder nope does not exist" in done.stderr) == (2, True)
+    assert "no whole export" not in done.stderr
+
+
 def test_forget_needs_yes_and_forgets_only_what_is_named(filled: Path) -> None:
     to = ("--to", str(filled))
     assert run("forget", "bad.csv", *to, cwd=filled.parent).returncode == 2

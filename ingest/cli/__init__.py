@@ -298,11 +298,11 @@ def rejects_export(
     with _reading(to, ledger_schema, False, verbose):
         from ingest import history, rejectfile
 
-        # An export that is there is not emptied for a ledger that cannot be read.
+        # No file is made for a ledger that cannot be read.
         with history.exported(to, ledger_schema=ledger_schema) as what:
             to_stdout = str(path) == "-"
             try:
-                target = os.dup(sys.stdout.fileno()) if to_stdout else path
+                target = os.dup(sys.stdout.fileno()) if to_stdout else rejectfile.create(path)
                 with open(target, "w", encoding="utf-8", newline="", errors="backslashreplace") as file:
                     out = Spelled(file) if file.isatty() else file
                     count = rejectfile.write(what.rejects, what.headers, out, escape_formulas=escape_formulas)
@@ -310,9 +310,10 @@ def rejects_export(
                 raise
             except OSError as error:
                 place = "stdout" if to_stdout else path
-                raise UsageError(
-                    f"{place} cannot be written: {error.strerror}.", hint="What is there is no whole export."
-                ) from error
+                hint = "What is there is no whole export" + (
+                    "." if to_stdout else ": remove it, and type the command again."
+                )
+                raise UsageError(f"{place} cannot be written: {error.strerror}.", hint=hint) from error
         if not to_stdout:
             print(f"{count:,} rejects written to {printable(str(path))}", file=sys.stderr)
         if what.refused:
