@@ -137,7 +137,8 @@ def _told(code: int, untold: dict[str, str], console: Console) -> int:
     for place, why in untold.items():
         if why:
             console.error(
-                f"{place} cannot be written: {why}. The load went on without it.", "See what it did with: ingest runs"
+                f"{place} cannot be written: {why}. The load went on without it.",
+                f"See what it did with: {console.command('ingest runs')}",
             )
     return UNEXPECTED if any(untold.values()) and code in (0, 3) else code
 
@@ -352,6 +353,8 @@ def forget(
     files: Annotated[list[str], typer.Argument(metavar="FILE", help="Paths of loaded files, or the end of them.")],
     to: To = None,
     ledger_schema: LedgerSchema = None,
+    *,
+    wait: Wait = 0.0,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     verbose: Verbose = False,
 ) -> None:
@@ -364,28 +367,30 @@ def forget(
                 raise UsageError("forget asks before it forgets, and there is no terminal.", hint="Add --yes.")
             if not typer.confirm(f"Forget {len(files)} file(s)? Their rows stay in the table.", err=True):
                 raise UsageError("nothing was forgotten.")
-        count = history.forget(to, files, ledger_schema=ledger_schema)
+        count = history.forget(to, files, ledger_schema=ledger_schema, wait=wait)
         print(f"forgotten: {count:,} file(s); their rows stay", file=sys.stderr)
 
 
 @ledger_app.command("current")
 def ledger_current(to: To = None, ledger_schema: LedgerSchema = None, verbose: Verbose = False) -> None:
     """Show the version of the ledger, and the one that this program writes."""
-    with _reading(to, ledger_schema, False, verbose):
+    with _reading(to, ledger_schema, False, verbose) as console:
         from ingest import history
 
         have, head = history.ledger_version(to, ledger_schema=ledger_schema)
-        note = "up to date" if have == head else "run: ingest ledger upgrade"
+        note = "up to date" if have == head else f"run: {console.command('ingest ledger upgrade')}"
         print(f"{have or 'none'} (this program writes {head}: {note})")
 
 
 @ledger_app.command("upgrade")
-def ledger_upgrade(to: To = None, ledger_schema: LedgerSchema = None, verbose: Verbose = False) -> None:
+def ledger_upgrade(
+    to: To = None, ledger_schema: LedgerSchema = None, wait: Wait = 0.0, verbose: Verbose = False
+) -> None:
     """Bring an older ledger to the version of this program. A load does so by itself."""
     with _reading(to, ledger_schema, False, verbose):
         from ingest import history
 
-        before, after = history.ledger_upgrade(to, ledger_schema=ledger_schema)
+        before, after = history.ledger_upgrade(to, ledger_schema=ledger_schema, wait=wait)
         print(f"{after}, nothing to do" if before == after else f"upgraded from {before or 'none'} to {after}")
 
 
