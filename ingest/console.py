@@ -324,7 +324,7 @@ class Console:
         for (state, code), count in self._errors.items():
             if count > EQUAL_SHOWN:
                 more = f"and {count - EQUAL_SHOWN:,} more files {state} for the same reason ({code});"
-                self._say("", f"{more} see: {self._command('ingest status')}")
+                self._say("", f"{more} see: {self.command('ingest status')}")
         if self._verbose:
             for left in report.left_out:
                 self._say("", f"left alone: {left.path}: {left.sentence}")
@@ -349,7 +349,7 @@ class Console:
             lines.append(f"{'skipped' if lines else 'nothing to load'}: {', '.join(parts)}")
         if rejected := sum(outcome.rejected for outcome in loaded):
             told = f"rejected: {_counted(rejected, 'record')} of loaded files, inside the budget"
-            lines.append(f"{told}; see: {self._command('ingest rejects list')}")
+            lines.append(f"{told}; see: {self.command('ingest rejects list')}")
         if report.discarded:
             lines.append(f"discarded: {discards.told(report.discarded, report.discards)}")
         if report.superseded:
@@ -361,7 +361,7 @@ class Console:
             lines.append(f"left alone: {_counted(len(report.left_out), 'path')}; -v names them")
         if report.vanished:
             told = f"vanished: {_files(len(report.vanished))} that were loaded are no longer there; their rows stay"
-            lines.append(f"{told}; see: {self._command('ingest status')}")
+            lines.append(f"{told}; see: {self.command('ingest status')}")
         lines += self._left_over(report)
         return lines
 
@@ -372,7 +372,7 @@ class Console:
             outcomes = [outcome for outcome in report.files if outcome.state == state]
             if outcomes:
                 bad = any(outcome.rejected for outcome in outcomes)
-                see = self._command("ingest rejects list" if bad else "ingest status", "FILE")
+                see = self.command("ingest rejects list" if bad else "ingest status", "FILE")
                 verb = "of it" if len(outcomes) == 1 else "of them"
                 # Not "is in the table": of a changed file, what was loaded before still is.
                 lines.append(f"{state}: {_files(len(outcomes))}, nothing {verb} was loaded by this run; see: {see}")
@@ -382,7 +382,7 @@ class Console:
             lines.append(f"stopped by {report.stopped_by}; run the same command again to go on where it was")
         return lines
 
-    def _command(self, command: str, file: str = "") -> str:
+    def command(self, command: str, file: str = "") -> str:
         """A command that can be typed as it stands (but for its FILE), on the same database."""
         to = f" --to {shlex.quote(self._database)}" if self._named and self._database else ""
         return f"{command}{to}{f' {file}' if file else ''}"

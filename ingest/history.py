@@ -7,6 +7,7 @@ nothing about files and prints nothing.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -17,11 +18,14 @@ from ingest import archives, discards, ledger, rejectfile, tails
 from ingest.errors import UsageError
 from ingest.model import FileState, Mode
 from ingest.rows import FileRow, RejectRow, RunRow
-from ingest.settings import database_url
+from ingest.settings import database_url, typed
 from ingest.targets import target_for
 
 if TYPE_CHECKING:
     from ingest.targets.base import Target
+
+
+_FILES = "ingest status --json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,11 +120,11 @@ def status(to: str | None, *, ledger_schema: str | None = None) -> Status:
 
 def story(to: str | None, file: str, *, ledger_schema: str | None = None) -> list[str]:
     """What happened to one file, in sentences; to each of its tables, if it was loaded into several."""
-    with _reading(to, ledger_schema) as (_, connection):
-        rows = _named(ledger.files(connection), file)
+    with _reading(to, ledger_schema) as (target, connection):
+        rows = _named(ledger.files(connection), file, typed(_FILES, to, target.label))
         kept = {row.file_id: list(ledger.rejects(connection, file_id=row.file_id)) for row in rows}
         past = ledger.runs(connection)
-    return [sentence for row in rows for sentence in _tell(row, kept[row.file_id], past)]
+    return [sentence for row in rows for sentence in _tell(row, kept[row.file_id], past, to, target.label)]
 
 
 def runs(to: str | None, *, ledger_schema: str | None = None) -> list[RunRow]:
@@ -134,7 +138,8 @@ def run(to: str | None, run_id: int, *, ledger_schema: str | None = None) -> Run
     with _reading(to, ledger_schema) as (target, connection):
         row = ledger.run(connection, run_id)
         if row is None:
-            raise UsageError(f"there is no run {run_id} in {target.label}.", hint="See them with: ingest runs")
+            see = typed("ingest runs", to, target.label)
+            raise UsageError(f"there is no run {run_id} in {target.label}.", hint=f"See them with: {see}")
         return RunStory(run=row, files=tuple(f for f in ledger.files(connection) if f.run_id == run_id))
 
 
@@ -145,10 +150,11 @@ def rejects(
 
     `closed`: those too that were mended and loaded back.
     """
-    with _reading(to, ledger_schema) as (_, connection):
+    with _reading(to, ledger_schema) as (target, connection):
         rows = ledger.files(connection)
+        see = typed(_FILES, to, target.label)
         files = {row.file_id: row for row in rows}
-        wanted: list[int | None] = [None] if file is None else [row.file_id for row in _named(rows, file)]
+        wanted: list[int | None] = [None] if file is None else [row.file_id for row in _named(rows, file, see)]
         for file_id in wanted:
             for reject in ledger.rejects(connection, file_id=file_id, still_open=not closed):
                 yield _rejected(files.get(reject.file_id), reject)
@@ -169,19 +175,20 @@ def exported(to: str | None, *, ledger_schema: str | None = None) -> Iterator[Ex
         )
 
 
-def forget(to: str | None, files: Sequence[str], *, ledger_schema: str | None = None) -> int:
+def forget(to: str | None, files: Sequence[str], *, ledger_schema: str | None = None, wait: float = 0) -> int:
     """Drop the ledger's memory of these files, and their rejects; their rows stay. How many were forgotten.
 
-    Raises UsageError, and forgets none, if one of them is unknown or ambiguous; LeaseHeld while a run is active.
+    Raises UsageError, and forgets none, if one of them is unknown or ambiguous; LeaseHeld if a run is active for
+    longer than `wait` seconds.
     """
     target = _existing(to, ledger_schema)
     with closing(target), target.worded():
         with target.connect() as connection:
-            _check_ledger(target, connection)  # before the lease, for which a server's ledger would be made
-        with target.lease(0), target.begin() as connection:
-            _check_ledger(target, connection)
-            rows = ledger.files(connection)
-            ids = {row.file_id for file in files for row in _named(rows, file)}
+            _check_ledger(target, connection, to)  # before the lease, for which a server's ledger would be made
+        with target.lease(wait), target.begin() as connection:
+            _check_ledger(target, connection, to)
+            rows, see = ledger.files(connection), typed(_FILES, to, target.label)
+            ids = {row.file_id for file in files for row in _named(rows, file, see)}
             return ledger.forget(connection, sorted(ids))
 
 
@@ -192,13 +199,13 @@ def ledger_version(to: str | None, *, ledger_schema: str | None = None) -> tuple
         return ledger.version(connection), ledger.HEAD
 
 
-def ledger_upgrade(to: str | None, *, ledger_schema: str | None = None) -> tuple[str | None, str]:
-    """Bring the ledger to this program's version; the versions before and after."""
+def ledger_upgrade(to: str | None, *, ledger_schema: str | None = None, wait: float = 0) -> tuple[str | None, str]:
+    """Bring the ledger to this program's version; the versions before and after. As `forget`, waits for the lease."""
     target = _existing(to, ledger_schema)
     with closing(target), target.worded():
         with target.connect() as connection:
             before = ledger.version(connection)  # a server's ledger is made for the lease, where there is none
-        with target.lease(0):
+        with target.lease(wait):
             return before, ledger.upgrade(target.engine)[1]
 
 
@@ -216,20 +223,23 @@ def _existing(to: str | None, ledger_schema: str | None) -> Target:
 def _reading(to: str | None, ledger_schema: str | None) -> Iterator[tuple[Target, Any]]:
     target = _existing(to, ledger_schema)
     with closing(target), target.worded(), target.connect() as connection:
-        _check_ledger(target, connection)
+        _check_ledger(target, connection, to)
         yield target, connection
 
 
-def _check_ledger(target: Target, connection: Any) -> None:
-    if not ledger.is_there(connection, target.label):
+def _check_ledger(target: Target, connection: Any, to: str | None) -> None:
+    if not ledger.is_there(connection, target.label, typed(ledger.UPGRADE, to, target.label)):
         raise UsageError(
             f"{target.label} holds no ledger: nothing was loaded into it by ingest.",
             hint="Load something first: ingest load PATH, or name another database with --to.",
         )
 
 
-def _named(rows: Sequence[FileRow], file: str) -> list[FileRow]:
-    """The rows of the one file that is meant: its exact path, or below the current folder, or a path's unique end."""
+def _named(rows: Sequence[FileRow], file: str, see: str) -> list[FileRow]:
+    """The rows of the one file that is meant: its exact path, or below the current folder, or a path's unique end.
+
+    `see` is the command that shows them all.
+    """
     for path in (file, os.path.abspath(file), os.path.realpath(file)):
         found = [row for row in rows if row.path == path]
         if found:
@@ -238,7 +248,7 @@ def _named(rows: Sequence[FileRow], file: str) -> list[FileRow]:
     found = [row for row in rows if row.path.endswith(end)]
     paths = sorted({row.path for row in found})
     if not paths:
-        raise UsageError(f"the ledger knows no file {file}.", hint="See the files with: ingest status --json")
+        raise UsageError(f"the ledger knows no file {file}.", hint=f"See the files with: {see}")
     if len(paths) > 1:
         shown = ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
         raise UsageError(f"{file} can be {len(paths)} files: {shown}.", hint="Write more of the path.")
@@ -262,7 +272,9 @@ def _rejected(row: FileRow | None, reject: RejectRow) -> RejectedRecord:
     )
 
 
-def _tell(row: FileRow, rejects: Sequence[RejectRow], past: Sequence[RunRow]) -> Iterator[str]:
+def _tell(
+    row: FileRow, rejects: Sequence[RejectRow], past: Sequence[RunRow], to: str | None, label: str
+) -> Iterator[str]:
     closed = [one.closed_run_id for one in rejects if one.closed_run_id is not None]
     records = f"{row.rows_loaded:,} rows, {row.rows_rejected:,} rejected, {row.rows_discarded:,} discarded"
     if row.mode in (Mode.UPSERT, Mode.INSERT_IGNORE):
@@ -304,7 +316,8 @@ def _tell(row: FileRow, rejects: Sequence[RejectRow], past: Sequence[RunRow]) ->
     if row.deaths:
         yield f"Workers that read it died, {row.deaths} in a row."
     if kept := len(rejects) - len(closed):
-        yield f"{kept:,} of its records are kept as rejects; see them with: ingest rejects list FILE"
+        see = typed(f"ingest rejects list {shlex.quote(row.path)}", to, label)
+        yield f"{kept:,} of its records are kept as rejects; see them with: {see}"
     yield f"The ledger knows it with {row.size:,} bytes" + (f" and SHA-256 {row.sha256}." if row.sha256 else ".")
     if not archives.there(row.path):
         yield "It is no longer there."

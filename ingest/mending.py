@@ -245,7 +245,9 @@ class _Mending:
         record.cells = cells
         batch.records.append(record)
         count = 0 if cells == [Cell("")] else len(cells)
-        fitted = batch.settings.rules.pad if count < len(names) else batch.settings.rules.rescue
+        # Empty fields beyond the last column are cut off when it is read, as they were when the file was loaded.
+        beyond = (c for c in cells[len(names) :] if c.text and (c.quoted or c.text not in batch.written.null))
+        fitted = batch.settings.rules.pad if count < len(names) else batch.settings.rules.rescue or not any(beyond)
         if count != len(names) and not (fitted and count):
             fields = "1 field" if count == 1 else f"{count} fields"
             why = record.bad(Reason.RAGGED, f"has {fields}, expected {len(names)}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -17,16 +18,12 @@ from ingest.errors import SourceError, TableError
 from ingest.model import Action, Discard, FileState, Manifest, Mode, Reason, Source, TableName
 from ingest.reports import Decision
 from ingest.rows import FileRow, TableRow
-from ingest.settings import Settings
+from ingest.settings import Settings, typed
 from ingest.targets.base import Target
 from ingest.work import Planned, TableState, Work, refuse
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
-
-_MERGE_AGAIN = (
-    "To merge the new content as well: ingest forget FILE, and the same command again. To leave it: --on-change skip."
-)
 
 RACY_NS = 2_000_000_000
 """A file changed this shortly before it was looked at may have changed again within the same time stamp."""
@@ -79,7 +76,8 @@ class _Planner:
     def read(self, connection: Connection | None, sources: Sequence[Source]) -> list[tuple[Source, TableName]]:
         """All that the database is asked; each source with its table."""
         rows: list[FileRow] = []
-        if connection is not None and ledger.is_there(connection, self._target.label):
+        upgrade = typed(ledger.UPGRADE, self._settings.to, self._target.label)
+        if connection is not None and ledger.is_there(connection, self._target.label, upgrade):
             self._known, rows = ledger.tables(connection), ledger.files(connection)
         elif connection is not None:
             self._target.check_place(connection)
@@ -351,7 +349,7 @@ class _Planner:
                 work,
                 Reason.MERGED,
                 f"{why}, and that cannot be taken back: its records were merged with rows of others ({row.mode})",
-                _MERGE_AGAIN,
+                self._merge_again(work),
             )
         elif self._settings.on_change == "refuse":
             self._refuse(
@@ -370,6 +368,13 @@ class _Planner:
             )
         elif self._original(work):
             self._reload(work, why, row)
+
+    def _merge_again(self, work: Work) -> str:
+        forget = self._forget(work)
+        return f"To merge the new content as well: {forget}, and the same command again. To leave it: --on-change skip."
+
+    def _forget(self, work: Work) -> str:
+        return typed(f"ingest forget {shlex.quote(work.source.path)}", self._settings.to, self._target.label)
 
     def _reload(self, work: Work, why: str, row: FileRow) -> None:
         work.action, work.code, work.reset = Action.RELOAD, Reason.CHANGED, True
@@ -395,7 +400,11 @@ class _Planner:
             row, parts.header_json(work.header, self._settings), self._settings.mode, parts.usual_options()
         )
         if why:
-            hint = _MERGE_AGAIN if row.merged else "Give --on-change reload to replace its rows, or skip to leave them."
+            hint = (
+                self._merge_again(work)
+                if row.merged
+                else "Give --on-change reload to replace its rows, or skip to leave them."
+            )
             self._refuse(work, Reason.CHANGED, f"only what was added to it was to be loaded, but {why}", hint)
         elif not beginning.more:
             self._skip(
@@ -426,7 +435,7 @@ class _Planner:
                 work,
                 Reason.COUNTS,
                 f"{why}; and its rows in {work.table} cannot be told from others",
-                "Put its row in ingest_file right; or delete its rows yourself, and then: ingest forget FILE",
+                f"Put its row in ingest_file right; or delete its rows yourself, and then: {self._forget(work)}",
             )
         elif self._original(work):
             work.action, work.code, work.reset = Action.RELOAD, Reason.CHANGED, True
@@ -443,7 +452,7 @@ class _Planner:
                 work,
                 Reason.NO_LINEAGE,
                 f"an attempt at it was interrupted, and its old rows in {work.table} cannot be told from others",
-                "Delete its rows yourself; then type: ingest forget FILE, and the same command again.",
+                f"Delete its rows yourself; then type: {self._forget(work)}, and the same command again.",
             )
             return
         if row.loaded_at is not None:

@@ -9,7 +9,9 @@ not those of its file from the first on. Opens no database.
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +132,34 @@ def opened(reject: RejectRow, row: FileRow) -> Open:
 def spelled(path: str) -> str:
     """A path as the file has it: bytes that are not UTF-8 are spelled out."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def create(path: Path) -> int:
+    """A descriptor of a new file for an export, or of one that is empty, a pipe or a device.
+
+    Raises UsageError where a file with anything in it has the name, for that may be hours of mending; and where none
+    can be made there.
+    """
+    try:
+        try:
+            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            found = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)  # to be made where a link leads nowhere
+    except OSError as error:
+        folder = path.parent
+        if isinstance(error, FileNotFoundError) and not folder.exists():
+            raise UsageError(
+                f"{path} cannot be written: the folder {folder} does not exist.", hint="Create it first."
+            ) from error
+        raise UsageError(f"{path} cannot be written: {error.strerror}.", hint="Write another path.") from error
+    about = os.fstat(found)
+    if stat.S_ISREG(about.st_mode) and about.st_size:
+        os.close(found)
+        raise UsageError(
+            f"{path} exists, and may hold what was mended: it is not written over.",
+            hint="Write another name, or remove it first.",
+        )
+    return found
 
 
 def write(rejects: Iterable[Open], headers: Iterable[Written], out: TextIO, *, escape_formulas: bool = False) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -388,6 +389,11 @@ def parse_rename(text: str) -> tuple[str, str]:
 def parse_key(text: str) -> tuple[str, ...]:
     """`id` or `country,id`."""
     return tuple(name.strip() for name in text.split(","))
+
+
+def typed(command: str, to: str | None, label: str) -> str:
+    """A command as it is typed for the same database: `to` is what was given, `label` its URL as it may be shown."""
+    return command if to is None else f"{command} --to {shlex.quote(label)}"
 
 
 def database_url(to: str | None) -> str:

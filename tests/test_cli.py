@@ -480,6 +480,28 @@ def test_export_of_a_missing_ledger_leaves_the_old_export_alone(tmp_path: Path) 
     assert old.read_text() == "precious"
 
 
+def test_an_export_writes_over_nothing(filled: Path) -> None:
+    """What was mended in it would be lost; a name that holds nothing yet, or is a device, is as good as a new one."""
+    here, to = filled.parent, ("--to", str(filled))
+    (here / "empty.csv").touch()
+    (here / "link.csv").symlink_to("behind.csv")
+    for name in ("new.csv", "empty.csv", "link.csv", "/dev/null"):
+        assert run("rejects", "export", name, *to, cwd=here).returncode == 0
+    assert (here / "behind.csv").read_bytes() == (here / "new.csv").read_bytes() == (here / "empty.csv").read_bytes()
+    assert (there := run("rejects", "export", "/dev/stdout", *to, cwd=here)).returncode == 0
+    assert there.stdout.encode() == (here / "new.csv").read_bytes()
+    (here / "new.csv").write_text("mended")
+    again = run("rejects", "export", "new.csv", *to, cwd=here)
+    assert (again.returncode, "new.csv exists" in again.stderr, "another name" in again.stderr) == (2, True, True)
+    assert (here / "new.csv").read_text() == "mended"
+
+
+def test_an_export_into_a_folder_that_is_not_there_says_so(filled: Path) -> None:
+    done = run("rejects", "export", "nope/out.csv", "--to", str(filled), cwd=filled.parent)
+    assert (done.returncode, "the folder nope does not exist" in done.stderr) == (2, True)
+    assert "no whole export" not in done.stderr
+
+
 def test_forget_needs_yes_and_forgets_only_what_is_named(filled: Path) -> None:
     to = ("--to", str(filled))
     assert run("forget", "bad.csv", *to, cwd=filled.parent).returncode == 2
@@ -496,6 +518,35 @@ def test_forget_waits_for_no_run(filled: Path) -> None:
         done = run("forget", "bad.csv", "--yes", "--to", str(filled), cwd=filled.parent)
     assert done.returncode == 75
     assert len(history.status(str(filled)).files) == 3
+
+
+def test_what_is_to_be_typed_goes_to_the_same_database(filled: Path, tmp_path: Path) -> None:
+    """And to the usual one where none was named."""
+    named = f"--to sqlite:///{filled}\n"
+    for command in (["status", "no.csv"], ["rejects", "list", "no.csv"], ["forget", "no.csv", "--yes"], ["runs", "9"]):
+        assert run(*command, "--to", str(filled), cwd=tmp_path).stderr.endswith(named), command
+    usual = run("status", "no.csv", cwd=tmp_path, INGEST_DATABASE_URL=str(filled)).stderr
+    assert usual.endswith("See the files with: ingest status --json\n")
+    story = history.story(str(filled), "bad.csv")
+    assert any(line.endswith(f"ingest rejects list /in/b/bad.csv {named.rstrip()}") for line in story)
+
+
+@pytest.mark.parametrize("command", [["forget", "bad.csv", "--yes"], ["ledger", "upgrade"]], ids=" ".join)
+def test_who_is_told_to_wait_can(filled: Path, command: list[str]) -> None:
+    words = [sys.executable, "-m", "ingest", *command, "--to", str(filled), "--wait", "60"]
+    environment = os.environ | {"PYTHONPATH": str(Path(ingest.__file__).parent.parent)}
+    with target_for(database_url(str(filled))).lease(0):
+        waiting = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert waiting.stderr is not None
+        assert waiting.stderr.readline().startswith("database: ")
+    assert waiting.communicate()[1] == ("forgotten: 1 file(s); their rows stay\n" if command[0] == "forget" else "")
+    assert waiting.returncode == 0
+
+
+@pytest.mark.parametrize(("url", "path"), [("sqlite://a.db", "a.db"), ("sqlite://data/a.db", "data/a.db")])
+def test_an_sqlite_url_that_names_a_server_is_told_what_was_meant(tmp_path: Path, url: str, path: str) -> None:
+    done = run("runs", "--to", url, cwd=tmp_path)
+    assert (done.returncode, f"Write --to {path}, or sqlite:///{path}\n" in done.stderr) == (2, True)
 
 
 def test_ledger_version_is_told(filled: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,27 @@ def test_rejects_go_out_and_come_back_mended(home: Path, db: Database, bulk: str
     assert mended(last, db, bulk=bulk).exit_code == 0
     assert loaded(db) == ALL | {(3, 3, "")}
     assert export(home / "none.csv", db) == [list(rejectfile.COLUMNS)]
+
+
+@pytest.mark.every_target
+def test_empty_fields_beyond_the_last_column_are_cut_off_as_when_the_file_was_loaded(
+    tmp_path: Path, db: Database
+) -> None:
+    """One that was emptied, one typed as `""`, a word for NULL; but no value, and no quoted word."""
+    file = tmp_path / "u_1.csv"
+    file.write_text('id,n,note\n0,0,first\n1,1,a,more\n2,x,b,""\n3,x,c,NA,\n4,4,d,"NA"\n5,x,e,,5\n')
+    declared = (parse_type("id=bigint"), parse_type("n=bigint"))
+    assert load(file, db, declared=declared, null=("", "NA"), max_rejects=Budget(count=5)).rejected == 5
+    with exported(str(db)) as what, open(tmp_path / "fixed.csv", "w", encoding="utf-8", newline="") as out:
+        rejectfile.write(what.rejects, what.headers, out)
+    text = (tmp_path / "fixed.csv").read_text().replace("more", "")
+    (tmp_path / "fixed.csv").write_text(
+        "".join(re.sub(",x,", f",{n},", s) for n, s in enumerate(text.splitlines(True)))
+    )
+    report = mended(tmp_path / "fixed.csv", db)
+    assert (report.loaded, [bad.line for bad in report.still_bad]) == (3, [6, 7])
+    assert set(query(db, "SELECT id, n, note FROM u")) == {(0, 0, "first"), (1, 1, "a"), (2, 2, "b"), (3, 3, "c")}
+    assert_counts_add_up(db)
 
 
 @pytest.mark.every_target

@@ -490,5 +490,6 @@ def test_an_export_on_a_full_disk_is_told_to_be_no_whole_one(tmp_path: Path, db:
         told = tools.ingest("rejects", "export", path, "--to", db, cwd=tmp_path)
         assert_told(told, 2, f"{path} cannot be written: No space left on device.", "no whole export")
         change_disk(disk, "size=8m")
+        path.unlink()
         assert tools.ingest("rejects", "export", path, "--to", db, cwd=tmp_path).returncode == 0
         assert len(path.read_text().splitlines()) == 901

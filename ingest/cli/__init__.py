@@ -137,7 +137,8 @@ def _told(code: int, untold: dict[str, str], console: Console) -> int:
     for place, why in untold.items():
         if why:
             console.error(
-                f"{place} cannot be written: {why}. The load went on without it.", "See what it did with: ingest runs"
+                f"{place} cannot be written: {why}. The load went on without it.",
+                f"See what it did with: {console.command('ingest runs')}",
             )
     return UNEXPECTED if any(untold.values()) and code in (0, 3) else code
 
@@ -298,11 +299,11 @@ def rejects_export(
     with _reading(to, ledger_schema, False, verbose):
         from ingest import history, rejectfile
 
-        # An export that is there is not emptied for a ledger that cannot be read.
+        # No file is made for a ledger that cannot be read.
         with history.exported(to, ledger_schema=ledger_schema) as what:
             to_stdout = str(path) == "-"
             try:
-                target = os.dup(sys.stdout.fileno()) if to_stdout else path
+                target = os.dup(sys.stdout.fileno()) if to_stdout else rejectfile.create(path)
                 with open(target, "w", encoding="utf-8", newline="", errors="backslashreplace") as file:
                     out = Spelled(file) if file.isatty() else file
                     count = rejectfile.write(what.rejects, what.headers, out, escape_formulas=escape_formulas)
@@ -310,9 +311,10 @@ def rejects_export(
                 raise
             except OSError as error:
                 place = "stdout" if to_stdout else path
-                raise UsageError(
-                    f"{place} cannot be written: {error.strerror}.", hint="What is there is no whole export."
-                ) from error
+                hint = "What is there is no whole export" + (
+                    "." if to_stdout else ": remove it, and type the command again."
+                )
+                raise UsageError(f"{place} cannot be written: {error.strerror}.", hint=hint) from error
         if not to_stdout:
             print(f"{count:,} rejects written to {printable(str(path))}", file=sys.stderr)
         if what.refused:
@@ -351,6 +353,8 @@ def forget(
     files: Annotated[list[str], typer.Argument(metavar="FILE", help="Paths of loaded files, or the end of them.")],
     to: To = None,
     ledger_schema: LedgerSchema = None,
+    *,
+    wait: Wait = 0.0,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     verbose: Verbose = False,
 ) -> None:
@@ -363,28 +367,30 @@ def forget(
                 raise UsageError("forget asks before it forgets, and there is no terminal.", hint="Add --yes.")
             if not typer.confirm(f"Forget {len(files)} file(s)? Their rows stay in the table.", err=True):
                 raise UsageError("nothing was forgotten.")
-        count = history.forget(to, files, ledger_schema=ledger_schema)
+        count = history.forget(to, files, ledger_schema=ledger_schema, wait=wait)
         print(f"forgotten: {count:,} file(s); their rows stay", file=sys.stderr)
 
 
 @ledger_app.command("current")
 def ledger_current(to: To = None, ledger_schema: LedgerSchema = None, verbose: Verbose = False) -> None:
     """Show the version of the ledger, and the one that this program writes."""
-    with _reading(to, ledger_schema, False, verbose):
+    with _reading(to, ledger_schema, False, verbose) as console:
         from ingest import history
 
         have, head = history.ledger_version(to, ledger_schema=ledger_schema)
-        note = "up to date" if have == head else "run: ingest ledger upgrade"
+        note = "up to date" if have == head else f"run: {console.command('ingest ledger upgrade')}"
         print(f"{have or 'none'} (this program writes {head}: {note})")
 
 
 @ledger_app.command("upgrade")
-def ledger_upgrade(to: To = None, ledger_schema: LedgerSchema = None, verbose: Verbose = False) -> None:
+def ledger_upgrade(
+    to: To = None, ledger_schema: LedgerSchema = None, wait: Wait = 0.0, verbose: Verbose = False
+) -> None:
     """Bring an older ledger to the version of this program. A load does so by itself."""
     with _reading(to, ledger_schema, False, verbose):
         from ingest import history
 
-        before, after = history.ledger_upgrade(to, ledger_schema=ledger_schema)
+        before, after = history.ledger_upgrade(to, ledger_schema=ledger_schema, wait=wait)
         print(f"{after}, nothing to do" if before == after else f"upgraded from {before or 'none'} to {after}")
 
 

@@ -43,10 +43,11 @@ from ingest.ledger.questions import (
     sums,
     tables,
 )
-from ingest.ledger.versions import HEAD, create, is_there, upgrade, version
+from ingest.ledger.versions import HEAD, UPGRADE, create, is_there, upgrade, version
 
 __all__ = [
     "HEAD",
+    "UPGRADE",
     "Held",
     "Holder",
     "advance",

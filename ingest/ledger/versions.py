@@ -21,12 +21,18 @@ def version(connection: Connection) -> str | None:
     return connection.execute(select(ingest_version.c.version_num)).scalar()
 
 
-def is_there(connection: Connection, label: str) -> bool:
-    """Whether the database, called `label`, has a ledger. Raises `LedgerError` for one of another version."""
+UPGRADE = "ingest ledger upgrade"
+
+
+def is_there(connection: Connection, label: str, upgrade: str = UPGRADE) -> bool:
+    """Whether the database, called `label`, has a ledger.
+
+    Raises `LedgerError` for one of another version, with the command to `upgrade` it.
+    """
     found = version(connection)
     if found not in (None, HEAD):
         raise LedgerError(
-            f"the ledger of {label} has version {found}; this program reads {HEAD}.", hint="Run: ingest ledger upgrade"
+            f"the ledger of {label} has version {found}; this program reads {HEAD}.", hint=f"Run: {upgrade}"
         )
     return found is not None
 

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import re
+import shlex
 import shutil
 import sqlite3
 import tempfile
@@ -64,6 +65,12 @@ class SQLiteTarget(Target):
         if url.get_driver_name() not in ("pysqlite", ""):
             raise UsageError(f"SQLite is used through Python's own driver, not {url.get_driver_name()!r}.")
         name = url.database or ""
+        if url.host:
+            meant = f"{url.host}/{name}" if name else url.host
+            raise UsageError(
+                f"{self.label} names a server {url.host!r}, and SQLite has none.",
+                hint=f"Write --to {shlex.quote(meant)}, or {shlex.quote(f'sqlite:///{meant}')}",
+            )
         if name in ("", ":memory:") or name.startswith("file:"):
             raise UsageError(
                 "an SQLite database must be a file, for several processes share it.", hint="Write --to loaded.db"
