@@ -42,6 +42,7 @@ STYLES = {"error": "bold red", "warning": "yellow"}
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _UNPRINTABLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _LOADED_ALREADY = (Reason.LOADED, Reason.SAME_CONTENT, Reason.MOVED)
+_LOST = (Reason.TABLE_LOST, Reason.TABLE_EMPTIED)
 
 
 def printable(text: str) -> str:
@@ -360,7 +361,9 @@ class Console:
         if report.left_out and report.files:
             lines.append(f"left alone: {_counted(len(report.left_out), 'path')}; -v names them")
         if report.vanished:
-            told = f"vanished: {_files(len(report.vanished))} that were loaded are no longer there; their rows stay"
+            told = f"vanished: {_files(len(report.vanished))} that were loaded are no longer there"
+            if not any(outcome.code in _LOST for outcome in report.files):
+                told += "; their rows stay"
             lines.append(f"{told}; see: {self.command('ingest status')}")
         lines += self._left_over(report)
         return lines

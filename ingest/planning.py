@@ -25,6 +25,9 @@ from ingest.work import Planned, TableState, Work, refuse
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
+UNFILLED_SHOWN = 10
+"""Files that a warning names of those whose rows are lost; `status` has all of them."""
+
 RACY_NS = 2_000_000_000
 """A file changed this shortly before it was looked at may have changed again within the same time stamp."""
 
@@ -66,6 +69,7 @@ class _Planner:
         self._rows: dict[str, FileRow] = {}
         self._by_hash: dict[tuple[str, str], list[FileRow]] = {}
         self._orphans: list[FileRow] = []  # loaded in part, and no longer where they were
+        self._lost_rows: list[FileRow] = []  # as they were, of the tables that are to be filled again
         self._replaced: set[int] = set()  # file_ids whose content in the table gives way to another in this run
         self._first: dict[tuple[str, str], Source] = {}  # by table and content: the file that is loaded in this run
         self._broken: set[int] = set()  # file_ids loaded in part, with a broken quote in that part
@@ -173,6 +177,7 @@ class _Planner:
         row = tails.as_before(row)
         if row.table_name not in self._out.lost or not row.rows_loaded:
             return row
+        self._lost_rows.append(row)
         code, sentence = self._out.lost[row.table_name]
         row = replace(row, state=FileState.REFUSED, error_code=code, error=sentence)
         row = replace(row, committed_bytes=0, committed_records=0, rows_loaded=0, rows_rejected=0)
@@ -196,6 +201,7 @@ class _Planner:
             self._slow(pending)
         self._gone(found, folders)
         self._out.vanished = self._vanished(found, folders)
+        self._out.unfilled = self._unfilled(found)
         order = {source.path: number for number, source in enumerate(found.sources)}
         self._out.work.sort(key=lambda work: order[work.source.path])
         self._out.decisions.sort(key=lambda decision: order[decision.source.path])
@@ -220,12 +226,31 @@ class _Planner:
         going = {key for key, state in self._out.tables.items() if state.staging is not None}
         rows = (
             row
-            for row in self._rows.values()
+            for row in (*self._rows.values(), *self._lost_rows)
             if (row.state is FileState.LOADED or row.file_id in undone)
             and row.path.startswith(below)
             and row.table_name not in going
         )
         return sorted({row.path for row in rows if row.path not in known and _is_gone(row.path)})
+
+    def _unfilled(self, found: Manifest) -> list[str]:
+        """Of each table that is to be filled again: the files whose rows cannot come back, for they are gone."""
+        here = {source.path for source in found.sources}
+        never = (work for work in self._out.work if work.row is None or work.row.loaded_at is None)
+        renamed = {(work.home, work.sha256) for work in never if work.sha256}
+        of: dict[str, list[str]] = {}
+        for row in self._lost_rows:
+            if row.path not in here and (row.table_name, row.sha256) not in renamed and _is_gone(row.path):
+                of.setdefault(row.table_name, []).append(row.path)
+        told = []
+        for table, paths in sorted(of.items()):
+            named = ", ".join(sorted(paths)[:UNFILLED_SHOWN])
+            more = f" and {len(paths) - UNFILLED_SHOWN:,} more" if len(paths) > UNFILLED_SHOWN else ""
+            told.append(
+                f"rows that the table {table} had are lost, and cannot be loaded again, for their files are no longer "
+                f"there: {named}{more}"
+            )
+        return told
 
     # decisions ---------------------------------------------------------------------------------------------
 

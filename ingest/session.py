@@ -247,6 +247,8 @@ class Session:
         schemas.check_where(tables, self._settings)
         self._tell_of_connections(tables)
         self._tell_of_headers(tables)
+        for sentence in planned.unfilled:
+            self._tell("warning", sentence)
         for sentence in schemas.idle_options(tables, self._settings, all_files=bool(tables) and not planned.decisions):
             self._tell("warning", sentence)
         return turns.hold_back(planned, tables, found)

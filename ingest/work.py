@@ -95,6 +95,7 @@ class Planned:
     lost: dict[str, tuple[Reason, str]] = field(default_factory=dict)  #: tables to be filled again
     undone: list[tuple[FileRow, Reason, str]] = field(default_factory=list)  #: loaded in part, to be taken back
     vanished: list[str] = field(default_factory=list)
+    unfilled: list[str] = field(default_factory=list)  #: which rows of tables in `lost` cannot be loaded again
 
 
 def refuse_table(planned: Planned, key: str, error: TableError) -> None:

@@ -96,6 +96,28 @@ def test_a_lost_table_is_filled_again_on_demand(data: Path, db: Database, loss: 
     assert load([data, tmp_path / "archive"], db).rows == 0
 
 
+def test_rows_of_a_lost_table_whose_files_are_gone_are_not_given_up_in_silence(
+    data: Path, db: Database, loss: str, tmp_path: Path
+) -> None:
+    gone, renamed, archived = data / "orders_1.csv", data / "orders_2.csv", tmp_path / "archive" / "orders_0.csv"
+    gone.unlink()
+    renamed.rename(data / "orders_4.csv")  # its content is there: nothing of it is lost
+    refusing = ingest("load", data, "--to", db, cwd=tmp_path)
+    assert refusing.returncode == 4
+    assert "vanished: 2 files" in refusing.stderr
+    assert "rows stay" not in refusing.stderr
+    orders(data / "orders_3.csv", 5, first=20)
+    report = load(data, db, on_lost="reload")
+    [warning] = [text for text in report.warnings if "lost" in text]
+    assert str(gone) in warning
+    assert str(renamed) not in warning
+    assert str(archived) not in warning  # it is there, and a run over its folder brings it back
+    assert report.vanished == (str(gone), str(renamed))
+    assert report.exit_code == 0
+    assert_loaded_once(db, "orders", [data / "orders_3.csv", data / "orders_4.csv"])
+    assert (known(db, gone)["state"], known(db, gone)["error_code"]) == ("refused", loss)
+
+
 def test_a_lost_table_that_is_ignored_takes_new_files_only(data: Path, db: Database, loss: str) -> None:
     new = orders(data / "orders_3.csv", 5, first=20)
     report = load(data, db, on_lost="ignore")
