@@ -18,7 +18,7 @@ from pathlib import Path
 from ingest.errors import UsageError
 
 _LIVE = ".ingest-spool-"
-_MAKING = ".ingest-making-"
+_MAKING = ".ingest-making-"  # also of one that is being removed
 _OWNER = "owner"
 
 _SOCKETS = 103 - len("/.ingest-spool-12345678/listener-12345678")
@@ -36,7 +36,7 @@ def run_folder(base: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         os.close(owner)
 
 
@@ -110,16 +110,27 @@ def _remove_dead(folder: Path) -> None:
     try:
         owner = os.open(folder / _OWNER, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        if folder.name.startswith(_MAKING):
+        if not folder.name.startswith(_MAKING):
+            return  # somebody has taken the owner away; who knows whether the run is alive
+        try:
             folder.rmdir()  # its run was killed before it had an owner, or will find that it needs another folder
-        else:
-            shutil.rmtree(folder, ignore_errors=True)  # its run was killed while it removed it, or does so now
+        except OSError:
+            if not (folder / _OWNER).exists():  # one that is made has nothing before it has that
+                _remove(folder)
         return
     try:
         fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
     finally:
         os.close(owner)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that is no longer used; if we are killed meanwhile, somebody else can, whatever is left of it."""
+    ending = folder.with_name(folder.name.replace(_LIVE, _MAKING))
+    with contextlib.suppress(OSError):
+        folder.rename(ending)
+    shutil.rmtree(ending, ignore_errors=True)
 
 
 def free_bytes(folder: Path) -> int:

@@ -474,7 +474,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="spool-lock",
         what="a run removes the spool folders of runs that are alive",
         file="spool.py",
-        edits=(("                    fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)\n", ""),),
+        edits=(("        fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)\n", ""),),
         tests=(f"{_TWO}test_databases_beside_each_other_are_loaded_at_the_same_time[sqlite]",),
     ),
 )

@@ -18,9 +18,13 @@ def test_folders_of_dead_runs_are_removed_and_those_of_others_stay(tmp_path: Pat
         ".ingest-making-empty": [],  # killed before it had an owner
         ".ingest-making-owned": ["owner"],
         ".ingest-spool-whole": ["owner", "batch"],
-        ".ingest-spool-partly": ["batch"],  # killed while it was removed
+        ".ingest-making-partly": ["batch"],  # killed while it was removed
     }
-    others = {".ingest-spool-alive": ["owner", "batch"], "mine": ["owner", "batch"]}
+    others = {
+        ".ingest-spool-alive": ["owner", "batch"],
+        ".ingest-spool-robbed": ["batch"],  # its owner went as an old file
+        "mine": ["owner", "batch"],
+    }
     for name, files in (dead | others).items():
         (base / name).mkdir(parents=True)
         for file in files:
