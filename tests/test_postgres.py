@@ -62,6 +62,23 @@ def test_a_password_that_would_be_taken_for_a_host_and_a_name_is_not_repeated(di
     assert "ret" not in str(caught.value)
 
 
+def test_limits_of_the_server_that_are_meant_for_queries_do_not_hold_for_a_load(postgresql: str, query: Any) -> None:
+    limits = [
+        name for (name,) in query("SELECT name FROM pg_settings WHERE name ~ '^(statement|transaction)_timeout$'")
+    ]
+    for name in limits:  # the second is known since PostgreSQL 17
+        query(f"ALTER ROLE CURRENT_USER SET {name} = '1min'")
+    try:
+        assert query("SHOW statement_timeout") == [("1min",)]
+        target = target_for(postgresql)
+        with target.begin() as connection:
+            seen = {name: connection.exec_driver_sql(f"SHOW {name}").scalar() for name in limits}
+        target.close()
+    finally:
+        query("ALTER ROLE CURRENT_USER RESET ALL")
+    assert seen == dict.fromkeys(limits, "0")
+
+
 def test_an_at_sign_where_it_can_be_understood_is_let_through() -> None:
     for url, label in {
         "postgresql://me@org:p%40ss%2Fw@h/d": "postgresql://me%40org:***@h/d",

@@ -31,7 +31,10 @@ COPY_BYTES = 64 * 1024
 
 _SESSION = (
     f"SET lock_timeout = '{BUSY_SECONDS}s'",
-    "SET statement_timeout = 0",  # a server's limit is meant for people's queries, not for a COPY of a large file
+    # A server's limits are meant for people's queries, not for a COPY of a large file. The second is known since 17; to
+    # SET it would leave an error in the logs of older ones.
+    "SELECT set_config(name, '0', false) FROM pg_catalog.pg_settings "
+    "WHERE name IN ('statement_timeout', 'transaction_timeout')",
     "SET idle_in_transaction_session_timeout = '10min'",
     # A server notices by these within two minutes that our machine is gone, instead of after two hours.
     "SET tcp_keepalives_idle = 60",
