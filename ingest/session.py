@@ -474,15 +474,15 @@ class Session:
                 raise _Stopped
             if not isinstance(answer, Failed):
                 with self._alone():
-                    self._drop_staging(staging.table)
+                    self._drop_staging(run_id, staging.table)
             elif answer.fatal:
                 raise answer.error
             else:
                 self._incomplete = True
                 self._tell("warning", f"the table {key} is as it was: {answer.failure.message}")
 
-    def _drop_staging(self, staging: TableName) -> None:
-        self._persist(lambda again: preparing.drop_staging(self._target, staging))
+    def _drop_staging(self, run_id: int, staging: TableName) -> None:
+        self._persist(lambda again: preparing.drop_staging(self._target, run_id, staging))
 
     def _check_space(self, crew: Crew, planned: Planned, shapes: dict[str, TableShape], folder: Path) -> None:
         """Say that the spool cannot hold what it must before anything is written."""
