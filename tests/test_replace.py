@@ -229,6 +229,28 @@ def test_a_run_that_was_taken_over_drops_no_staging_table(data: Path, db: Databa
         target.close()
 
 
+@pytest.mark.every_target
+def test_a_file_that_is_equal_to_another_is_left_out(data: Path, db: Database, bulk: str) -> None:
+    make(data, "old", 4)
+    load(data, db)
+    first = write_csv(data / "t_1.csv", COLUMNS, [[1, "new"]])
+    second = write_csv(data / "t_2.csv", COLUMNS, [[1, "new"]])
+    killing.aged(first, second)
+    options = {"mode": "replace", "on_duplicate": "skip", "bulk": bulk}
+    report = load(data, db, **options)
+    assert (report.exit_code, report.rows) == (0, 1), report.warnings
+    assert told(report)["t_2.csv"] == ("skipped", "duplicate")
+    assert_is(db, [first])
+    report = load(data, db, **options)
+    assert (report.exit_code, report.rows) == (0, 0)
+    assert told(report) == {"t_1.csv": ("skipped", "loaded"), "t_2.csv": ("skipped", "duplicate")}
+    # Where the one that is in the table changes or goes, the other is in it.
+    write_csv(first, COLUMNS, [[2, "newer"]])
+    killing.aged(first)
+    assert load(data, db, **options).exit_code == 0
+    assert_is(db, [first, second])
+
+
 def known_states(db: Database, table: str) -> list[str]:
     return [state for (state,) in query(db, "SELECT state FROM ingest_file WHERE table_name = ?", table)]
 
