@@ -5,6 +5,7 @@ Decides by identity and content only; what the columns are and which types they 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shlex
@@ -72,6 +73,7 @@ class _Planner:
         self._lost_rows: list[FileRow] = []  # as they were, of the tables that are to be filled again
         self._replaced: set[int] = set()  # file_ids whose content in the table gives way to another in this run
         self._first: dict[tuple[str, str], Source] = {}  # by table and content: the file that is loaded in this run
+        self._here: set[str] = set()  # the paths that the scan found
         self._broken: set[int] = set()  # file_ids loaded in part, with a broken quote in that part
         self._void: set[int] = set()  # file_ids whose rows are in a staging table that cannot be gone on with
         self._known: dict[str, TableRow] = {}
@@ -191,9 +193,12 @@ class _Planner:
         on_pending: Callable[[], None],
     ) -> Planned:
         """Decide for every source."""
+        self._here = {source.path for source in found.sources}
+        skip = self._settings.on_duplicate == "skip"
         for state in self._out.tables.values():
             mine = [source for source, table in named if str(table) == state.key]
-            if state.staging is not None and replacing.is_as_the_files_are(state, mine, self._rows, self._unchanged):
+            as_files = functools.partial(replacing.is_as_the_files_are, rows=self._rows, unchanged=self._unchanged)
+            if state.staging is not None and as_files(state, mine, skip_equal=skip):
                 state.staging = None
         pending = self._quick(named)
         if pending:
@@ -535,7 +540,9 @@ class _Planner:
         if not work.sha256 or not work.header.has_data:
             return True
         place = (work.home, work.sha256)
-        known = (r for r in self._by_hash.get(place, ()) if r.state is FileState.LOADED)
+        known = [r for r in self._by_hash.get(place, ()) if r.state is FileState.LOADED]
+        if work.staging:  # what was collected of other files is not among what replaces the table
+            known = [r for r in known if r.path in self._here]
         twin = next((r.path for r in known if r.path_key != work.path_key and r.file_id not in self._replaced), None)
         if twin is None:
             first = self._first.setdefault(place, work.source)

@@ -52,7 +52,7 @@ def open_ledger(
             options=_options(settings, paths),
         )
     _mend(target, run_id)
-    _drop_emptied(target)
+    _drop_emptied(target, run_id)
     failpoint("after_start_run")
     return run_id
 
@@ -81,25 +81,36 @@ def _mend(target: Target, run_id: int) -> None:
             )
 
 
-def _drop_emptied(target: Target) -> None:
+def _drop_emptied(target: Target, run_id: int) -> None:
     """Staging tables whose rows are where they were to go, or that nothing was loaded into."""
     with target.begin() as connection:
         names = [row.table_name for row in ledger.tables(connection).values() if row.replaces]
         held = {row.table_name for row in ledger.files(connection, tables=names)} if names else set()
     for name in names:
         if name not in held:
-            drop_staging(target, target.table_of(name))
+            drop_staging(target, run_id, target.table_of(name))
 
 
-def drop_staging(target: Target, staging: TableName) -> None:
-    """Drop a staging table, if it is ours, and the ledger's memory of it and of files in it."""
+def drop_staging(target: Target, run_id: int, staging: TableName) -> None:
+    """Drop a staging table, if it is ours, and the ledger's memory of it and of files in it.
+
+    Raises `FenceError` if the run was taken over: what has the name now is the other run's.
+    """
     with target.begin() as connection:
+        _hold_run(connection, run_id)
         row = ledger.tables(connection).get(str(staging))
         if row is not None and target.shape(connection, staging) and target.token(connection, staging) == row.token:
             target.drop_table(connection, staging)
             failpoint("before_drop_commit")
+            _hold_run(connection, run_id)  # where DDL commits, the lock went with it
         ledger.forget(connection, [file.file_id for file in ledger.files(connection, tables=[str(staging)])])
         ledger.forget_table(connection, str(staging))
+
+
+def _hold_run(connection: Connection, run_id: int) -> None:
+    """The run is still the one that loads, and cannot be taken over until the transaction ends."""
+    ledger.run(connection, run_id, lock=True)
+    ledger.check_run(connection, run_id)
 
 
 def make_staging(
@@ -130,7 +141,7 @@ def make_staging(
 def _make_staging(target: Target, run_id: int, state: TableState, staging: TableName, shape: TableShape) -> TableShape:
     name = str(staging)
     if state.staged is None:
-        drop_staging(target, staging)
+        drop_staging(target, run_id, staging)
         with target.begin() as connection:
             if target.shape(connection, staging) is not None:
                 raise TableError(

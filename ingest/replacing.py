@@ -64,14 +64,22 @@ def is_as_the_files_are(
     sources: Sequence[Source],
     rows: Mapping[str, FileRow],
     unchanged: Callable[[Source, FileRow], bool],
+    *,
+    skip_equal: bool,
 ) -> bool:
-    """Whether just these files are in the table, with their present content. Reads a file whose times have changed."""
+    """Whether just these files are in the table, with their present content. Reads a file whose times have changed.
+
+    `skip_equal`: a file with the content of one that is in the table need not be in it as well.
+    """
     if state.lost or state.shape is None:
         return False
     loaded = {r.path: r for r in rows.values() if r.table_name == state.key and r.state is FileState.LOADED}
-    if set(loaded) != {source.path for source in sources}:
+    if not set(loaded) <= {source.path for source in sources}:
         return False
-    pairs = [(source, loaded[source.path]) for source in sources]
+    pairs = [(source, loaded[source.path]) for source in sources if source.path in loaded]
+    others = [source for source in sources if source.path not in loaded]
+    if others and not (skip_equal and {source.size for source in others} <= {row.size for row in loaded.values()}):
+        return False
     modes = {row.mode for row in loaded.values()}
     # Other rows may have been there before what was appended, unless the table is ours.
     if modes != {Mode.REPLACE} and not (state.made_by_us and modes <= {Mode.APPEND, Mode.REPLACE}):
@@ -79,7 +87,10 @@ def is_as_the_files_are(
     if any(source.size != row.size for source, row in pairs):
         return False
     touched = [source for source, row in pairs if not unchanged(source, row)]
-    hashes = manifest.sha256_many(touched)
+    hashes = manifest.sha256_many([*touched, *others])
+    known = {row.sha256 for row in loaded.values()}
+    if any(isinstance(found := hashes[source.path], SourceError) or found not in known for source in others):
+        return False
     return all(
         not isinstance(found := hashes[source.path], SourceError) and found == loaded[source.path].sha256
         for source in touched

@@ -20,7 +20,7 @@ from ingest.errors import DatabaseUnreachable, IngestError, UsageError
 from ingest.feeding import decoded_at_once
 from ingest.jobs import Layout
 from ingest.loading import Loading
-from ingest.model import Action, LeftOut, Manifest, RunState, TableName, TableShape
+from ingest.model import Action, LeftOut, Manifest, Reason, RunState, TableName, TableShape
 from ingest.orders import Failed, Replace
 from ingest.profiling import Profiling
 from ingest.reports import (
@@ -468,7 +468,9 @@ class Session:
                     f"the others wait in {staging.table}",
                 )
                 continue
-            paths = [source.path for source in found.sources if source.path in {outcome.path for outcome in mine}]
+            # What another file holds as well, and was left out, is in no table.
+            held = {o.path for o in mine if (o.state, o.code) != ("skipped", Reason.DUPLICATE)}
+            paths = [source.path for source in found.sources if source.path in held]
             keys = tuple((manifest.identity(staging.table, path), manifest.identity(table, path)) for path in paths)
             self._start_writing(run_id)
             assert self._writing is not None
@@ -478,15 +480,15 @@ class Session:
                 raise _Stopped
             if not isinstance(answer, Failed):
                 with self._alone():
-                    self._drop_staging(staging.table)
+                    self._drop_staging(run_id, staging.table)
             elif answer.fatal:
                 raise answer.error
             else:
                 self._incomplete = True
                 self._tell("warning", f"the table {key} is as it was: {answer.failure.message}")
 
-    def _drop_staging(self, staging: TableName) -> None:
-        self._persist(lambda again: preparing.drop_staging(self._target, staging))
+    def _drop_staging(self, run_id: int, staging: TableName) -> None:
+        self._persist(lambda again: preparing.drop_staging(self._target, run_id, staging))
 
     def _check_space(self, crew: Crew, planned: Planned, shapes: dict[str, TableShape], folder: Path) -> None:
         """Say that the spool cannot hold what it must before anything is written."""

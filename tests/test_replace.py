@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import killing
+import ledger_tools
 import pytest
 from oracle import Database, oracle
 from tools import (
@@ -24,8 +25,11 @@ from tools import (
     write_csv,
 )
 
+from ingest import ledger, preparing
+from ingest.errors import FenceError
 from ingest.run import plan
 from ingest.settings import Budget, Settings
+from ingest.targets import target_for
 
 COLUMNS = ("id", "note")
 STEPS = {"slice_bytes": 2_000, "commit_bytes": 6_000}
@@ -199,6 +203,52 @@ def test_only_if_every_file_is_loaded_and_the_loaded_ones_are_not_read_again(
     assert (report.exit_code, report.rows) == (0, 9), report.files
     assert_is(db, new[:2])
     assert old[2] == new[2]
+
+
+@pytest.mark.every_target
+def test_a_run_that_was_taken_over_drops_no_staging_table(data: Path, db: Database) -> None:
+    make(data, "old", 4)
+    load(data, db)
+    write_csv(data / "t_2.csv", COLUMNS, [[1]])
+    assert load(data, db, mode="replace").exit_code == 4  # t_1.csv waits in the staging table
+    target = target_for(str(db) if not isinstance(db, Path) else f"sqlite:///{db}")
+    try:
+        stale = ledger_tools.start(target.engine)
+        with target.begin() as connection:
+            assert ledger.take_over(connection) == [stale]
+        staging = target.table_of("t_ingest_new")
+        before = query(db, "SELECT count(*) FROM t_ingest_new"), known_states(db, "t_ingest_new")
+        assert len(before[1]) == 2
+        with pytest.raises(FenceError):
+            preparing.drop_staging(target, stale, staging)
+        assert (query(db, "SELECT count(*) FROM t_ingest_new"), known_states(db, "t_ingest_new")) == before
+        live = ledger_tools.start(target.engine)
+        preparing.drop_staging(target, live, staging)
+        assert known_states(db, "t_ingest_new") == []
+    finally:
+        target.close()
+
+
+@pytest.mark.every_target
+def test_a_file_that_is_equal_to_another_is_left_out(data: Path, db: Database, bulk: str) -> None:
+    make(data, "old", 4)
+    load(data, db)
+    first = write_csv(data / "t_1.csv", COLUMNS, [[1, "new"]])
+    second = write_csv(data / "t_2.csv", COLUMNS, [[1, "new"]])
+    killing.aged(first, second)
+    options = {"mode": "replace", "on_duplicate": "skip", "bulk": bulk}
+    report = load(data, db, **options)
+    assert (report.exit_code, report.rows) == (0, 1), report.warnings
+    assert told(report)["t_2.csv"] == ("skipped", "duplicate")
+    assert_is(db, [first])
+    report = load(data, db, **options)
+    assert (report.exit_code, report.rows) == (0, 0)
+    assert told(report) == {"t_1.csv": ("skipped", "loaded"), "t_2.csv": ("skipped", "duplicate")}
+    # Where the one that is in the table changes or goes, the other is in it.
+    write_csv(first, COLUMNS, [[2, "newer"]])
+    killing.aged(first)
+    assert load(data, db, **options).exit_code == 0
+    assert_is(db, [first, second])
 
 
 def known_states(db: Database, table: str) -> list[str]:
