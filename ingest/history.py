@@ -175,6 +175,14 @@ def exported(to: str | None, *, ledger_schema: str | None = None) -> Iterator[Ex
         )
 
 
+def meant(to: str | None, files: Sequence[str], *, ledger_schema: str | None = None) -> list[FileRow]:
+    """What `forget` would drop of these files, by path: a row for each table that one is in. Raises as it does."""
+    with _reading(to, ledger_schema) as (target, connection):
+        rows, see = ledger.files(connection), typed(_FILES, to, target.label)
+        found = {row.file_id: row for file in files for row in _named(rows, file, see)}
+    return sorted(found.values(), key=lambda row: (row.path, row.table_name))
+
+
 def forget(to: str | None, files: Sequence[str], *, ledger_schema: str | None = None, wait: float = 0) -> int:
     """Drop the ledger's memory of these files, and their rejects; their rows stay. How many were forgotten.
 

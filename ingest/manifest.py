@@ -26,6 +26,7 @@ import fnmatch
 import hashlib
 import os
 import re
+import shlex
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -276,9 +277,7 @@ class _Search:
             if os.path.islink(typed):
                 raise UsageError(f"{typed} is a link that leads nowhere.", hint="Repair it or name a file.") from error
             if not _MAGIC.search(typed):
-                raise UsageError(
-                    f"{typed} does not exist.", hint=f"Check the path; we are in {os.getcwd()}."
-                ) from error
+                raise UsageError(f"{typed} does not exist.", hint=_where(typed)) from error
             self._pattern(typed)
         else:
             self._take(typed, status, looked_ns, below=os.path.basename(typed))
@@ -513,6 +512,16 @@ class _Search:
 
     def _leave(self, path: str, code: Reason, sentence: str) -> None:
         self._left_out.setdefault(path, LeftOut(path=path, code=code, sentence=sentence))
+
+
+def _where(typed: str) -> str:
+    """What to do about a path that is not there: messages show a file of an archive as if that were a folder."""
+    archive, name = os.path.split(typed)
+    while archive and not os.path.lexists(archive):
+        archive = os.path.dirname(archive)
+    if _is_archive(archive) and os.path.isfile(archive) and name:
+        return f"Of an archive, type: ingest load {shlex.quote(archive)} --include {shlex.quote(name)}"
+    return f"Check the path; we are in {os.getcwd()}."
 
 
 def _is_archive(name: str) -> bool:

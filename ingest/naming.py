@@ -10,7 +10,7 @@ import re
 import shlex
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 
 from ingest import unpacking
@@ -21,6 +21,9 @@ OUR_TABLES = frozenset(
     ("ingest_file", "ingest_table", "ingest_run", "ingest_reject", "ingest_lease", "ingest_version"),
 )
 """Tables that keep the ledger: no data is loaded into them, whatever schema is named."""
+
+TOLD = 10
+"""Names that are listed in the place of one that there is not."""
 
 _SEPARATORS = r"[-_. ]+"
 _YEAR, _MONTH, _DAY = r"(?:19|20)\d\d", r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
@@ -250,6 +253,15 @@ def nearest(name: str, candidates: Sequence[str]) -> str | None:
         spelled.setdefault(candidate.casefold(), candidate)
     found = get_close_matches(name.casefold(), list(spelled), n=1)
     return spelled[found[0]] if found else None
+
+
+def instead(name: str, candidates: Collection[str]) -> str:
+    """What there is in the place of a name that there is not, to follow it in a sentence: the nearest, or the first."""
+    listed = sorted(candidates)
+    if near := nearest(name, listed):
+        return f"; the nearest is {near!r}"
+    more = f" and {len(listed) - TOLD:,} more" if len(listed) > TOLD else ""
+    return f"; it has {', '.join(map(repr, listed[:TOLD]))}{more}" if listed else ""
 
 
 def rename_option(old: str, new: str) -> str:

@@ -251,8 +251,9 @@ def _merge(planned: Planned, schema: TableSchema, settings: Settings, target: Ta
         given = set(one.where.values())
         lacking = next((n for n, c in zip(named, columns, strict=True) if c is None or c not in given), None)
         if lacking is not None:
+            there = naming.instead(lacking, [name for name in given if name is not None])
             for work in list(one.work):
-                sentence = f"it has no column {lacking!r}, which --mode {settings.mode} goes by"
+                sentence = f"it has no column {lacking!r}, which --mode {settings.mode} goes by{there}"
                 refuse_work(planned, work, Reason.KEY, sentence, "Name its columns with --key and --newest-by.")
             one.work.clear()
     schema.groups = [one for one in schema.groups if one.work]

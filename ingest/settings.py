@@ -260,6 +260,11 @@ def parse_type(text: str) -> DeclaredType:
     said = match[2] if match else None
     digits = re.fullmatch(r"\s*(\d+)\s*(?:,\s*(\d+)\s*)?", said or "")
     spelled = kind in (ColumnType.DATE, ColumnType.TIMESTAMP) and said is not None
+    if column and match and kind is None:
+        raise UsageError(
+            f"--type {text!r}: there is no type {match[1]!r}.",
+            hint=f"TYPE is one of {', '.join(t.value for t in ColumnType)}.",
+        )
     if (
         not column
         or kind is None

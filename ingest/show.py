@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from ingest import discards, drift
+from ingest import discards, drift, tails
 from ingest.console import fitted_lines, printable
 from ingest.history import RejectedRecord, RunStory, Status
-from ingest.model import UTF8, Action, Column, Dialect, Fitted, Header, Reject
+from ingest.model import UTF8, Action, Column, Dialect, FileState, Fitted, Header, Reject
 from ingest.reports import Check, Decision, FileCheck, Inferred, Plan
 from ingest.rows import FileRow, RunRow
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 REJECTS_OF_A_FILE = 20
 """Rejects of each file that `check` shows: more are for `--json`, or for a load and its ledger."""
 
+FORGOTTEN = 10
+"""Files that `forget` names."""
+
 
 def plan(what: Plan, out: TextIO) -> None:
     """What `load` would do: each file, each table, what was left alone, and the sums."""
@@ -30,7 +33,9 @@ def plan(what: Plan, out: TextIO) -> None:
     for planned in what.tables:
         added = f"; columns to be added: {', '.join(planned.added)}" if planned.added else ""
         line(out, "")
-        line(out, f"{planned.table}: {'a table that exists' if planned.exists else 'a new table'}{added}")
+        # A load that has no row for a table makes none.
+        new = "a new table" if planned.shape else "no table, for there is no record to make it from"
+        line(out, f"{planned.table}: {'a table that exists' if planned.exists else new}{added}")
         if planned.shape:
             table(out, ("column", "type", "decided", "note"), (_column(c) for c in planned.shape.columns))
         for told in drift.told(planned):
@@ -56,8 +61,14 @@ def _decision(decision: Decision) -> tuple[object, ...]:
     if dialect is not None and dialect.encoding != UTF8:
         written += f" {dialect.encoding}"
     notes = "".join(f"; {note}" for note in _framed(decision.header)) if decision.header else ""
-    why = f"{decision.sentence}{notes} {decision.hint}".rstrip()
+    why = _hinted(f"{decision.sentence}{notes}", decision.hint)
     return (decision.action.value, str(decision.table), decision.source.display, written, why)
+
+
+def _hinted(sentence: str, hint: str) -> str:
+    """Both in one cell, the second as a sentence of its own."""
+    ended = f"{sentence}." if sentence and hint and not sentence.endswith((".", "?", "!")) else sentence
+    return f"{ended} {hint}".strip()
 
 
 def _framed(header: Header) -> Iterator[str]:
@@ -88,7 +99,7 @@ def check(what: Check, out: TextIO) -> None:
     ends = {"loaded": "load", "skipped": "skip", "refused": "refuse", "failed": "fail"}
     head = ("would", "table", "file", "records", "rows", "rejected", "discarded", "why")
     rows = (
-        (ends[f.state], f.table, f.display, *(f.records, f.rows, f.rejected, f.discarded), f"{f.sentence} {f.hint}")
+        (ends[f.state], f.table, f.display, *(f.records, f.rows, f.rejected, f.discarded), _hinted(f.sentence, f.hint))
         for f in what.files
     )
     table(out, head, rows)
@@ -124,6 +135,20 @@ def _rejected(file: FileCheck, reject: Reject) -> RejectedRecord:
         raw=reject.text,
         applied=True,  # what becomes of the whole file was told above
     )
+
+
+def forgotten(what: Sequence[FileRow], out: TextIO) -> str:
+    """Which files are meant, the first of them by name, and what is in the table of those half loaded; how many."""
+    paths = list(dict.fromkeys(row.path for row in what))
+    for path in paths[:FORGOTTEN]:
+        line(out, f"  {path}")
+        for row in what:
+            if row.path == path and row.state is FileState.STARTED and tails.as_before(row) is row:
+                rows = "1 row of it stays" if row.rows_loaded == 1 else f"{row.rows_loaded:,} rows of it stay"
+                line(out, f"    half loaded: {rows} in {row.table_name}; a load would go on with it as it is")
+    if len(paths) > FORGOTTEN:
+        line(out, f"  and {len(paths) - FORGOTTEN:,} more")
+    return "1 file" if len(paths) == 1 else f"{len(paths):,} files"
 
 
 def status(what: Status, out: TextIO) -> None:

@@ -8,10 +8,12 @@ import json
 import logging
 import os
 import pkgutil
+import pty
 import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ import typer
 from typer.testing import CliRunner
 
 import ingest
-from ingest import history, ledger
+from ingest import history, ledger, show
 from ingest.cli import EXIT_CODES, EXIT_MEANINGS, _errors, app
 from ingest.cli.logfile import logging_to
 from ingest.cli.options import LoadOptions, settings_from, spread
@@ -30,7 +32,7 @@ from ingest.console import Console, JsonLines
 from ingest.errors import DatabaseUnreachable, FenceError, IngestError, LeaseHeld, LedgerError, UsageError
 from ingest.model import ColumnType, FileState, Reason, Reject, RunState, Told
 from ingest.reports import StopRequest
-from ingest.rows import Move, NewFile, Totals
+from ingest.rows import FileRow, Move, NewFile, Totals
 from ingest.settings import Budget, DeclaredType, Settings, database_url
 from ingest.targets import target_for
 
@@ -312,6 +314,8 @@ def test_help_names_every_option_and_exit_code(tmp_path: Path) -> None:
         ["load", "x", "--log-file", "no/such/folder/log"],
         ["no-such-command"],
         ["status", "--to", "nope://x"],
+        ["status", "--to", "."],
+        ["load", "x", "--to", "."],
         ["forget", "x.csv"],
     ],
     ids=" ".join,
@@ -539,7 +543,7 @@ def test_who_is_told_to_wait_can(filled: Path, command: list[str]) -> None:
         waiting = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert waiting.stderr is not None
         assert waiting.stderr.readline().startswith("database: ")
-    assert waiting.communicate()[1] == ("forgotten: 1 file(s); their rows stay\n" if command[0] == "forget" else "")
+    assert waiting.communicate()[1] == (FORGOTTEN if command[0] == "forget" else "")
     assert waiting.returncode == 0
 
 
@@ -547,6 +551,40 @@ def test_who_is_told_to_wait_can(filled: Path, command: list[str]) -> None:
 def test_an_sqlite_url_that_names_a_server_is_told_what_was_meant(tmp_path: Path, url: str, path: str) -> None:
     done = run("runs", "--to", url, cwd=tmp_path)
     assert (done.returncode, f"Write --to {path}, or sqlite:///{path}\n" in done.stderr) == (2, True)
+
+
+FORGOTTEN = "  /in/b/bad.csv\nforgotten: 1 file; what is in the table of it stays\n"
+
+
+@pytest.mark.parametrize(("answer", "code", "left"), [("n", 1, 3), ("y", 0, 2)])
+def test_forget_names_what_it_means_and_asks(filled: Path, answer: str, code: int, left: int) -> None:
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"PYTHONPATH": str(Path(ingest.__file__).parent.parent)}
+    words = [sys.executable, "-m", "ingest", "forget", "bad.csv", "--to", str(filled)]
+    asking = subprocess.Popen(words, env=environment, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    said = b""
+    while b"[y/N]" not in said:
+        said += os.read(ours, 1024)
+    assert b"  /in/b/bad.csv\r\nForget 1 file?" in said
+    os.write(ours, f"{answer}\n".encode())
+    with suppress(OSError):  # Linux's way to say that the other side is closed
+        while more := os.read(ours, 1024):
+            said += more
+    os.close(ours)
+    assert asking.wait() == code
+    assert (b"nothing was forgotten" in said, b"error" in said) == (answer == "n", False)
+    assert len(history.status(str(filled)).files) == left
+
+
+def test_what_is_half_loaded_is_said_when_it_is_forgotten() -> None:
+    base = {f.name: None for f in fields(FileRow)} | {"state": FileState.STARTED, "table_name": "t", "header": "{}"}
+    rows = [FileRow(**base | {"file_id": n, "path": f"/in/{n:02}.csv", "rows_loaded": n}) for n in range(12)]  # type: ignore[arg-type]
+    out = io.StringIO()
+    assert show.forgotten(rows, out) == "12 files"
+    told = out.getvalue().splitlines()
+    assert told[3] == "    half loaded: 1 row of it stays in t; a load would go on with it as it is"
+    assert (told[18], told[20], len(told)) == ("  /in/09.csv", "  and 2 more", 21)
 
 
 def test_ledger_version_is_told(filled: Path) -> None:

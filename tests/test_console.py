@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -294,6 +295,21 @@ def test_plan_shows_reason_dialect_schema_and_table() -> None:
     assert text.splitlines()[-1] == "load would load 1"
     assert "\x1b" not in text
     assert "pri\\nce" in text
+
+
+def test_plan_promises_no_table_that_load_does_not_make() -> None:
+    table = TableName(name="orders")
+    out = io.StringIO()
+    show.plan(replace(a_plan(), tables=(TablePlan(table=table, exists=False, shape=None),)), out)
+    assert "orders: no table, for there is no record to make it from" in out.getvalue()
+
+
+def test_a_reason_and_what_to_type_are_two_sentences() -> None:
+    plan = a_plan()
+    out = io.StringIO()
+    for sentence in ("It changed", "It changed."):
+        show.plan(replace(plan, decisions=(replace(plan.decisions[0], sentence=sentence, hint="Give it."),)), out)
+    assert out.getvalue().count("It changed. Give it.") == 2
 
 
 def test_plan_on_a_terminal_shows_names_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

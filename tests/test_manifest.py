@@ -10,6 +10,7 @@ import socket
 import tempfile
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -190,6 +191,16 @@ def test_named_file_is_taken_whatever_it_is_called(tmp_path: Path) -> None:
 def test_exclude_holds_for_named_files_as_the_shell_may_have_named_them(tmp_path: Path) -> None:
     make(tmp_path, "a.csv", "a_old.csv")
     assert found(scan([tmp_path / "a.csv", tmp_path / "a_old.csv"], exclude=["*_old.csv"]), tmp_path) == ["a.csv"]
+
+
+def test_a_file_of_an_archive_is_told_how_it_is_typed(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        archive.writestr("a/t.csv", "id\n1\n")
+        archive.writestr("a/u.csv", "id\n1\n")
+    with pytest.raises(UsageError, match=r"z\.zip/a/t\.csv does not exist") as caught:
+        scan([tmp_path / "z.zip" / "a" / "t.csv"])
+    assert caught.value.hint.endswith(f"ingest load {tmp_path}/z.zip --include t.csv")
+    assert found(scan([tmp_path / "z.zip"], include=["t.csv"]), tmp_path) == ["z.zip/a/t.csv"]
 
 
 def test_missing_path_is_a_usage_error_that_names_it(tmp_path: Path) -> None:

@@ -121,6 +121,13 @@ def test_a_key_may_be_of_several_columns_in_another_spelling(data: Path, db: Pat
     assert query(db, 'SELECT "Land", note FROM t ORDER BY 1') == [("d", "z"), ("f", "y")]
 
 
+@pytest.mark.parametrize(("key", "there"), [("idd", "; the nearest is 'id'"), ("zzz", "; it has 'id', 'note'")])
+def test_a_key_that_is_no_column_is_told_which_there_are(data: Path, db: Database, key: str, there: str) -> None:
+    write_csv(data / "t_1.csv", ["id", "note"], [[1, "x"]])
+    (file,) = load(data, db, mode="upsert", key=(key,)).files
+    assert (file.state, file.sentence) == ("refused", f"it has no column '{key}', which --mode upsert goes by{there}")
+
+
 @pytest.mark.every_target
 def test_a_table_of_keys_alone_is_filled_once(data: Path, db: Database, bulk: str) -> None:
     write_csv(data / "t_1.csv", ["id"], [[1], [2], [2]])

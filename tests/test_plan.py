@@ -74,6 +74,7 @@ def test_the_plan_of_a_new_database_makes_none(data: Path, db: Path) -> None:
         "orders_1.csv": ("load", "new"),
     }
     tables = {str(t.table): t for t in what.tables}
+    assert all(tables[name].shape is None for name in ("empty", "bad"))  # for a load makes none of them
     shape = tables["orders"].shape
     assert shape is not None
     assert not tables["orders"].exists

@@ -60,6 +60,7 @@ def test_a_pattern_reads_its_dates_and_nothing_else() -> None:
         ("date(%Q)", "%Q is not known"),
         ("timestamp(%d.%m.%Y %I:%M)", "needs an hour"),
         ("timestamp(%d.%m.%Y %H:%S)", "part of the time is missing"),
+        ("dobule", "there is no type 'dobule'"),
         ("bigint(3)", "is not COLUMN=TYPE"),
         ("time(%H)", "is not COLUMN=TYPE"),
     ],

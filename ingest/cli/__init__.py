@@ -51,9 +51,12 @@ EXIT_CODES: dict[type[BaseException], int] = {
 
 UNEXPECTED = 1
 
+NOT_WANTED = 1
+"""As of a question that was left with Ctrl-C: what the command is for was not done."""
+
 EXIT_MEANINGS: dict[int, str] = {
     0: "everything is loaded, or there was nothing to do",
-    1: "unexpected error",
+    1: "unexpected error, or a question answered with no",
     2: "wrong usage",
     3: "loaded, with rejects inside the budget",
     4: "some files failed or were refused; the others are loaded",
@@ -360,15 +363,17 @@ def forget(
 ) -> None:
     """Drop the ledger's memory of files and their rejects. Their rows stay: a later load doubles them."""
     with _reading(to, ledger_schema, False, verbose):
-        from ingest import history
+        from ingest import history, show
 
-        if not yes:
-            if not (sys.stdin.isatty() and sys.stderr.isatty()):
-                raise UsageError("forget asks before it forgets, and there is no terminal.", hint="Add --yes.")
-            if not typer.confirm(f"Forget {len(files)} file(s)? Their rows stay in the table.", err=True):
-                raise UsageError("nothing was forgotten.")
-        count = history.forget(to, files, ledger_schema=ledger_schema, wait=wait)
-        print(f"forgotten: {count:,} file(s); their rows stay", file=sys.stderr)
+        if not yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UsageError("forget asks before it forgets, and there is no terminal.", hint="Add --yes.")
+        rows = history.meant(to, files, ledger_schema=ledger_schema)
+        count = show.forgotten(rows, sys.stderr)
+        if not yes and not typer.confirm(f"Forget {count}? What is in the table of it stays.", err=True):
+            print("nothing was forgotten", file=sys.stderr)
+            raise typer.Exit(NOT_WANTED)
+        history.forget(to, [row.path for row in rows], ledger_schema=ledger_schema, wait=wait)
+        print(f"forgotten: {count}; what is in the table of it stays", file=sys.stderr)
 
 
 @ledger_app.command("current")

@@ -76,6 +76,11 @@ class SQLiteTarget(Target):
                 "an SQLite database must be a file, for several processes share it.", hint="Write --to loaded.db"
             )
         self.path = os.path.abspath(name)
+        if os.path.isdir(self.path):
+            raise UsageError(
+                f"{self.label} is a folder, and an SQLite database is a file.",
+                hint=f"Write --to {shlex.quote(os.path.join(name, 'ingest.db'))}",
+            )
 
     # connections -------------------------------------------------------------------------------------------
 
