@@ -118,6 +118,11 @@ def _problem(path: str, name: str, info: zipfile.ZipInfo, repeated: Collection[s
     return Problem(code=Reason.CONTAINER, sentence=f"{os.path.basename(path)}/{name} {what}.", hint=hint)
 
 
+def gone(path: str) -> bool:
+    """Whether there is no file any more at the path of one."""
+    return not there(path) or (os.path.lexists(path) and not os.path.isfile(path))
+
+
 def there(path: str) -> bool:
     """Whether there is something at a source's path: on disk, or in the archive that the path begins with.
 

@@ -101,7 +101,7 @@ class _Planner:
             self._rows[row.path_key] = row = self._as_it_is(row)  # noqa: PLW2901
             if row.sha256 is not None:
                 self._by_hash.setdefault((row.table_name, row.sha256), []).append(row)
-            if row.state is FileState.STARTED and row.committed_bytes and _is_gone(row.path):
+            if row.state is FileState.STARTED and row.committed_bytes and archives.gone(row.path):
                 self._orphans.append(row)
         return [(source, spelled[str(table)]) for source, table in named]
 
@@ -236,7 +236,7 @@ class _Planner:
             and row.path.startswith(below)
             and row.table_name not in going
         )
-        return sorted({row.path for row in rows if row.path not in known and _is_gone(row.path)})
+        return sorted({row.path for row in rows if row.path not in known and archives.gone(row.path)})
 
     def _unfilled(self, found: Manifest) -> list[str]:
         """Of each table that is to be filled again: the files whose rows cannot come back, for they are gone."""
@@ -245,7 +245,7 @@ class _Planner:
         renamed = {(work.home, work.sha256) for work in never if work.sha256}
         of: dict[str, list[str]] = {}
         for row in self._lost_rows:
-            if row.path not in here and (row.table_name, row.sha256) not in renamed and _is_gone(row.path):
+            if row.path not in here and (row.table_name, row.sha256) not in renamed and archives.gone(row.path):
                 of.setdefault(row.table_name, []).append(row.path)
         told = []
         for table, paths in sorted(of.items()):
@@ -615,11 +615,6 @@ def _lost_sentence(state: TableState) -> str:
         )
     what = "is empty" if state.lost is Reason.TABLE_EMPTIED else "is gone or is another one now"
     return f"the table {state.table} {what}, but the ledger says that files are in it"
-
-
-def _is_gone(path: str) -> bool:
-    """Whether there is no file any more at the path of one."""
-    return not archives.there(path) or (os.path.lexists(path) and not os.path.isfile(path))
 
 
 def _columns_of(row: TableRow) -> set[str]:
