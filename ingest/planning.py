@@ -251,10 +251,7 @@ class _Planner:
         for table, paths in sorted(of.items()):
             named = ", ".join(sorted(paths)[:UNFILLED_SHOWN])
             more = f" and {len(paths) - UNFILLED_SHOWN:,} more" if len(paths) > UNFILLED_SHOWN else ""
-            told.append(
-                f"rows that the table {table} had are lost, and cannot be loaded again, for their files are no longer "
-                f"there: {named}{more}"
-            )
+            told.append(f"rows of the table {table} are lost for good, for their files are gone: {named}{more}")
         return told
 
     # decisions ---------------------------------------------------------------------------------------------
