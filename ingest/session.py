@@ -390,10 +390,10 @@ class Session:
                 stopped = bool(self._stop.count)
             if not stopped:
                 self._replace(run_id, planned, found, shapes, staged)
-            used = {*staged, *(outcome.table for outcome in self._outcomes if outcome.state == "loaded")}
-            for unused in [t.state.table for t in tables if t.is_new and t.key in shapes and t.key not in used]:
-                with self._alone():
-                    self._persist(functools.partial(preparing.drop_unused, self._target, run_id, unused))
+                used = {*staged, *(outcome.table for outcome in self._outcomes if outcome.state == "loaded")}
+                for unused in [t.state.table for t in tables if t.is_new and t.key in shapes and t.key not in used]:
+                    with self._alone():
+                        self._persist(functools.partial(preparing.drop_unused, self._target, run_id, unused))
         except _Stopped:
             stopped = True
             ended = {outcome.path for outcome in self._outcomes}
