@@ -204,28 +204,27 @@ class _Planner:
         if pending:
             on_pending()
             self._slow(pending)
-        self._gone(found, folders)
-        self._out.vanished = self._vanished(found, folders)
-        self._out.unfilled = self._unfilled(found)
+        self._gone(folders)
+        self._out.vanished = self._vanished(folders)
+        self._out.unfilled = self._unfilled()
         order = {source.path: number for number, source in enumerate(found.sources)}
         self._out.work.sort(key=lambda work: order[work.source.path])
         self._out.decisions.sort(key=lambda decision: order[decision.source.path])
         return self._out
 
-    def _gone(self, found: Manifest, folders: Sequence[str]) -> None:
+    def _gone(self, folders: Sequence[str]) -> None:
         """What was loaded in part, of a file that is no longer there, has to go: nobody can load the rest."""
-        here = {source.path for source in found.sources}
         below = tuple(os.path.join(folder, "") for folder in folders)
         tables = {key for key, state in self._out.tables.items() if state.staging is None}
         for row in self._orphans:
             ours = row.table_name in tables or row.path.startswith(below)
-            if ours and row.lineage and row.loaded_at is None and row.path not in here and not self._taken(row):
+            if ours and row.lineage and row.loaded_at is None and row.path not in self._here and not self._taken(row):
                 why = f"it was loaded in part, and is no longer there; its {row.rows_loaded:,} rows are taken back"
                 self._out.undone.append((row, Reason.CHANGED, why))
 
-    def _vanished(self, found: Manifest, folders: Sequence[str]) -> list[str]:
+    def _vanished(self, folders: Sequence[str]) -> list[str]:
         """What was loaded out of these folders once, and is no longer there."""
-        known = {source.path for source in found.sources} | {row.path for row, *_ in self._out.moved}
+        known = self._here | {row.path for row, *_ in self._out.moved}
         undone = {row.file_id for row, *_ in self._out.undone}
         below = tuple(os.path.join(folder, "") for folder in folders)
         going = {key for key, state in self._out.tables.items() if state.staging is not None}
@@ -238,14 +237,13 @@ class _Planner:
         )
         return sorted({row.path for row in rows if row.path not in known and archives.gone(row.path)})
 
-    def _unfilled(self, found: Manifest) -> list[str]:
+    def _unfilled(self) -> list[str]:
         """Of each table that is to be filled again: the files whose rows cannot come back, for they are gone."""
-        here = {source.path for source in found.sources}
         never = (work for work in self._out.work if work.row is None or work.row.loaded_at is None)
         renamed = {(work.home, work.sha256) for work in never if work.sha256}
         of: dict[str, list[str]] = {}
         for row in self._lost_rows:
-            if row.path not in here and (row.table_name, row.sha256) not in renamed and archives.gone(row.path):
+            if row.path not in self._here and (row.table_name, row.sha256) not in renamed and archives.gone(row.path):
                 of.setdefault(row.table_name, []).append(row.path)
         told = []
         for table, paths in sorted(of.items()):

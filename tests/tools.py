@@ -115,17 +115,12 @@ def expected(paths: Iterable[Path], columns: Sequence[str]) -> Counter[Row]:
 def stored(db: Database, table: str, columns: Sequence[str]) -> Counter[Row]:
     """The multiset of the table's rows by a plain SELECT; doubles as the shortest text with two decimals or more.
 
-    None if there is no such table: one that nothing was loaded into is dropped at the end of the run that made it.
+    Empty where there is no such table: one that nothing was loaded into is dropped at the end of the run that made it.
     """
     if table not in oracle(db).tables():
         return Counter()
     names = ", ".join(quoted(c) for c in columns)
     return Counter(tuple(_text(value) for value in row) for row in query(db, f"SELECT {names} FROM {quoted(table)}"))
-
-
-def count(db: Database, table: str) -> int:
-    """How many rows a table has; 0 if there is no such table."""
-    return int(query(db, f"SELECT count(*) FROM {quoted(table)}")[0][0]) if table in oracle(db).tables() else 0
 
 
 def _text(value: object) -> str | None:
