@@ -248,7 +248,7 @@ def drop_unused(target: Target, run_id: int, table: TableName, again: bool) -> N
     """Drop a table that this run has made, if nothing was loaded into it: another attempt may see other columns."""
     del again  # it may have been done already, and is not done twice
     with target.begin() as connection:
-        ledger.check_run(connection, run_id)
+        _hold_run(connection, run_id)
         idle = (FileState.REFUSED, FileState.FAILED)
         known = ledger.tables(connection).get(str(table))
         if known is None or any(row.state not in idle for row in ledger.files(connection, tables=[str(table)])):
