@@ -362,7 +362,8 @@ class Console:
             lines.append(f"left alone: {_counted(len(report.left_out), 'path')}; -v names them")
         if report.vanished:
             told = f"vanished: {_files(len(report.vanished))} that were loaded are no longer there"
-            if not any(outcome.code in _LOST for outcome in report.files):
+            # Where they do not, a warning has said so.
+            if not report.warnings and not any(outcome.code in _LOST for outcome in report.files):
                 told += "; their rows stay"
             lines.append(f"{told}; see: {self.command('ingest status')}")
         lines += self._left_over(report)

@@ -17,11 +17,11 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import connection, resource_tracker
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-from ingest import pool, spool, waker
+from ingest import launching, pool, spool, waker
 from ingest.errors import UsageError
 from ingest.feeding import permit_cost
 from ingest.jobs import Failure, Job, JobSliced, Result
@@ -346,8 +346,8 @@ class Host:
     def __init__(self, workers: int, start_method: str) -> None:
         own_temporary_folder()
         context: Any = multiprocessing.get_context(start_method)
-        with quiet_resource_tracker():  # else it is started with the process
-            self.pipe, theirs = context.Pipe()
+        launching.quieten()
+        self.pipe, theirs = context.Pipe()
         self.process = context.Process(
             target=pool.host, args=(theirs, workers, start_method), name="ingest-pool-host", daemon=False
         )
@@ -452,8 +452,7 @@ class Host:
         waker.forget(*self._watched)
         self.exitcode = self.process.exitcode
         self.drain()
-        with quiet_resource_tracker():
-            pool.remove_semaphores(self._semaphores)
+        pool.remove_semaphores(self._semaphores)
         self._semaphores = ()
         self.pipe.close()
         close_process(self.process)
@@ -475,25 +474,6 @@ def allow_files(workers: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
 
 
-@contextlib.contextmanager
-def quiet_resource_tracker() -> Iterator[None]:
-    """Start multiprocessing's resource tracker, which may have been killed, with its stderr closed; also under way.
-
-    It removes what killed processes leave, and would tell the user's terminal about each.
-    """
-    saved = os.dup(2)
-    try:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 2)
-        os.close(null)
-        with _safe_path():
-            resource_tracker.ensure_running()
-            yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-
-
 def start_process(process: Any) -> None:
     """Start a process that a Ctrl-C or SIGTERM for all of us does not end before it can ignore it.
 
@@ -501,12 +481,12 @@ def start_process(process: Any) -> None:
     with it all knowledge of its children's ends). A signal that comes meanwhile is delivered afterwards.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, pool.STOP_SIGNALS)
-    pool.quiet_fork_server()
+    launching.quiet_fork_server()
     try:
         with waker.watching(os.getpid()):  # for its sake the fork server is looked at, which answers with a number
             for pause in (*START_PAUSES, None):
                 try:
-                    with _safe_path():
+                    with launching.safe_path():
                         process.start()
                     break
                 except (EOFError, ConnectionError):
@@ -531,23 +511,6 @@ def own_temporary_folder() -> None:
     config: dict[str, Any] = getattr(multiprocessing.current_process(), "_config", {})
     if config.get("tempdir") is None and (folder := spool.own_folder()) is not None:
         config["tempdir"] = folder
-
-
-@contextlib.contextmanager
-def _safe_path() -> Iterator[None]:
-    """Have what is started not import from the current folder, where a `numpy.py` may be somebody's data.
-
-    Python looks there first for what multiprocessing starts by `python -c`, though not for our own command. What a
-    worker takes for its path is main's.
-    """
-    if os.environ.get(pool.SAFE_PATH):
-        yield
-        return
-    os.environ[pool.SAFE_PATH] = pool.OURS
-    try:
-        yield
-    finally:
-        del os.environ[pool.SAFE_PATH]
 
 
 def exit_words(code: int | None) -> str:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ingest import archives, discards, ledger, rejectfile, tails
+from ingest import archives, discards, ledger, naming, rejectfile, tails
 from ingest.errors import UsageError
-from ingest.model import FileState, Mode
+from ingest.model import FileState, Mode, RunState
 from ingest.rows import FileRow, RejectRow, RunRow
 from ingest.settings import database_url, typed
 from ingest.targets import target_for
@@ -258,8 +258,7 @@ def _named(rows: Sequence[FileRow], file: str, see: str) -> list[FileRow]:
     if not paths:
         raise UsageError(f"the ledger knows no file {file}.", hint=f"See the files with: {see}")
     if len(paths) > 1:
-        shown = ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
-        raise UsageError(f"{file} can be {len(paths)} files: {shown}.", hint="Write more of the path.")
+        raise UsageError(f"{file} can be {len(paths)} files: {naming.some(paths)}.", hint="Write more of the path.")
     return found
 
 
@@ -288,6 +287,8 @@ def _tell(
     if row.mode in (Mode.UPSERT, Mode.INSERT_IGNORE):
         records += f", {row.rows_superseded:,} superseded, {row.rows_ignored:,} ignored (--mode {row.mode})"
     left_out = f"Discarded: {discards.told(row.rows_discarded, row.discards)}." if row.rows_discarded else ""
+    running = any(one.run_id == row.run_id and one.state is RunState.RUNNING for one in past)
+    open_still = "and is at it, or was killed" if running else "and did not end it"
     match row.state:
         case FileState.LOADED:
             when = _time(row.loaded_at) if row.loaded_at else "an unknown time"
@@ -304,11 +305,11 @@ def _tell(
                 yield f"{told}, last by run {max(closed)}."
         case FileState.STARTED if tails.as_before(row) is not row:
             yield f"{row.path} is loaded into {row.table_name}: {records}."
-            yield f"Run {row.run_id} began at {_time(row.started_at)} to load what was added to it, and did not end."
+            yield f"Run {row.run_id} began at {_time(row.started_at)} to load what was added to it, {open_still}."
             yield "Nothing of it is in the table; the next load with --on-change append-tail does it."
         case FileState.STARTED:
             yield f"{row.path} is partly loaded into {row.table_name}: {records}, {row.committed_bytes:,} bytes of it."
-            yield f"Run {row.run_id} began attempt {row.attempts} at {_time(row.started_at)} and did not end it."
+            yield f"Run {row.run_id} began attempt {row.attempts} at {_time(row.started_at)}, {open_still}."
             yield "The next load goes on from there."
         case FileState.REFUSED | FileState.FAILED:
             yield f"{row.path} was {row.state.value}: nothing of it is in {row.table_name}."

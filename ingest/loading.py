@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from ingest import manifest, spool
+from ingest import manifest, spool, units
 from ingest.bundles import BUNDLE_FILES, bundles
 from ingest.checking import Rehearsal
 from ingest.crew import Crew, Lost, discard, log_result, renumbered
@@ -366,6 +366,8 @@ class Loading:
                 self._refuse(load, answer.failure)
         elif isinstance(order, Settle) and load is not None:
             self._settled(load, answer)
+        elif isinstance(order, Settle):
+            self._empty_refused(order, answer)
 
     def _constrained(self, load: Load, step: Step, order: Apply, answer: Constrained) -> None:
         """The table refused rows: they are rejects as others are, and the rest of them is tried again without."""
@@ -416,11 +418,22 @@ class Loading:
     def _empty_done(self, order: Apply, answer: Done | Failed) -> None:
         works = self._empty.pop(order.order, [])
         if isinstance(answer, Failed):
-            raise answer.error
+            for work, move in zip(works, order.moves, strict=True):
+                number = self._writing.number()
+                self._orders[number], self._empty[number] = (None, Step()), [work]
+                self._writing.order(units.empty_settle(number, work, move, order.shape, answer.failure))
+            return
         for work, move in zip(works, order.moves, strict=True):
             self._tally.add(files=1, bytes_=work.source.size)
             counts = {"records": move.records, "discarded": move.discarded, "discards": move.discards}
             self._on_outcome(loaded(work, move.file_id, **counts))
+
+    def _empty_refused(self, order: Settle, answer: Answer) -> None:
+        for work in self._empty.pop(order.order, []):
+            self._tally.add(files=1, bytes_=work.source.size)
+            why = Failure(code=Reason(order.code), message=order.error)
+            why = units.not_undone(why, answer.failure) if isinstance(answer, Failed) else why
+            self._on_outcome(units.refused(work, order.file_id, why))
 
     def _finished(self, load: Load) -> None:
         self._loads.pop(load.job.job_id, None)
@@ -506,8 +519,8 @@ class Loading:
 
     def _settled(self, load: Load, answer: Done | Failed) -> None:
         assert load.doom is not None
-        if isinstance(answer, Failed):
-            raise answer.error
+        if isinstance(answer, Failed):  # the next run tries it first of all
+            load.doom = units.not_undone(load.doom, answer.failure)
         self._finished(load)
         self._tally.add(bytes_=load.works[0].source.size)
         self._on_outcome(load.refusal())

@@ -156,7 +156,7 @@ class _Mending:
                 return self._leased(mended)
 
     def _leased(self, mended: rejectfile.Mended) -> MendReport:
-        run_id = preparing.open_ledger(self._target, self._settings, [self._path], self._tell)
+        run_id, _ = preparing.open_ledger(self._target, self._settings, [self._path], self._tell)
         base = Path(self._settings.spool) if self._settings.spool else self._target.spool_base()
         try:
             with spool.run_folder(base) as folder:

@@ -23,7 +23,7 @@ OUR_TABLES = frozenset(
 """Tables that keep the ledger: no data is loaded into them, whatever schema is named."""
 
 TOLD = 10
-"""Names that are listed in the place of one that there is not."""
+"""So many of a list of names are shown."""
 
 _SEPARATORS = r"[-_. ]+"
 _YEAR, _MONTH, _DAY = r"(?:19|20)\d\d", r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
@@ -260,8 +260,13 @@ def instead(name: str, candidates: Collection[str]) -> str:
     listed = sorted(candidates)
     if near := nearest(name, listed):
         return f"; the nearest is {near!r}"
-    more = f" and {len(listed) - TOLD:,} more" if len(listed) > TOLD else ""
-    return f"; it has {', '.join(map(repr, listed[:TOLD]))}{more}" if listed else ""
+    return f"; it has {some(list(map(repr, listed)))}" if listed else ""
+
+
+def some(names: Sequence[str], shown: int = TOLD) -> str:
+    """The first of these names, and how many more there are."""
+    more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
 
 
 def rename_option(old: str, new: str) -> str:

@@ -9,9 +9,10 @@ import functools
 import json
 import os
 import shlex
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ingest import archives, ledger, manifest, naming, parts, replacing, sniff, tails
@@ -26,9 +27,6 @@ from ingest.work import Planned, TableState, Work, refuse
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-UNFILLED_SHOWN = 10
-"""Files that a warning names of those whose rows are lost; `status` has all of them."""
-
 RACY_NS = 2_000_000_000
 """A file changed this shortly before it was looked at may have changed again within the same time stamp."""
 
@@ -40,14 +38,16 @@ def decide(
     settings: Settings,
     *,
     folders: Sequence[str] = (),
+    stuck: Mapping[int, TableError] = MappingProxyType({}),
     on_pending: Callable[[], None] = lambda: None,
 ) -> Planned:
-    """The plan for what a scan found; `folders` are the resolved ones that it searched.
+    """The plan for what a scan found; `folders` are the resolved ones that it searched, `stuck` says by `file_id`
+    what cannot be loaded, for rows of an earlier attempt are still to be taken back.
 
     `opened` gives a connection, or None where there is no database yet; it is closed before any file is read.
     `on_pending` is called when there is at least one file that the ledger alone does not settle.
     """
-    planner = _Planner(target, settings)
+    planner = _Planner(target, settings, stuck)
     with opened as connection:
         named = planner.read(connection, found.sources)
     return planner.plan(found, named, folders, on_pending)
@@ -63,9 +63,10 @@ def table_state(target: Target, connection: Connection | None, table: TableName,
 
 
 class _Planner:
-    def __init__(self, target: Target, settings: Settings) -> None:
+    def __init__(self, target: Target, settings: Settings, stuck: Mapping[int, TableError]) -> None:
         self._target = target
         self._settings = settings
+        self._stuck = stuck
         self._out = Planned()
         self._rows: dict[str, FileRow] = {}
         self._by_hash: dict[tuple[str, str], list[FileRow]] = {}
@@ -177,7 +178,7 @@ class _Planner:
     def _as_it_is(self, row: FileRow) -> FileRow:
         """The row, or what the run will make of it first: of a table to be filled again, or of an interrupted tail."""
         row = tails.as_before(row)
-        if row.table_name not in self._out.lost or not row.rows_loaded:
+        if row.table_name not in self._out.lost or not row.rows_loaded or row.file_id in self._stuck:
             return row
         self._lost_rows.append(row)
         code, sentence = self._out.lost[row.table_name]
@@ -247,9 +248,8 @@ class _Planner:
                 of.setdefault(row.table_name, []).append(row.path)
         told = []
         for table, paths in sorted(of.items()):
-            named = ", ".join(sorted(paths)[:UNFILLED_SHOWN])
-            more = f" and {len(paths) - UNFILLED_SHOWN:,} more" if len(paths) > UNFILLED_SHOWN else ""
-            told.append(f"rows of the table {table} are lost for good, for their files are gone: {named}{more}")
+            named = naming.some(sorted(paths))  # `status` has all of them
+            told.append(f"rows of the table {table} are lost for good, for their files are gone: {named}")
         return told
 
     # decisions ---------------------------------------------------------------------------------------------
@@ -274,6 +274,8 @@ class _Planner:
             unchanged = row is not None and row.state is FileState.LOADED and row.sound and self._unchanged(source, row)
             if state.unusable is not None:
                 self._refuse(work, Reason(state.unusable.code), state.unusable.message, state.unusable.hint)
+            elif row is not None and (stuck := self._stuck.get(row.file_id)) is not None:
+                self._refuse(work, Reason(stuck.code), stuck.message, stuck.hint)
             elif state.lost and self._stands(state) and not (unchanged and row is not None and not row.rows_loaded):
                 self._lost(work, state, state.lost)
             elif row is not None and unchanged:

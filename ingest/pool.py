@@ -25,6 +25,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from ingest import launching
 from ingest.feeding import Feeding
 from ingest.jobs import Result, Task
 
@@ -126,13 +127,6 @@ class _SpawnContext(context.SpawnContext):
     Process = _SpawnWorker
 
 
-def quiet_fork_server() -> None:
-    """Have a fork server that is yet to start tell nobody's terminal that its parent was killed."""
-    preloaded: list[str] = getattr(forkserver._forkserver, "_preload_modules", [])
-    if "ingest.forked" not in preloaded:
-        preloaded.append("ingest.forked")
-
-
 def journal_path(folder: str) -> Path:
     """Where the workers of a host write which slice they are at."""
     return Path(folder) / "journal"
@@ -149,6 +143,7 @@ def host(pipe: Connection, workers: int, start_method: str) -> None:
     """The main function of the host process. Does not return."""
     os.setsid()
     ignore_stop_signals()
+    launching.quieten()
     try:
         _Host(pipe, workers).run(workers, start_method)
     except (BrokenPipeError, EOFError, ConnectionResetError):
@@ -166,10 +161,6 @@ KEPT_MEMORY = {
 
 Given back and taken anew, every page of it is cleared by the system first, a tenth of a worker's time.
 """
-
-
-SAFE_PATH, OURS = "PYTHONSAFEPATH", "ingest"
-"""Python's variable that keeps the current folder off its path (any text does), and what we set it to."""
 
 
 class _Host:
@@ -191,7 +182,7 @@ class _Host:
         if start_method == "forkserver":
             ctx: Any = _ForkServerContext()
             ctx.set_forkserver_preload(["ingest.worker"])
-            quiet_fork_server()
+            launching.quiet_fork_server()
         else:
             ctx = _SpawnContext()
         pool = ctx.Pool(workers, _start_worker)
@@ -276,8 +267,9 @@ _spent = threading.Event()
 
 def _start_worker() -> None:
     ignore_stop_signals()
-    if os.environ.get(SAFE_PATH) == OURS:
-        del os.environ[SAFE_PATH]  # what a transform starts is its own affair
+    launching.quieten()
+    if os.environ.get(launching.SAFE_PATH) == launching.OURS:
+        del os.environ[launching.SAFE_PATH]  # what a transform starts is its own affair
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -21,7 +22,7 @@ from ingest.failpoints import failpoint
 from ingest.model import FileState, Reason, Source, TableName, TableShape
 from ingest.rows import FileRow, NewFile, Touched
 from ingest.schema import TableSchema
-from ingest.settings import Settings
+from ingest.settings import Settings, typed
 from ingest.targets.base import Target
 from ingest.units import state_of
 from ingest.work import Planned, TableState, Work, refuse_table
@@ -32,8 +33,11 @@ if TYPE_CHECKING:
 
 def open_ledger(
     target: Target, settings: Settings, paths: Sequence[str | os.PathLike[str]], tell: Callable[[str, str], None]
-) -> int:
-    """The ledger, made or upgraded; the runs that were killed, fenced off; this run, written down."""
+) -> tuple[int, dict[int, TableError]]:
+    """The ledger, made or upgraded; the runs that were killed, fenced off; this run, written down.
+
+    Returns its number, and why some files cannot be loaded now: of these, rows are still to be taken back.
+    """
     with target.begin() as connection:
         have = ledger.version(connection)
         if have is None:
@@ -51,34 +55,58 @@ def open_ledger(
             version=_version(),
             options=_options(settings, paths),
         )
-    _mend(target, run_id)
+    stuck = _mend(target, settings, run_id, tell)
     _drop_emptied(target, run_id)
     failpoint("after_start_run")
-    return run_id
+    return run_id, stuck
 
 
-def _mend(target: Target, run_id: int) -> None:
-    """Finish what a killed run was taking back, and forget the tails that it had begun: nothing of them is there."""
+def _mend(target: Target, settings: Settings, run_id: int, tell: Callable[[str, str], None]) -> dict[int, TableError]:
+    """Finish what a killed run was taking back, and forget the tails that it had begun: nothing of them is there.
+
+    A file whose rows cannot be taken back stays as it is, and is told of: why, by `file_id`. The others go on.
+    """
+    stuck: dict[int, TableError] = {}
     with target.begin() as connection:
-        for row in ledger.files(connection):
+        rows = ledger.files(connection)
+        for row in rows:
             before = tails.as_before(row)
             if before is not row:
                 ledger.withdraw(
                     connection, run_id, before=before, version=row.version, epoch=row.epoch, code=None, error=None
                 )
-            if row.state is not FileState.UNDOING or not row.sound:
-                continue
-            shape = target.shape(connection, target.table_of(row.table_name))
+    for row in rows:
+        if row.state is not FileState.UNDOING or not row.sound:
+            continue
+        if (error := _finish_undo(target, settings, run_id, row)) is not None:
+            stuck[row.file_id] = error
+            tell("warning", f"{row.path}: {error.message}")
+    return stuck
+
+
+def _finish_undo(target: Target, settings: Settings, run_id: int, row: FileRow) -> TableError | None:
+    """Take back what is left of one file; or why that cannot be done."""
+    table = target.table_of(row.table_name)
+    try:
+        with target.worded(table), target.begin() as connection:
+            shape = target.shape(connection, table)
             if shape is not None and shape.lineage:
                 target.delete_rows(connection, shape, row.file_id)
-            ledger.finish_undo(
-                connection,
-                run_id,
-                file_id=row.file_id,
-                version=row.version,
-                epoch=row.epoch,
-                state=FileState.REFUSED,
-            )
+            elif shape is not None and row.rows_loaded and target.has_rows(connection, table):
+                forget = typed(f"ingest forget {shlex.quote(row.path)}", settings.to, target.label)
+                raise TableError(
+                    f"its rows in {table} cannot be told from others.",
+                    code=Reason.NO_LINEAGE,
+                    hint=f"Delete its rows yourself; then type: {forget}, and the same command again.",
+                )
+            undone = {"file_id": row.file_id, "version": row.version, "epoch": row.epoch}
+            ledger.finish_undo(connection, run_id, **undone, state=FileState.REFUSED)
+    except TableError as error:
+        if target.fault(error) is not None:
+            raise  # it may pass, or is not about this file
+        why = f"what was loaded of it could not be taken back: {error.message}"
+        return TableError(why, code=error.code, hint=error.hint)
+    return None
 
 
 def _drop_emptied(target: Target, run_id: int) -> None:
@@ -97,20 +125,14 @@ def drop_staging(target: Target, run_id: int, staging: TableName) -> None:
     Raises `FenceError` if the run was taken over: what has the name now is the other run's.
     """
     with target.begin() as connection:
-        _hold_run(connection, run_id)
+        ledger.check_run(connection, run_id, hold=True)
         row = ledger.tables(connection).get(str(staging))
         if row is not None and target.shape(connection, staging) and target.token(connection, staging) == row.token:
             target.drop_table(connection, staging)
             failpoint("before_drop_commit")
-            _hold_run(connection, run_id)  # where DDL commits, the lock went with it
+            ledger.check_run(connection, run_id, hold=True)  # where DDL commits, the lock went with it
         ledger.forget(connection, [file.file_id for file in ledger.files(connection, tables=[str(staging)])])
         ledger.forget_table(connection, str(staging))
-
-
-def _hold_run(connection: Connection, run_id: int) -> None:
-    """The run is still the one that loads, and cannot be taken over until the transaction ends."""
-    ledger.run(connection, run_id, lock=True)
-    ledger.check_run(connection, run_id)
 
 
 def make_staging(
@@ -248,7 +270,7 @@ def drop_unused(target: Target, run_id: int, table: TableName, again: bool) -> N
     """Drop a table that this run has made, if nothing was loaded into it: another attempt may see other columns."""
     del again  # it may have been done already, and is not done twice
     with target.begin() as connection:
-        _hold_run(connection, run_id)
+        ledger.check_run(connection, run_id, hold=True)
         idle = (FileState.REFUSED, FileState.FAILED)
         known = ledger.tables(connection).get(str(table))
         if known is None or any(row.state not in idle for row in ledger.files(connection, tables=[str(table)])):
@@ -273,9 +295,9 @@ def register(
     """
     with target.begin() as connection:
         # Of an earlier try that lost its connection, the COMMIT may still be under way: it is waited for.
-        ledger.run(connection, run_id, lock=True)
-        for undone in planned.undone:
-            _take_back(target, connection, run_id, undone)
+        ledger.check_run(connection, run_id, hold=True)
+        for row, code, sentence in planned.undone:
+            _give_up(connection, run_id, row, code, sentence)
         for row, source, key, sha256 in planned.moved:
             ledger.rename(connection, path=source.path, path_key=key, touched=_touched(row, source, sha256))
         ledger.touch(connection, [_touched(*one) for one in planned.touched])
@@ -294,22 +316,28 @@ def register(
     return rows
 
 
-def _take_back(target: Target, connection: Connection, run_id: int, undone: tuple[FileRow, Reason, str]) -> None:
-    """Of a file that is loaded in part and will not be gone on with, nothing is left."""
-    row, code, sentence = undone
+def _give_up(connection: Connection, run_id: int, row: FileRow, code: Reason, sentence: str) -> None:
+    """A file that is loaded in part will not be gone on with: what is there of it is to be taken back."""
     now = ledger.file(connection, row.file_id)
     if now is None or now.state is not FileState.STARTED:
         return  # an earlier try, whose COMMIT was carried out after all
-    shape = target.shape(connection, target.table_of(row.table_name))
-    if shape is not None and not shape.lineage:
-        return  # another table by now
-    if shape is not None:
-        target.delete_rows(connection, shape, row.file_id)
-    named = {"file_id": row.file_id, "epoch": now.epoch}
-    undoing = FileState.UNDOING
-    ledger.settle(connection, run_id, **named, version=now.version, state=undoing, code=code, error=sentence)
-    ledger.finish_undo(connection, run_id, **named, version=now.version + 1, state=state_of(code))
+    known = {"file_id": row.file_id, "version": now.version, "epoch": now.epoch}
+    ledger.settle(connection, run_id, **known, state=FileState.UNDOING, code=code, error=sentence)
     ledger.drop_rejects(connection, row.file_id)
+
+
+def take_back(target: Target, settings: Settings, run_id: int, planned: Planned) -> list[tuple[str, str]]:
+    """Of files that are loaded in part and will not be gone on with, nothing is left; path and sentence of each."""
+    told = []
+    for row, _, sentence in planned.undone:
+        with target.begin() as connection:
+            now = ledger.file(connection, row.file_id)
+        failpoint("before_undo")
+        error = None
+        if now is not None and now.state is FileState.UNDOING:  # not by an earlier try
+            error = _finish_undo(target, settings, run_id, now)
+        told.append((row.path, sentence if error is None else error.message))
+    return told
 
 
 def _record_refused(connection: Connection, run_id: int, planned: Planned) -> None:

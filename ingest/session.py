@@ -16,7 +16,7 @@ from ingest import checking, drift, ledger, manifest, planning, preparing, spool
 from ingest import schema as schemas
 from ingest.checking import Rehearsal
 from ingest.crew import Crew, Host
-from ingest.errors import DatabaseUnreachable, IngestError, UsageError
+from ingest.errors import DatabaseUnreachable, IngestError, TableError, UsageError
 from ingest.feeding import decoded_at_once
 from ingest.jobs import Layout
 from ingest.loading import Loading
@@ -82,6 +82,7 @@ class Session:
         self._warnings: list[str] = []
         self._host = host
         self._incomplete = False  # a table could not be replaced
+        self._stuck: dict[int, TableError] = {}  # files with rows that could not be taken back
         self._writing: Writing | None = None
         self._workers = settings.workers or workers_default()
 
@@ -135,7 +136,7 @@ class Session:
         new = not self._target.exists()
         self._opened(new)
         reading = self._target.connect() if not new else contextlib.nullcontext(None)
-        with spool.scratch(self._settings.spool) as folder, self._new_crew(folder) as crew:
+        with spool.run_folder(self._settings.spool) as folder, self._new_crew(folder) as crew:
             planned = planning.decide(
                 self._target, reading, found, self._settings, folders=self._folders(), on_pending=crew.start
             )
@@ -178,7 +179,7 @@ class Session:
 
     def _inferred(self) -> Inferred:
         found, nothing = self._scan(), contextlib.nullcontext(None)
-        with spool.scratch(self._settings.spool) as folder, self._new_crew(folder) as crew:
+        with spool.run_folder(self._settings.spool) as folder, self._new_crew(folder) as crew:
             planned = planning.decide(self._target, nothing, found, self._settings, on_pending=crew.start)
             tables = self._tables(planned, crew, found)
         refused = (decision for decision in planned.decisions if decision.action is Action.REFUSE)
@@ -320,7 +321,7 @@ class Session:
             return self._leased(found, new)
 
     def _leased(self, found: Manifest, new: bool) -> RunReport:
-        run_id = preparing.open_ledger(self._target, self._settings, self._paths, self._tell)
+        run_id, self._stuck = preparing.open_ledger(self._target, self._settings, self._paths, self._tell)
         base = Path(self._settings.spool) if self._settings.spool else self._target.spool_base()
         try:
             with spool.run_folder(base) as folder, self._new_crew(folder) as crew:
@@ -361,6 +362,7 @@ class Session:
                 found,
                 self._settings,
                 folders=self._folders(),
+                stuck=self._stuck,
                 on_pending=lambda: self._start_processes(run_id, crew),
             )
             tables = self._tables(planned, crew, found)
@@ -374,10 +376,11 @@ class Session:
                 shapes = preparing.make_tables(self._target, self._settings, run_id, planned, tables)
                 staged = preparing.make_staging(self._target, run_id, planned, tables, shapes)
                 into = shapes | staged
-                register = functools.partial(preparing.register, self._target, self._settings, run_id, planned, into)
-                rows = self._persist(lambda again: register())
-            for row, _, sentence in planned.undone:
-                self._tell("warning", f"{row.path}: {sentence}", row.path)
+                known = (self._target, self._settings, run_id, planned)
+                rows = self._persist(lambda again: preparing.register(*known, into))
+                undone = self._persist(lambda again: preparing.take_back(*known))
+            for path, sentence in undone:
+                self._tell("warning", f"{path}: {sentence}", path)
             if planned.work and (advice := self._target.advice(list(shapes.values()))):
                 self._tell("warning", advice)
             self._target.close()

@@ -143,9 +143,11 @@ def forgotten(what: Sequence[FileRow], out: TextIO) -> str:
     for path in paths[:FORGOTTEN]:
         line(out, f"  {path}")
         for row in what:
-            if row.path == path and row.state is FileState.STARTED and tails.as_before(row) is row:
+            undoing = row.state is FileState.UNDOING
+            if row.path == path and (undoing or row.state is FileState.STARTED) and tails.as_before(row) is row:
                 rows = "1 row of it stays" if row.rows_loaded == 1 else f"{row.rows_loaded:,} rows of it stay"
-                line(out, f"    half loaded: {rows} in {row.table_name}; a load would go on with it as it is")
+                load = "take them back" if undoing else "go on with it as it is"
+                line(out, f"    half loaded: {rows} in {row.table_name}; a load would {load}")
     if len(paths) > FORGOTTEN:
         line(out, f"  and {len(paths) - FORGOTTEN:,} more")
     return "1 file" if len(paths) == 1 else f"{len(paths):,} files"

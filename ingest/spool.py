@@ -26,8 +26,12 @@ _SOCKETS = 103 - len("/.ingest-spool-12345678/listener-12345678")
 
 
 @contextlib.contextmanager
-def run_folder(base: Path) -> Iterator[Path]:
-    """A new folder under `base` for one run, removed at the end; those of dead runs are removed first."""
+def run_folder(base: str | Path | None) -> Iterator[Path]:
+    """A new folder for one run or command, removed at the end; those of dead ones are removed first.
+
+    Under `base`, or among the system's temporary ones. Raises UsageError if it cannot be made.
+    """
+    base = Path(base or tempfile.gettempdir())
     clean(base)
     try:
         folder, owner = _made(base)
@@ -51,22 +55,11 @@ def own_folder() -> str | None:
         return None
     folder = contextlib.ExitStack()
     try:
-        made = folder.enter_context(run_folder(Path(base)))
+        made = folder.enter_context(run_folder(base))
     except (UsageError, OSError):
         return None
     atexit.register(folder.close)
     return str(made)
-
-
-@contextlib.contextmanager
-def scratch(base: str | None) -> Iterator[Path]:
-    """A new folder under `base`, or among the system's temporary ones, for a command that commits nothing."""
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="ingest-plan-", dir=base, ignore_cleanup_errors=True)
-    except OSError as error:
-        raise unmade(Path(base or tempfile.gettempdir()), error) from error
-    with folder as name:
-        yield Path(name)
 
 
 def _made(base: Path) -> tuple[Path, int]:

@@ -11,7 +11,7 @@ from ingest import charsets
 from ingest.discards import together
 from ingest.jobs import Failure, Job, JobSliced, Layout, MemberCount, Place, Result, Undecoded
 from ingest.model import NONE_FITTED, Discards, FileState, Fitted, Reason, TableShape
-from ingest.orders import Apply, RejectsRef
+from ingest.orders import Apply, RejectsRef, Settle
 from ingest.reports import FileOutcome
 from ingest.rows import FileRow, Move
 from ingest.settings import Settings
@@ -267,21 +267,7 @@ class Load:
     def refusal(self) -> FileOutcome:
         """How the file was refused, or failed."""
         assert self.doom is not None
-        work = self.works[0]
-        return FileOutcome(
-            path=work.source.path,
-            display=work.source.display,
-            table=str(work.table),
-            action=work.action,
-            state=state_of(self.doom.code).value,
-            code=self.doom.code,
-            sentence=self.doom.message,
-            hint=self.doom.hint,
-            file_id=self.rows[0].file_id,
-            bytes=work.source.size,
-            records=self.read,
-            rejected=self.fresh,
-        )
+        return refused(self.works[0], self.rows[0].file_id, self.doom, records=self.read, rejected=self.fresh)
 
 
 def whole_at_once(work: Work, start: int, settings: Settings) -> bool:
@@ -312,6 +298,32 @@ def loaded(work: Work, file_id: int, **counts: Any) -> FileOutcome:
     )
 
 
+def refused(work: Work, file_id: int, failure: Failure, **counts: Any) -> FileOutcome:
+    """A file that was refused, or failed; `counts` are those of a `FileOutcome`."""
+    return FileOutcome(
+        path=work.source.path,
+        display=work.source.display,
+        table=str(work.table),
+        action=work.action,
+        state=state_of(failure.code).value,
+        code=failure.code,
+        sentence=failure.message,
+        hint=failure.hint,
+        file_id=file_id,
+        bytes=work.source.size,
+        **counts,
+    )
+
+
+def not_undone(doom: Failure, failure: Failure) -> Failure:
+    """Why a file is refused of which the database keeps what was committed, whatever was said of that before."""
+    return Failure(
+        code=doom.code,
+        message=f"it is refused ({doom.code}), but what is there of it could not be taken back: {failure.message}",
+        hint="The next run tries that again, before it loads anything.",
+    )
+
+
 def empty_move(work: Work, row: FileRow) -> Move:
     """The ledger's step for a file without a record; lines that are left out of it count."""
     discards = work.header.discards if work.header else {}
@@ -331,6 +343,21 @@ def empty_move(work: Work, row: FileRow) -> Move:
         done=True,
         reset=work.reset,
         discards=discards,
+    )
+
+
+def empty_settle(order: int, work: Work, move: Move, shape: TableShape | None, failure: Failure) -> Settle:
+    """The refusal of a file without a record: the rows of its earlier content stay, or are taken back as they can."""
+    return Settle(
+        order=order,
+        file_id=move.file_id,
+        table_name=str(work.table),
+        shape=shape,
+        state=state_of(failure.code),
+        code=failure.code,
+        error=failure.message,
+        before=work.row if work.in_one else None,
+        version=move.version,
     )
 
 

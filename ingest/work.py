@@ -124,7 +124,8 @@ def refuse(planned: Planned, work: Work, code: Reason, sentence: str, hint: str)
         )
     )
     row = work.row
-    if row is not None and (row.state is FileState.LOADED or row.committed_bytes or not row.sound):
+    kept = (FileState.LOADED, FileState.UNDOING)
+    if row is not None and (row.state in kept or row.committed_bytes or not row.sound):
         planned.notes.append((row, code, sentence))
     else:
         planned.refused.append((work.source, work.staging or work.table, work.path_key, code, sentence))

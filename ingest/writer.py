@@ -28,7 +28,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ingest import pool
+from ingest import launching, pool
 from ingest.applying import Applying, Refused
 from ingest.errors import FenceError, IngestError, SourceError, file_of
 from ingest.jobs import Failure
@@ -46,6 +46,7 @@ LOCK_SECONDS = 120.0
 def writer(pipe: Pipe, lock: Any, database: Database, run_id: int, connections: int) -> None:
     """The main function of the writer process. With more than one connection each has a thread."""
     pool.ignore_stop_signals()
+    launching.quieten()
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()

@@ -16,14 +16,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ingest import waker, writer
+from ingest import launching, waker, writer
 from ingest.claims import Claims
 from ingest.crew import (
     GONE_SECONDS,
     close_process,
     exit_words,
     own_temporary_folder,
-    quiet_resource_tracker,
     start_process,
 )
 from ingest.errors import LedgerError
@@ -90,8 +89,8 @@ class Writing:
         own_temporary_folder()
         context: Any = multiprocessing.get_context(self._start_method)
         pipe, theirs = context.Pipe()
-        with quiet_resource_tracker():
-            lock = context.Lock()
+        launching.quieten()
+        lock = context.Lock()
         process = context.Process(
             target=writer.writer,
             args=(theirs, lock, self._database, self._run_id, self._connections),
@@ -225,8 +224,7 @@ class Writing:
         pid = life.process.pid
         life.process.join(GONE_SECONDS)
         waker.forget(pid)
-        with quiet_resource_tracker():
-            life.lock = None  # which the tracker hears of
+        life.lock = None  # which the tracker hears of
         life.pipe.close()
         close_process(life.process)
 

@@ -13,6 +13,7 @@ import oracle
 import psutil
 import pytest
 import servers
+import tools
 
 SHARE = 16
 """Of the tests that run on every target, one in so many runs on a server each time; `--whole` runs them all.
@@ -148,6 +149,7 @@ def _nothing_left_running() -> Iterator[None]:
     _, alive = psutil.wait_procs(left, timeout=5)
     for process in alive:
         process.kill()  # a test that failed, or ran out of time, should not leave them to the next
+    tools.bury()
     assert not alive, f"still running: {alive}"
 
 

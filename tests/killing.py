@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
-from oracle import Database, Oracle, oracle
+from oracle import Database, Oracle, SQLite, oracle
+from servers import alive
 
 T = TypeVar("T")
 
-SECONDS = 30.0
-"""A wait that lasts longer has failed: everything waited for here takes a second or two."""
+SECONDS = 120.0
+"""A wait that lasts longer has failed: everything waited for here takes a second or two, but machines stand still."""
+
+ENDS = 30.0
+"""Within so many seconds of the last fault, or of --file-timeout, a run ends by itself."""
 
 
 def wait_for(look: Callable[[], T | None], what: str, seconds: float = SECONDS, pause: float = 0.005) -> T:
@@ -111,14 +115,6 @@ def assert_gone(pids: tuple[int, ...], seconds: float = 5.0) -> None:
         time.sleep(0.01)
 
 
-def alive(pid: int) -> bool:
-    """Whether the process is there, and no zombie."""
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
 def _progress(database: Oracle, connection: Any) -> tuple[int, int]:
     """Bytes that are committed, and files that are not loaded; nothing of either before the ledger is there."""
     query = "SELECT sum(committed_bytes), count(NULLIF(state, 'loaded')) FROM ingest_file"
@@ -138,28 +134,34 @@ def held_midway(db: Database, run: subprocess.Popen[str]) -> Iterator[Processes]
         before = _progress(database, connection)[0]
 
         def held() -> bool:
-            # A server tells what is committed without a lock, and one that is taken again and again slows the run.
-            if database.kind != "sqlite" and _progress(database, connection)[0] <= before:
+            # A lock that is asked for again and again slows the run.
+            if _progress(database, connection)[0] <= before:
                 return False
-            if not database.held(connection):
-                return False
-            committed, left = _progress(database, connection)
-            if committed > before and left:
-                return True
-            assert left or committed == before, "the run was too quick for this test"
-            database.rows(connection, "ROLLBACK")
-            return False
+            if isinstance(database, SQLite):  # it has only one, which is free for the moment between two orders
+                taken = _taken_from_stopped(run, lambda: database.held(connection))
+            else:
+                taken = database.held(connection)
+            assert not taken or _progress(database, connection)[1], "the run was too quick for this test"
+            return taken
 
         wait_for(held, "a part of the files to be committed", pause=0.0003)
         found = wait_for(lambda: processes(run.pid), "all processes of the run")
-        try:
-            yield found
-        except BaseException:
-            kill(*found.all)  # a test that failed should not leave them to the next
-            raise
+        yield found
 
 
-def finish(run: subprocess.Popen[str], seconds: float = SECONDS) -> tuple[int, str, str]:
+def _taken_from_stopped(run: subprocess.Popen[str], take: Callable[[], bool]) -> bool:
+    """Whether something can be had while the main process stands still, and gives no orders."""
+    run.send_signal(signal.SIGSTOP)
+    try:
+        deadline = time.monotonic() + 2  # the main process itself may have it
+        while not (taken := take()) and time.monotonic() < deadline:
+            time.sleep(0.002)
+        return taken
+    finally:
+        run.send_signal(signal.SIGCONT)
+
+
+def finish(run: subprocess.Popen[str], seconds: float = ENDS) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of a run that is to end by itself."""
     try:
         out, err = run.communicate(timeout=seconds)

@@ -17,7 +17,10 @@ from typing import Literal
 import servers
 
 Verdict = Literal["pass", "cut", "pass and cut", "keep"]
-"""`keep`: the client's half is cut, and the server gets the message when `release` is called."""
+"""Of the last two, for what a client sends, its half is cut first: it gets no answer, however quick the server is.
+
+`keep`: the server gets the message when `release` is called.
+"""
 
 Side = Literal["client", "server"]
 
@@ -178,8 +181,9 @@ class Proxy:
                     self.cuts += verdict != "pass"
                 if word in ("COMMIT", "ROLLBACK"):
                     link.wrote = False
-                if verdict == "keep":
+                if verdict in ("keep", "pass and cut"):
                     link.cut(link.client)
+                if verdict == "keep":
                     self.kept.set()
                     self._released.wait()
                 if verdict != "cut":

@@ -22,7 +22,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 import pytest
@@ -113,10 +113,17 @@ class Server(ABC):
 
     def kill(self) -> None:
         """`kill -9` of all its processes, none of which is left to clean up."""
-        for process in [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]:
+        first = psutil.Process(self.pid)
+        first.suspend()  # so that it starts no more
+        everybody = [first, *first.children(recursive=True)]
+        for process in everybody:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         self.stop(signal.SIGKILL)
+        deadline = time.monotonic() + SECONDS
+        while any(alive(process.pid) for process in everybody):
+            assert time.monotonic() < deadline, "a server's process outlives a SIGKILL"
+            time.sleep(0.005)
 
     def remove(self) -> None:
         """End it at once, and remove all that it wrote."""
@@ -305,6 +312,14 @@ class MariaDB(Server):
 KINDS: tuple[type[Server], ...] = (PostgreSQL, MariaDB)
 
 
+def alive(pid: int) -> bool:
+    """Whether the process is there, and no zombie."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _memory() -> Path | None:
     """A folder that lies in memory, where a server's fsync costs nothing, if this machine has one with room.
 
@@ -329,7 +344,23 @@ def report() -> str:
         else f"{kind.title} is MISSING (apt-get install {kind.package}): its tests {_instead()}"
         for kind in KINDS
     ]
-    return f"servers: {'; '.join(words)}"
+    missing = without_strace()
+    traced = f"; {missing}: tests that need it {_instead()}" if missing else ""
+    return f"servers: {'; '.join(words)}{traced}"
+
+
+def without_strace() -> str | None:
+    """Why no test can have strace stop a process at a system call; None: it can."""
+    if shutil.which("strace") is None:
+        return "no strace on this machine (apt-get install strace)"
+    tried = subprocess.run(["strace", "-qq", "-o", os.devnull, "true"], capture_output=True, text=True, check=False)
+    return None if tried.returncode == 0 else f"strace may not trace here ({tried.stderr.strip()})"
+
+
+def require_strace() -> None:
+    """End the test where `without_strace` has a reason."""
+    if why := without_strace():
+        _give_up(why)
 
 
 def _instead() -> str:
@@ -339,10 +370,13 @@ def _instead() -> str:
 def require(kind: type[Server]) -> None:
     """End the test, if there is no such server on this machine."""
     if kind.binaries() is None:
-        sentence = f"no {kind.title} on this machine: apt-get install {kind.package}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(sentence)
-        pytest.skip(sentence)
+        _give_up(f"no {kind.title} on this machine: apt-get install {kind.package}")
+
+
+def _give_up(why: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(why)
+    pytest.skip(why)
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from tools import (
     load,
     orders,
     query,
+    referred_to,
     rejects,
     stored,
     told,
@@ -251,6 +252,23 @@ def test_the_reload_of_an_emptied_file_leaves_none_of_its_rows(data: Path, db: D
     assert_loaded_once(db, "orders", [other])
     assert [known(db, p)["rows_loaded"] for p in (header, nothing)] == [0, 0]
     assert set(told(load(data, db)).values()) <= {("skipped", "loaded"), ("skipped", "same_content")}
+
+
+def test_an_emptied_file_whose_rows_are_referred_to_is_refused_alone(data: Path, db: Database) -> None:
+    path = orders(data / "orders_1.csv", 10)
+    load(data, db)
+    write_csv(path, list(ORDERS), [])
+    orders(data / "orders_2.csv", 10, first=10)
+    with referred_to(db, 3):
+        for _ in range(2):
+            report = load(data, db, on_change="reload")
+            assert report.exit_code == 4
+            assert told(report)["orders_1.csv"] == ("refused", "constraint")
+            assert known(db, path)["state"] == "loaded"
+            assert known(db, path)["error_code"] == "constraint"
+            assert rows(db) == 20
+    assert load(data, db, on_change="reload").exit_code == 0
+    assert rows(db) == 10
 
 
 def test_a_reload_without_lineage_is_refused(data: Path, db: Database) -> None:

@@ -543,7 +543,8 @@ def test_who_is_told_to_wait_can(filled: Path, command: list[str]) -> None:
         waiting = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert waiting.stderr is not None
         assert waiting.stderr.readline().startswith("database: ")
-    assert waiting.communicate()[1] == (FORGOTTEN if command[0] == "forget" else "")
+    with waiting:  # `communicate` would not see what `readline` has read too much
+        assert waiting.stderr.read() == (FORGOTTEN if command[0] == "forget" else "")
     assert waiting.returncode == 0
 
 

@@ -172,6 +172,26 @@ def test_one_record_among_bundled_files_refuses_its_file_alone(data: Path, db: P
     assert query(db, "SELECT count(*) FROM t") == [(177,)]
 
 
+def test_committed_rows_that_the_table_keeps_refuse_their_file_alone(data: Path, db: Path) -> None:
+    """A file is over its budget after its first step, and what is there of it cannot be taken back."""
+    assert load(write_csv(data / "t_1.csv", ["a", "b"], [[0, "x"]]), db).exit_code == 0
+    script(db, "CREATE TRIGGER kept BEFORE DELETE ON t BEGIN SELECT raise(ABORT, 'kept'); END")
+    rows = [[i, "x" * 20] for i in range(1, 20_000)]
+    path = write_csv(data / "t_2.csv", ["a", "b"], [*rows, ["none", "x"]])
+    write_csv(data / "t_3.csv", ["a", "b"], [[30_000, "x"]])
+    killing.aged(path)
+    report = load(data, db, slice_bytes=1 << 15, commit_bytes=1 << 16)
+    states = told(report)
+    assert (report.exit_code, states["t_2.csv"], states["t_3.csv"][0]) == (4, ("refused", "over_budget"), "loaded")
+    [refused] = [outcome for outcome in report.files if outcome.path == str(path)]
+    assert "could not be taken back" in refused.sentence
+    assert known(db, path)["state"] == "undoing"
+    script(db, "DROP TRIGGER kept")
+    write_csv(path, ["a", "b"], rows)
+    assert load(data, db).exit_code == 0
+    assert query(db, "SELECT count(*), count(DISTINCT a) FROM t") == [(20_001, 20_001)]
+
+
 def test_a_row_may_refer_to_a_later_one_of_its_file(data: Path, db: Path, bulk: str) -> None:
     query(db, "CREATE TABLE t (a INTEGER PRIMARY KEY, up INTEGER REFERENCES t (a))")
     write_csv(data / "t_1.csv", ["a", "up"], [[1, 2], [2, 3], [3, ""], [4, 9]])

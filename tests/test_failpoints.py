@@ -142,6 +142,55 @@ def test_a_killed_undo_is_finished_by_the_next_run(tmp_path: Path, db: Database)
     assert_all_loaded(db, files)
 
 
+def killed_before_an_undo(tmp_path: Path, db: Database) -> list[Path]:
+    """A file of several steps, of which some are committed, and which is over its budget; mended since."""
+    files = make(tmp_path)
+    good = files[0].read_bytes()
+    files[0].write_bytes(good + b"one field too few,,,\n")
+    assert load(tmp_path, db, INGEST_FAILPOINT="before_undo").returncode == 1
+    files[0].write_bytes(good)
+    killing.aged(files[0])
+    return files
+
+
+def test_rows_of_a_killed_undo_that_cannot_be_told_from_others_refuse_their_file(tmp_path: Path, db: Database) -> None:
+    files = killed_before_an_undo(tmp_path, db)
+    tools.query(db, "ALTER TABLE orders DROP COLUMN _ingest_file_id")
+    [(before,)] = tools.query(db, "SELECT count(*) FROM orders WHERE id < 20000")
+    assert before
+    for _ in range(2):
+        report = tools.load(files[0].parent, db)
+        assert (report.exit_code, tools.told(report)[files[0].name]) == (4, ("refused", "no_lineage"))
+        assert tools.query(db, "SELECT count(*) FROM orders WHERE id < 20000") == [(before,)]
+        assert any(files[0].name in warning for warning in report.warnings)
+    tools.query(db, "DELETE FROM orders WHERE id < 20000")
+    done = tools.ingest("forget", files[0], "--to", db, "--yes", cwd=tmp_path)
+    assert f"{before:,} rows of it stay in orders; a load would take them back" in done.stderr
+    assert tools.load(files[0].parent, db).rows == 9_000
+    tools.assert_loaded_once(db, "orders", files)
+
+
+def test_what_the_database_does_not_let_go_stops_no_other_file(tmp_path: Path, db: Database) -> None:
+    """Neither in the run that refuses its file, nor in those after it."""
+    first = tools.orders(tmp_path / "in" / "orders_0.csv", 10)
+    killing.aged(first)
+    assert tools.load(first, db).exit_code == 0
+    files = killed_before_an_undo(tmp_path, db)
+    other = tools.orders(tmp_path / "other.csv", 10)
+    with tools.referred_to(db, 10_000):
+        report = tools.load(other, db)
+        assert (report.exit_code, report.rows) == (0, 10)
+        assert any(files[0].name in warning for warning in report.warnings)
+        report = tools.load(files[0].parent, db)
+        stuck, *others = (tools.told(report)[file.name][0] for file in (files[0], *files[1:], first))
+        assert report.exit_code == 4
+        assert stuck in {"refused", "failed"}
+        assert set(others) <= {"loaded", "skipped"}
+        assert tools.known(db, files[0])["state"] == "undoing"
+    assert tools.load(files[0].parent, db).exit_code == 0
+    assert_all_loaded(db, [first, *files])
+
+
 def test_a_writer_killed_before_an_undo_is_replaced_and_the_file_is_refused(tmp_path: Path, db: Database) -> None:
     files = make(tmp_path)
     with open(files[0], "ab") as file:

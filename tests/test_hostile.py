@@ -322,7 +322,7 @@ def test_too_many_and_too_long_names_are_refused_in_one_clear_line(tmp_path: Pat
         write_csv(folder / f"w{width}.csv", [f"c{i}" for i in range(width)], [["1"] * width] * 2)
     write_csv(folder / "long.csv", ["x" * 10_000, "b"], [[1, 2]])
     write_csv(folder / "longer.csv", ["y" * 10_000, "y" * 10_000], [[1, 2]])
-    done = ingest("load", folder, "--to", db, "--table", "{stem}", "--on-duplicate", "load", cwd=tmp_path, timeout=110)
+    done = ingest("load", folder, "--to", db, "--table", "{stem}", "--on-duplicate", "load", cwd=tmp_path, timeout=250)
     assert done.returncode == 4
     assert "Traceback" not in done.stderr
     refused = [line for line in done.stderr.splitlines() if line.startswith("error: refused: ")]

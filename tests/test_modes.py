@@ -364,7 +364,7 @@ def test_a_file_is_one_transaction_whatever_its_size(data: Path, db: Path, bulk:
 
 
 def test_a_part_loaded_file_starts_again_when_its_records_are_to_be_merged(tmp_path: Path, db: Path) -> None:
-    rows = [[i % 3_000, f"note {i}"] for i in range(12_000)]
+    rows = [[i % 3_000, f"note {i}"] for i in range(24_000)]
     path = write_csv(tmp_path / "in" / "t_1.csv", ["id", "note"], rows)
     query(db, "CREATE TABLE t (id INTEGER, note TEXT, _ingest_file_id BIGINT)")
     killing.aged(path)

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import killing
+import psutil
 import pytest
 import tools
 from oracle import Database, oracle
@@ -180,6 +181,74 @@ def test_a_killed_helper_of_multiprocessing_is_replaced(tmp_path: Path, db: Path
     tools.assert_loaded_once(db, "orders", files)
 
 
+def test_a_tracker_that_is_killed_with_those_it_was_told_of_leaves_no_traceback(tmp_path: Path, db: Path) -> None:
+    """The next one hears of the end of what only the one before had heard of."""
+    files = make(tmp_path)
+    run = start(tmp_path, db)
+    with killing.held_midway(db, run) as found:
+        killing.wait_for(lambda: len(killing.semaphores(found)) == 5, "its semaphores")
+        killing.kill(*named(found, "the resource tracker"), *named(found, "the fork server of main"), found.host)
+    code, _, err = killing.finish(run)
+    assert code == 0, err
+    assert "resource_tracker" not in err
+    assert "Traceback" not in err
+    tools.assert_loaded_once(db, "orders", files)
+
+
+RELAUNCHED = """
+import os
+import signal
+from multiprocessing import resource_tracker
+
+from ingest import launching
+
+{quiet}
+resource_tracker.ensure_running()
+pid = resource_tracker._resource_tracker._pid
+os.kill(pid, signal.SIGKILL)
+os.waitpid(pid, 0)
+resource_tracker.unregister("/never-heard-of", "semaphore")
+"""
+"""A tracker that follows a killed one, whenever a process needs it, and is told of what only that one was told of."""
+
+ORPHANED = """
+import os
+from multiprocessing import spawn, util
+
+from ingest import launching
+
+{quiet}
+theirs, ours = os.pipe()
+os.write(ours, {said})
+os.close(ours)
+command = spawn.get_command_line(tracker_fd=theirs, pipe_handle=theirs)
+pid = util.spawnv_passfds(spawn.get_executable(), command, [theirs])
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+"""
+"""A process that is spawned, and whose parent is killed before it has said what is to be done."""
+
+
+@pytest.mark.parametrize(
+    ("code", "trace"),
+    [
+        (RELAUNCHED, "KeyError"),
+        (ORPHANED.replace("{said}", "b''"), "EOFError"),
+        (ORPHANED.replace("{said}", "b'\\x80\\x04\\x95\\xff'"), "UnpicklingError"),
+    ],
+)
+def test_what_multiprocessing_starts_says_nothing_of_those_that_were_killed(
+    tmp_path: Path, code: str, trace: str
+) -> None:
+    said = []
+    for quiet in ("", "launching.quieten()"):
+        words = [sys.executable, "-c", code.format(quiet=quiet)]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        said.append(done.stderr)
+    assert trace in said[0]
+    assert said[1] == ""
+
+
 def test_workers_whose_host_and_main_are_gone_end_in_the_middle_of_a_slice(tmp_path: Path, db: Path) -> None:
     run, found, _ = waiting(tmp_path, db)
     killing.kill(found.main, found.host)
@@ -211,6 +280,23 @@ def test_no_run_leaves_anything_in_the_folder_for_temporary_files(tmp_path: Path
         code, _, err = killing.finish(start(tmp_path, db, TMPDIR=name))
         assert code == 0, err
         tools.assert_loaded_once(db, "orders", files)
+        assert list(temporary.iterdir()) == []
+
+
+def test_what_a_killed_check_leaves_is_removed_by_the_next_command(tmp_path: Path, db: Path) -> None:
+    make(tmp_path)
+    (tmp_path / "hold.py").write_text(WAITING)
+    with tempfile.TemporaryDirectory() as name:
+        temporary = Path(name)
+        words = ("in", "--to", db, "--transform", "hold:hurt")
+        run = tools.start("check", *words, cwd=tmp_path, TMPDIR=name)
+        killing.wait_for(lambda: (tmp_path / "begun").exists() or run.poll() is not None, "a worker at its slice")
+        killing.kill(run.pid, *(process.pid for process in psutil.Process(run.pid).children(recursive=True)))
+        run.communicate()
+        assert list(temporary.iterdir()) != []
+        (tmp_path / "go").touch()
+        done = tools.ingest("plan", *words, cwd=tmp_path, TMPDIR=name)
+        assert done.returncode == 0, done.stderr
         assert list(temporary.iterdir()) == []
 
 

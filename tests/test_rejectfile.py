@@ -6,7 +6,7 @@ import csv
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest import quoting
@@ -18,6 +18,7 @@ DIALECTS = [PLAIN, Dialect(delimiter="||"), Dialect(delimiter=";", escape="\\"),
 CELLS = st.lists(st.builds(Cell, st.text("ab,;|\"'\\\t\r\n ", max_size=6), st.booleans()), min_size=1, max_size=5)
 
 
+@settings(deadline=None)
 @given(CELLS, st.sampled_from(DIALECTS))
 def test_cells_come_back_as_they_were_written(cells: list[Cell], dialect: Dialect) -> None:
     if cells == [EMPTY]:
@@ -28,6 +29,7 @@ def test_cells_come_back_as_they_were_written(cells: list[Cell], dialect: Dialec
     assert all(after.quoted >= before.quoted for after, before in zip(found, cells, strict=True))
 
 
+@settings(deadline=None)
 @given(st.text('ab,"', min_size=1))
 def test_a_record_has_the_fields_that_a_file_would_have(text: str) -> None:
     cells, fields = record(text, PLAIN), quoting.fields(text.encode(), PLAIN)
@@ -35,6 +37,7 @@ def test_a_record_has_the_fields_that_a_file_would_have(text: str) -> None:
     assert cells is None or [cell.text.encode() for cell in cells] == fields
 
 
+@settings(deadline=None)
 @given(st.lists(CELLS, max_size=4))
 def test_what_is_written_is_read_by_other_programs(rows: list[list[Cell]]) -> None:
     rows = [row for row in rows if not is_bare(row)]

@@ -70,7 +70,7 @@ def test_a_signal_finishes_the_open_transaction_and_the_next_run_loads_the_rest(
         elif to == "group":  # Ctrl-C in a terminal
             os.killpg(run.pid, number)
         else:  # a service manager
-            for pid in found.all:
+            for pid in reversed(found.all):  # main last: it ends the others
                 os.kill(pid, number)
         killing.wait_for(lambda: not killing.alive(found.host), "the end of all reading")
     code, _, err = killing.finish(run)
@@ -79,11 +79,17 @@ def test_a_signal_finishes_the_open_transaction_and_the_next_run_loads_the_rest(
     assert_the_rest_is_loaded(db, files)
 
 
+def reads_rows(writer: int) -> bool:
+    """Whether the writer has an order: a staged file is open."""
+    return any("/.ingest-spool-" in file.path for file in psutil.Process(writer).open_files())
+
+
 def test_a_second_signal_stops_at_once(tmp_path: Path, db: Path) -> None:
     files = make(tmp_path)
     run = start(tmp_path, db)
     with killing.held_midway(db, run) as found:
         rows = tools.query(db, "SELECT count(*) FROM orders")
+        killing.wait_for(lambda: reads_rows(found.writer), "the writer to have an order")
         run.send_signal(signal.SIGTERM)
         killing.wait_for(lambda: not killing.alive(found.host), "the first signal to be noticed")
         run.send_signal(signal.SIGTERM)

@@ -18,6 +18,7 @@ from oracle import Database, OnServer, on_server, oracle
 from ingest import history, run
 from ingest.errors import LeaseHeld
 from ingest.mending import mend
+from ingest.model import FileState
 from ingest.settings import Budget, Settings, parse_type
 
 TOGETHER = int(os.environ.get("TOGETHER", "2"))
@@ -155,7 +156,8 @@ def test_beside_a_load_others_may_look_and_nobody_changes(tmp_path: Path, db: Da
     with killing.held_midway(db, loading):
         shown = {Path(row.path).name: row.state.value for row in history.status(to).files}
         assert shown["bad.csv"] == "loaded"
-        assert "started" in shown.values()
+        [begun, *_] = [row.path for row in history.status(to).files if row.state is FileState.STARTED]
+        assert any("is at it, or was killed" in sentence for sentence in history.story(to, begun))
         assert [row.state.value for row in history.runs(to)] == ["running", "finished"]
         assert len(list(history.rejects(to))) == 1
         planned = run.plan([str(tmp_path / "in"), str(bad)], Settings(to=to), on_event=lambda event: None)

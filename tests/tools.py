@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import os
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from ingest.run import load as run_load
 from ingest.settings import Settings
 
 Row = tuple[str | None, ...]
+
+_started: list[subprocess.Popen[str]] = []
 
 CAUTION = "untested with ingest"
 """What every load into a database of an unknown kind says."""
@@ -38,7 +41,7 @@ def load(
     return run_load(listed, Settings(to=str(db), workers=settings.pop("workers", 2), **settings), on_event=told.append)
 
 
-def ingest(*arguments: object, cwd: Path, timeout: float = 60, **environment: str) -> subprocess.CompletedProcess[str]:
+def ingest(*arguments: object, cwd: Path, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
     """The command line, as a user's shell would start it."""
     return subprocess.run(
         [sys.executable, "-m", "ingest", *typed(arguments)],
@@ -53,7 +56,7 @@ def ingest(*arguments: object, cwd: Path, timeout: float = 60, **environment: st
 
 def start(*arguments: object, cwd: Path, **environment: str) -> subprocess.Popen[str]:
     """The command line, started and left running, the leader of its own process group."""
-    return subprocess.Popen(
+    run = subprocess.Popen(
         [sys.executable, "-m", "ingest", *typed(arguments)],
         cwd=cwd,
         env=environ(**environment),
@@ -62,6 +65,18 @@ def start(*arguments: object, cwd: Path, **environment: str) -> subprocess.Popen
         text=True,
         start_new_session=True,
     )
+    _started.append(run)
+    return run
+
+
+def bury() -> None:
+    """Wait for what `start` has started, all of which has ended or was killed, and close its pipes."""
+    for run in _started:
+        run.wait(60)
+        for pipe in (run.stdout, run.stderr):
+            assert pipe is not None
+            pipe.close()
+    _started.clear()
 
 
 def typed(arguments: Iterable[object]) -> list[str]:
@@ -165,6 +180,21 @@ def script(db: Path, text: str) -> None:
     connection = sqlite3.connect(db)
     connection.executescript(text)
     connection.close()
+
+
+@contextlib.contextmanager
+def referred_to(db: Database, number: int) -> Iterator[None]:
+    """Meanwhile, the row of `orders` with this `id` cannot be deleted, for another table refers to it."""
+    if oracle(db).kind == "plainsqlite":  # which checks no foreign keys by itself
+        made, after = f"TRIGGER item BEFORE DELETE ON orders WHEN old.id = {number}", "TRIGGER item"
+        query(db, f"CREATE {made} BEGIN SELECT raise(ABORT, 'referred to'); END")
+    else:
+        after, kind = "TABLE item", "INTEGER" if oracle(db).kind == "sqlite" else "BIGINT"
+        query(db, "CREATE UNIQUE INDEX one ON orders (id)")
+        query(db, f"CREATE TABLE item (id {kind}, CONSTRAINT part FOREIGN KEY (id) REFERENCES orders (id))")
+        query(db, f"INSERT INTO item VALUES ({number})")
+    yield
+    query(db, f"DROP {after}")
 
 
 def rejects(db: Database) -> list[tuple[Any, ...]]:

@@ -319,7 +319,9 @@ def rejects_export(
                 )
                 raise UsageError(f"{place} cannot be written: {error.strerror}.", hint=hint) from error
         if not to_stdout:
-            print(f"{count:,} rejects written to {printable(str(path))}", file=sys.stderr)
+            print(
+                f"{count:,} {'reject' if count == 1 else 'rejects'} written to {printable(str(path))}", file=sys.stderr
+            )
         if what.refused:
             files = "1 file that was" if what.refused == 1 else f"{what.refused:,} files that were"
             print(f"those of {files} refused cannot be loaded back: mend the file itself, and load it", file=sys.stderr)

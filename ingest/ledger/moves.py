@@ -156,10 +156,10 @@ def take_over(connection: Connection) -> list[int]:
     return found
 
 
-def check_run(connection: Connection, run_id: int) -> None:
-    """Raises `FenceError` unless this run is still running."""
-    c = ingest_run.c
-    state = connection.execute(select(c.state).where(c.run_id == run_id)).scalar()
+def check_run(connection: Connection, run_id: int, *, hold: bool = False) -> None:
+    """Raises `FenceError` unless this run is still running; `hold`: nor can it be taken over in this transaction."""
+    query = select(ingest_run.c.state).where(ingest_run.c.run_id == run_id)
+    state = connection.execute(query.with_for_update() if hold else query).scalar()
     if state != RunState.RUNNING.value:
         raise _taken_over(run_id)
 
@@ -298,7 +298,7 @@ def lose(connection: Connection, run_id: int, table_name: str, *, code: str, err
 
     Also of those that this run does not see: they are loaded when a later one does.
     """
-    check_run(connection, run_id)
+    check_run(connection, run_id, hold=True)
     c = ingest_file.c
     lost = (c.table_name == table_name, c.rows_loaded > 0, c.state != FileState.UNDOING.value)
     ids = select(c.file_id).where(*lost)
@@ -389,7 +389,7 @@ def replace(connection: Connection, run_id: int, *, table_name: str, files: Sequ
 
     Raises `FenceError` unless each is loaded and as it was read.
     """
-    check_run(connection, run_id)
+    check_run(connection, run_id, hold=True)  # of its files, which are all loaded, a take-over changes nothing
     c = ingest_file.c
     old = list(connection.execute(select(c.file_id).where(c.table_name == table_name)).scalars())
     forget(connection, old)

@@ -171,6 +171,8 @@ class ServerTarget(Target):
                 self._make_ledger_schema(connection)
                 ledger.create(connection)
             except sa.exc.DBAPIError as error:
+                if self.fault(error) is not None:
+                    raise  # it is not about rights
                 raise LedgerError(
                     f"the ledger cannot be made in {self.label}: {self.said(error)}.",
                     hint=self.ledger_hint,

@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import sqlite3
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateTable
 
+from ingest import spool
 from ingest.errors import DatabaseUnreachable, LeaseHeld, TableError, UsageError
 from ingest.jobs import SQLITE
 from ingest.model import LINEAGE_COLUMN, Column, ColumnType, Origin, Reason, TableName, TableShape
@@ -123,7 +123,7 @@ class SQLiteTarget(Target):
                     raise self.unreachable(error) from error
                 try:
                     connection = stack.enter_context(_reading(stack.enter_context(_mended_copy(self.path)), "rw"))
-                except (sa.exc.DatabaseError, OSError) as worse:
+                except (sa.exc.DatabaseError, OSError, UsageError) as worse:
                     raise self.unreachable(worse) from worse
             yield connection
 
@@ -411,7 +411,7 @@ def _reading(path: str, mode: str) -> Iterator[Connection]:
 @contextlib.contextmanager
 def _mended_copy(path: str) -> Iterator[str]:
     """The path of a copy, for SQLite to roll back or forward there what a crash left half done."""
-    with tempfile.TemporaryDirectory(prefix="ingest-read-") as folder:
+    with spool.run_folder(None) as folder:
         copy = os.path.join(folder, "copy.db")
         for end in ("", "-journal", "-wal"):
             with contextlib.suppress(FileNotFoundError):

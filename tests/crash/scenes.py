@@ -86,6 +86,7 @@ class Scene:
         for statement in self.sql_after:
             tools.query(db, statement)
         if self.mends is not None:
+            (folder / "fixed.csv").unlink(missing_ok=True)  # of an earlier round
             done = run("rejects", "export", "fixed.csv", "--to", db, cwd=folder)
             assert done.returncode == 0, done.stderr
             self.mends(folder / "fixed.csv")

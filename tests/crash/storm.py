@@ -363,6 +363,8 @@ class Round:
             self.figures.processes += len(dead)
             return f"zombie: {_named(dead)}, stopped: {_named(self._frozen)}" if dead else ""
         assert isinstance(db, oracle.OnServer)
+        # Whose fork server was killed is nobody's descendant, and as long as main stands still nobody ends it.
+        stopped += victims.frozen(p for p in victims.marked(str(self._folder)) if p.state not in "TXZ")
         if main in stopped and _aged(db):
             self._frozen, self._stale = stopped, run
             self.figures.others["stopped for longer than its lease"] += 1

@@ -32,7 +32,7 @@ def server(request: pytest.FixtureRequest) -> servers.Server | None:
 
 @pytest.fixture
 def _strace() -> None:
-    deaths.require_strace()
+    servers.require_strace()
 
 
 counted_calls = pytest.mark.usefixtures("_strace")

@@ -34,7 +34,7 @@ class Warm:
         self.close()
 
     def ingest(
-        self, *arguments: object, cwd: Path, timeout: float = 60, **environment: str
+        self, *arguments: object, cwd: Path, timeout: float = 120, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """The command line, as a user's shell would start it. Returns when no process of it is left that could write.
 
