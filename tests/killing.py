@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import psutil
-from oracle import Database, Oracle, SQLite, oracle
+import tools
+from oracle import Database, oracle
 from servers import alive
 
 T = TypeVar("T")
@@ -115,50 +116,26 @@ def assert_gone(pids: tuple[int, ...], seconds: float = 5.0) -> None:
         time.sleep(0.01)
 
 
-def _progress(database: Oracle, connection: Any) -> tuple[int, int]:
-    """Bytes that are committed, and files that are not loaded; nothing of either before the ledger is there."""
-    query = "SELECT sum(committed_bytes), count(NULLIF(state, 'loaded')) FROM ingest_file"
-    try:
-        ((committed, left),) = database.rows(connection, query)[1]
-    except database.missing:
-        return 0, 0
-    return int(committed or 0), int(left or 0)
-
-
 @contextlib.contextmanager
 def held_midway(db: Database, run: subprocess.Popen[str]) -> Iterator[Processes]:
-    """The run, a part of its own committed and unable to commit more inside the block: the ledger is locked."""
-    database = oracle(db)
-    wait_for(lambda: database.exists() or run.poll() is not None, "the database")
-    with contextlib.closing(database.connect()) as connection:
-        before = _progress(database, connection)[0]
+    """A run started with `held`, a part of its own committed and unable to commit more inside the block.
 
-        def held() -> bool:
-            # A lock that is asked for again and again slows the run.
-            if _progress(database, connection)[0] <= before:
-                return False
-            if isinstance(database, SQLite):  # it has only one, which is free for the moment between two orders
-                taken = _taken_from_stopped(run, lambda: database.held(connection))
-            else:
-                taken = database.held(connection)
-            assert not taken or _progress(database, connection)[1], "the run was too quick for this test"
-            return taken
-
-        wait_for(held, "a part of the files to be committed", pause=0.0003)
-        found = wait_for(lambda: processes(run.pid), "all processes of the run")
-        yield found
-
-
-def _taken_from_stopped(run: subprocess.Popen[str], take: Callable[[], bool]) -> bool:
-    """Whether something can be had while the main process stands still, and gives no orders."""
-    run.send_signal(signal.SIGSTOP)
+    It stands still until the ledger is locked here, and goes on then.
+    """
+    database, gate = oracle(db), tools.gate(run)
     try:
-        deadline = time.monotonic() + 2  # the main process itself may have it
-        while not (taken := take()) and time.monotonic() < deadline:
-            time.sleep(0.002)
-        return taken
+        wait_for(lambda: gate.reached() or run.poll() is not None, "the first commit")
+        with contextlib.closing(database.connect()) as connection:
+            wait_for(lambda: database.held(connection) or run.poll() is not None, "the ledger")
+            query = "SELECT sum(committed_bytes), count(NULLIF(state, 'loaded')) FROM ingest_file"
+            ((committed, left),) = database.rows(connection, query)[1]
+            assert committed, "nothing is committed"
+            assert left, "everything is loaded: one order took all of it"
+            gate.open()
+            found = wait_for(lambda: processes(run.pid), "all processes of the run")
+            yield found
     finally:
-        run.send_signal(signal.SIGCONT)
+        gate.open()
 
 
 def finish(run: subprocess.Popen[str], seconds: float = ENDS) -> tuple[int, str, str]:

@@ -187,7 +187,7 @@ def midway(
     tmp_path: Path, db: Database, *options: str, then: Callable[[], object] = lambda: None, kill: bool = True
 ) -> int:
     """A run that is held when a part is committed, and killed, or let go on; its exit code."""
-    run = tools.start("load", "in", "--to", db, "--progress", "none", *STEPS, *options, cwd=tmp_path)
+    run = tools.start("load", "in", "--to", db, "--progress", "none", *STEPS, *options, cwd=tmp_path, held=True)
     with killing.held_midway(db, run) as found:
         if kill:
             killing.kill(*found.all)

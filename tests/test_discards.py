@@ -138,7 +138,9 @@ def test_a_file_killed_between_two_steps_counts_everything_once(tmp_path: Path, 
     killing.aged(path)
     steps = ("--slice-bytes", "8KiB", "--commit-bytes", "24KiB")
     query(db, "CREATE TABLE t (id INTEGER, name TEXT, amount REAL, _ingest_file_id INTEGER)")
-    run = tools.start("load", "in", "--to", db, "--progress", "none", "--max-rejects", 1, *steps, cwd=tmp_path)
+    run = tools.start(
+        "load", "in", "--to", db, "--progress", "none", "--max-rejects", 1, *steps, cwd=tmp_path, held=True
+    )
     with killing.held_midway(db, run) as found:
         killing.kill(*found.all)
         killing.assert_gone(found.all)
@@ -202,7 +204,9 @@ def test_the_options_decide_whether_a_part_loaded_file_goes_on(data: Path, db: P
     path = data / "t.csv"
     path.write_bytes(NAMES + b"".join(b"%d,n%d,%d.5\n" % (i, i, i) for i in range(3_000)))
     killing.aged(path)
-    run = tools.start("load", "in", "--to", db, "--slice-bytes", 2048, "--commit-bytes", 4096, cwd=data.parent)
+    run = tools.start(
+        "load", "in", "--to", db, "--slice-bytes", 2048, "--commit-bytes", 4096, cwd=data.parent, held=True
+    )
     with killing.held_midway(db, run) as found:
         killing.kill(*found.all)
     killing.finish(run)

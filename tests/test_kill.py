@@ -47,8 +47,10 @@ def assert_third_run_is_a_no_op(db: Database, files: list[Path]) -> None:
     assert oracle(db).snapshot() == before
 
 
-def start(tmp_path: Path, db: Database, *more: str, **environment: str) -> subprocess.Popen[str]:
-    return tools.start("load", "in", "--to", db, "--progress", "none", *STEPS, *more, cwd=tmp_path, **environment)
+def start(tmp_path: Path, db: Database, *more: str, held: bool = False, **environment: str) -> subprocess.Popen[str]:
+    return tools.start(
+        "load", "in", "--to", db, "--progress", "none", *STEPS, *more, cwd=tmp_path, held=held, **environment
+    )
 
 
 def assert_quiet(stderr: str, *warnings: str) -> None:
@@ -84,7 +86,7 @@ def test_a_killed_helper_is_replaced_and_the_same_run_loads_every_row_once(
     files = make(tmp_path)
     if table == "existing":
         existing(db)
-    run = start(tmp_path, db, "--bulk", bulk)
+    run = start(tmp_path, db, "--bulk", bulk, held=True)
     with killing.held_midway(db, run) as found:
         pid = {"worker": found.workers[0], "host": found.host, "writer": found.writer}[victim]
         killing.wait_for(lambda: len(killing.semaphores(found)) == 5, "its semaphores")
@@ -112,7 +114,7 @@ def test_a_killed_run_is_gone_in_five_seconds_and_the_next_goes_on(
     files = make(tmp_path)
     if table == "existing":
         existing(db)
-    run = start(tmp_path, db, "--bulk", bulk)
+    run = start(tmp_path, db, "--bulk", bulk, held=True)
     with killing.held_midway(db, run) as found:
         killing.wait_for(lambda: len(killing.semaphores(found)) == 5, "its semaphores")
         semaphores = killing.semaphores(found)
@@ -144,7 +146,7 @@ def test_a_killed_run_is_gone_in_five_seconds_and_the_next_goes_on(
 
 def test_a_killed_fork_server_takes_nothing_with_it(tmp_path: Path, db: Database) -> None:
     files = make(tmp_path)
-    run = start(tmp_path, db)
+    run = start(tmp_path, db, held=True)
     with killing.held_midway(db, run) as found:
         server = next(pid for pid in found.helpers if killing.is_fork_server_of(pid, found.main))
         killing.kill(server)

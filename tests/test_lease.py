@@ -142,7 +142,7 @@ def test_a_run_of_another_user_whose_process_is_hidden_is_not_taken_for_dead(hid
 def test_a_run_that_was_stopped_and_taken_over_commits_nothing_more(tmp_path: Path, db: OnServer, who: str) -> None:
     """A zombie: stopped for so long that it is taken for dead, while its writer waits with an open transaction."""
     files = make(tmp_path)
-    run = tools.start("load", "in", "--to", db, *STEPS, cwd=tmp_path)
+    run = tools.start("load", "in", "--to", db, *STEPS, cwd=tmp_path, held=True)
     with killing.held_midway(db, run) as found:
         os.kill(found.main, signal.SIGSTOP)
     # The lock is gone: its writer may commit what it was at, and not more, for nobody gives it another order.

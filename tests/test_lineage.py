@@ -61,7 +61,7 @@ def test_rows_are_numbered_on_after_a_restart(tmp_path: Path, db: Database) -> N
     path = tmp_path / "t.csv"
     path.write_bytes(b"id,note\n" + records(0, 4000, odd=True))
     sizes = ("--slice-bytes", "4KiB", "--commit-bytes", "12KiB")
-    run = start("load", path, "--to", db, "--lineage", "row", "--progress", "none", *sizes, cwd=tmp_path)
+    run = start("load", path, "--to", db, "--lineage", "row", "--progress", "none", *sizes, cwd=tmp_path, held=True)
     with held_midway(db, run) as found:
         kill(*found.all)
         assert_gone(found.all)

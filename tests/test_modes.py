@@ -369,7 +369,7 @@ def test_a_part_loaded_file_starts_again_when_its_records_are_to_be_merged(tmp_p
     query(db, "CREATE TABLE t (id INTEGER, note TEXT, _ingest_file_id BIGINT)")
     killing.aged(path)
     sizes = ("--slice-bytes", "16KiB", "--commit-bytes", "48KiB")
-    run = start("load", "in", "--to", db, "--progress", "none", *sizes, cwd=tmp_path)
+    run = start("load", "in", "--to", db, "--progress", "none", *sizes, cwd=tmp_path, held=True)
     with killing.held_midway(db, run) as found:
         killing.kill(*found.all)
         killing.assert_gone(found.all)

@@ -146,7 +146,7 @@ def test_every_decision_is_planned_as_it_is_done_and_nothing_is_written(data: Pa
 def test_a_part_loaded_file_is_planned_to_be_resumed(data: Path, db: Path, tmp_path: Path) -> None:
     path = orders(data / "orders_1.csv", 12_000)
     sizes = ("--slice-bytes", "16KiB", "--commit-bytes", "32KiB")
-    run = start("load", data, "--to", db, "--progress", "none", *sizes, cwd=tmp_path)
+    run = start("load", data, "--to", db, "--progress", "none", *sizes, cwd=tmp_path, held=True)
     with held_midway(db, run) as found:
         kill(*found.all)
         assert_gone(found.all)

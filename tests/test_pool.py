@@ -87,7 +87,7 @@ def test_staging_stops_when_the_writer_does_not_keep_up(tmp_path: Path, db: Path
         "--types",
         "text",
     )
-    run = tools.start("load", "in", "--to", db, "--progress", "none", *sizes, cwd=tmp_path)
+    run = tools.start("load", "in", "--to", db, "--progress", "none", *sizes, cwd=tmp_path, held=True)
     with killing.held_midway(db, run):
         [(committed,)] = tools.query(db, "SELECT committed_bytes FROM ingest_file")
 

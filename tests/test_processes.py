@@ -93,7 +93,7 @@ def waiting(tmp_path: Path, db: Database, *more: str) -> tuple[subprocess.Popen[
 def test_a_process_that_was_stopped_is_woken_and_the_run_ends(tmp_path: Path, db: Path, who: str) -> None:
     """Stopped while main is not: no sentinel tells of it, and it keeps what it has locked."""
     files = make(tmp_path)
-    run = start(tmp_path, db)
+    run = start(tmp_path, db, held=True)
     with killing.held_midway(db, run) as found:
         for pid in named(found, who):
             os.kill(pid, signal.SIGSTOP)
@@ -107,7 +107,7 @@ def test_a_process_that_was_stopped_is_woken_and_the_run_ends(tmp_path: Path, db
 def test_a_killed_writer_is_replaced_while_the_fork_server_is_stopped(tmp_path: Path, db: Path) -> None:
     """It would neither tell of the writer's end nor start another."""
     files = make(tmp_path)
-    run = start(tmp_path, db)
+    run = start(tmp_path, db, held=True)
     with killing.held_midway(db, run) as found:
         os.kill(*named(found, "the fork server of main"), signal.SIGSTOP)
         killing.kill(found.writer, found.host)
@@ -137,7 +137,7 @@ def test_a_run_that_is_stopped_as_a_whole_keeps_its_lease_and_blames_no_file(tmp
 def test_a_stopped_writer_that_wakes_after_a_take_over_commits_nothing(tmp_path: Path, db: Path) -> None:
     """Its main process is dead, the next run has loaded everything, and its order is still in its pipe."""
     files = make(tmp_path)
-    run = start(tmp_path, db)
+    run = start(tmp_path, db, held=True)
     with killing.held_midway(db, run) as found:
         os.kill(found.writer, signal.SIGSTOP)
         killing.kill(found.main)
@@ -154,7 +154,7 @@ def test_a_stopped_writer_that_wakes_after_a_take_over_commits_nothing(tmp_path:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_for_the_helpers_alone_is_not_for_them(tmp_path: Path, db: Path, number: signal.Signals) -> None:
     files = make(tmp_path)
-    run = start(tmp_path, db)
+    run = start(tmp_path, db, held=True)
     with killing.held_midway(db, run) as found:
         for pid in named(found, "all but main"):
             os.kill(pid, number)
@@ -167,7 +167,7 @@ def test_a_signal_for_the_helpers_alone_is_not_for_them(tmp_path: Path, db: Path
 @pytest.mark.parametrize("who", ["the fork server of the host", "the resource tracker"])
 def test_a_killed_helper_of_multiprocessing_is_replaced(tmp_path: Path, db: Path, who: str) -> None:
     files = make(tmp_path)
-    run = start(tmp_path, db)
+    run = start(tmp_path, db, held=True)
     with killing.held_midway(db, run) as found:
         killing.wait_for(lambda: len(killing.semaphores(found)) == 5, "its semaphores")
         semaphores = killing.semaphores(found)
@@ -184,7 +184,7 @@ def test_a_killed_helper_of_multiprocessing_is_replaced(tmp_path: Path, db: Path
 def test_a_tracker_that_is_killed_with_those_it_was_told_of_leaves_no_traceback(tmp_path: Path, db: Path) -> None:
     """The next one hears of the end of what only the one before had heard of."""
     files = make(tmp_path)
-    run = start(tmp_path, db)
+    run = start(tmp_path, db, held=True)
     with killing.held_midway(db, run) as found:
         killing.wait_for(lambda: len(killing.semaphores(found)) == 5, "its semaphores")
         killing.kill(*named(found, "the resource tracker"), *named(found, "the fork server of main"), found.host)
@@ -271,7 +271,7 @@ def test_no_run_leaves_anything_in_the_folder_for_temporary_files(tmp_path: Path
     files = make(tmp_path)
     with tempfile.TemporaryDirectory() as name:  # pytest's are too long for a socket
         temporary = Path(name)
-        run = start(tmp_path, db, TMPDIR=name)
+        run = start(tmp_path, db, TMPDIR=name, held=True)
         with killing.held_midway(db, run) as found:
             assert len(list(temporary.iterdir())) == 1
             killing.kill(*found.all)

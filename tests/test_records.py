@@ -307,7 +307,7 @@ def test_part_loaded_file_starts_again_when_its_records_are_to_become_others(
     path = tmp_path / "t.csv"
     path.write_bytes(HEADER + b"".join(b"%d,%d,note\n%d,%d,note,\n" % (i, i, i, i) for i in range(3000)))
     sizes = ("--slice-bytes", "4KiB", "--commit-bytes", "12KiB")
-    run = start("load", path, "--to", db, "--progress", "none", *sizes, cwd=tmp_path)
+    run = start("load", path, "--to", db, "--progress", "none", *sizes, cwd=tmp_path, held=True)
     with held_midway(db, run) as found:
         kill(*found.all)
         assert_gone(found.all)

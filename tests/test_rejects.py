@@ -109,7 +109,7 @@ def test_rejects_after_a_resume_are_placed_in_the_file(
     path = table / "t_1.csv"
     path.write_bytes(data)
     sizes = ("--slice-bytes", "4KiB", "--commit-bytes", "12KiB", "--max-rejects", "20")
-    run = start("load", path, "--to", db, "--progress", "none", *sizes, cwd=tmp_path)
+    run = start("load", path, "--to", db, "--progress", "none", *sizes, cwd=tmp_path, held=True)
     with held_midway(db, run) as found:
         kill(*found.all)
         assert_gone(found.all)

@@ -348,7 +348,7 @@ def test_killed_midway_it_goes_on_with_the_same_staging_table(tmp_path: Path, da
     load(data, db)
     new = make(data, "new", 20_000)
     steps = ("--slice-bytes", "16KiB", "--commit-bytes", "48KiB")
-    run = start("load", data, "--to", db, "--mode", "replace", "--progress", "none", *steps, cwd=tmp_path)
+    run = start("load", data, "--to", db, "--mode", "replace", "--progress", "none", *steps, cwd=tmp_path, held=True)
     with killing.held_midway(db, run) as found:
         killing.kill(*found.all)
         killing.assert_gone(found.all)

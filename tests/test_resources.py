@@ -224,7 +224,7 @@ def test_a_spool_that_is_removed_under_way_is_told_and_the_next_run_loads(
 ) -> None:
     spool = tmp_path / "spool"
     spool.mkdir()
-    run = tools.start("load", "in", "--to", db, "--spool", spool, *STEPS, "--workers", "1", cwd=tmp_path)
+    run = tools.start("load", "in", "--to", db, "--spool", spool, *STEPS, "--workers", "1", cwd=tmp_path, held=True)
     with killing.held_midway(db, run):
         spool.rename(tmp_path / "gone")  # at one moment, and not while somebody puts something into it
     code, out, err = killing.finish(run)
@@ -385,7 +385,7 @@ def test_a_lock_file_that_is_removed_lets_one_run_commit_and_not_two(
     tmp_path: Path, db: Path, files: list[Path]
 ) -> None:
     """On SQLite the lease is a lock on a file; the ledger fences off who lost it."""
-    run = tools.start("load", "in", "--to", db, *STEPS, "--workers", "1", cwd=tmp_path)
+    run = tools.start("load", "in", "--to", db, *STEPS, "--workers", "1", cwd=tmp_path, held=True)
     with killing.held_midway(db, run) as found:
         os.kill(found.main, signal.SIGSTOP)
         os.unlink(f"{db}-ingest-lock")
@@ -419,7 +419,7 @@ def test_a_lease_whose_row_is_deleted_is_told_with_what_mends_it(
 
 
 def test_a_folder_that_vanishes_under_the_database_is_told(tmp_path: Path, db: Path, files: list[Path]) -> None:
-    run = tools.start("load", "in", "--to", db, *STEPS, "--workers", "1", cwd=tmp_path)
+    run = tools.start("load", "in", "--to", db, *STEPS, "--workers", "1", cwd=tmp_path, held=True)
     with killing.held_midway(db, run):
         db.parent.rename(tmp_path / "gone")
     code, _, err = killing.finish(run)

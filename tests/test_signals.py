@@ -24,8 +24,8 @@ def make(tmp_path: Path) -> list[Path]:
     return files
 
 
-def start(tmp_path: Path, db: Path, *more: str) -> subprocess.Popen[str]:
-    return tools.start("load", "in", "--to", db, "--progress", "none", *STEPS, *more, cwd=tmp_path)
+def start(tmp_path: Path, db: Path, *more: str, held: bool | str = False) -> subprocess.Popen[str]:
+    return tools.start("load", "in", "--to", db, "--progress", "none", *STEPS, *more, cwd=tmp_path, held=held)
 
 
 def assert_stopped_in_order(db: Path, files: list[Path], code: int, err: str, number: signal.Signals) -> None:
@@ -63,7 +63,7 @@ def test_a_signal_finishes_the_open_transaction_and_the_next_run_loads_the_rest(
     tmp_path: Path, db: Path, number: signal.Signals, to: str, start_method: str
 ) -> None:
     files = make(tmp_path)
-    run = start(tmp_path, db, "--start-method", start_method)
+    run = start(tmp_path, db, "--start-method", start_method, held=True)
     with killing.held_midway(db, run) as found:
         if to == "main":
             run.send_signal(number)
@@ -86,7 +86,7 @@ def reads_rows(writer: int) -> bool:
 
 def test_a_second_signal_stops_at_once(tmp_path: Path, db: Path) -> None:
     files = make(tmp_path)
-    run = start(tmp_path, db)
+    run = start(tmp_path, db, held=True)
     with killing.held_midway(db, run) as found:
         rows = tools.query(db, "SELECT count(*) FROM orders")
         killing.wait_for(lambda: reads_rows(found.writer), "the writer to have an order")
@@ -103,10 +103,11 @@ def test_a_second_signal_stops_at_once(tmp_path: Path, db: Path) -> None:
 
 def test_a_signal_while_the_plan_is_made_stops_before_the_first_row(tmp_path: Path, db: Path) -> None:
     files = make(tmp_path)
-    run = start(tmp_path, db)
-    lease = db.with_name(f"{db.name}-ingest-lock")
-    killing.wait_for(lease.exists, "the run to begin")
+    run = start(tmp_path, db, held="after_ledger")
+    gate = tools.gate(run)
+    killing.wait_for(lambda: gate.reached() or run.poll() is not None, "the run to begin")
     run.send_signal(signal.SIGTERM)
+    gate.open()
     code, _, err = killing.finish(run)
     assert code == 143, err
     assert "Traceback" not in err

@@ -33,7 +33,7 @@ def make(tmp_path: Path, name: str = "orders_1.csv") -> Path:
 
 def killed_midway(tmp_path: Path, db: Database) -> tuple[int, int]:
     """A load whose every process is killed between two steps; the bytes and rows that it committed."""
-    run = tools.start("load", "in", "--to", db, "--progress", "none", *STEPS, cwd=tmp_path)
+    run = tools.start("load", "in", "--to", db, "--progress", "none", *STEPS, cwd=tmp_path, held=True)
     with killing.held_midway(db, run) as found:
         killing.kill(*found.all)
         killing.assert_gone(found.all)

@@ -38,7 +38,7 @@ def make(tmp_path: Path) -> list[Path]:
 @pytest.mark.every_target
 def test_a_second_run_leaves_with_its_own_exit_code(tmp_path: Path, db: Database) -> None:
     files = make(tmp_path)
-    first = tools.start("load", "in", "--to", db, *STEPS, cwd=tmp_path)
+    first = tools.start("load", "in", "--to", db, *STEPS, cwd=tmp_path, held=True)
     with killing.held_midway(db, first):
         second = tools.ingest("load", "in", "--to", db, cwd=tmp_path)
         assert second.returncode == 75
@@ -54,7 +54,7 @@ def test_a_second_run_leaves_with_its_own_exit_code(tmp_path: Path, db: Database
 @pytest.mark.every_target
 def test_a_second_run_that_waits_finds_everything_loaded(tmp_path: Path, db: Database) -> None:
     files = make(tmp_path)
-    first = tools.start("load", "in", "--to", db, *STEPS, cwd=tmp_path)
+    first = tools.start("load", "in", "--to", db, *STEPS, cwd=tmp_path, held=True)
     with killing.held_midway(db, first):
         second = tools.start("load", "in", "--to", db, "--wait", "30", *STEPS, cwd=tmp_path)
     assert killing.finish(first)[0] == 0
@@ -69,7 +69,7 @@ def test_a_second_run_that_waits_finds_everything_loaded(tmp_path: Path, db: Dat
 @pytest.mark.core
 def test_a_killed_run_leaves_no_lease_behind(tmp_path: Path, db: Database) -> None:
     files = make(tmp_path)
-    first = tools.start("load", "in", "--to", db, *STEPS, cwd=tmp_path)
+    first = tools.start("load", "in", "--to", db, *STEPS, cwd=tmp_path, held=True)
     with killing.held_midway(db, first) as found:
         second = tools.start("load", "in", "--to", db, "--wait", "30", *STEPS, cwd=tmp_path)
         killing.kill(found.main)
@@ -85,7 +85,7 @@ def test_databases_beside_each_other_are_loaded_at_the_same_time(tmp_path: Path,
     if not isinstance(db, Path):
         pytest.skip("the lease of a server's database is a row in it")
     other = db.with_name("other.db")
-    first = tools.start("load", "in", "--to", db, *STEPS, cwd=tmp_path)
+    first = tools.start("load", "in", "--to", db, *STEPS, cwd=tmp_path, held=True)
     with killing.held_midway(db, first):
         assert tools.load(files[0].parent, other).exit_code == 0
     assert killing.finish(first)[0] == 0
@@ -152,7 +152,7 @@ def test_beside_a_load_others_may_look_and_nobody_changes(tmp_path: Path, db: Da
     fixed = tmp_path / "fixed.csv"
     fixed.write_text(fixed.read_text().replace(",x", ",2"))
     to, spool = str(db), str(oracle(db).folder)
-    loading = tools.start("load", "in", "--to", db, *STEPS, cwd=tmp_path)
+    loading = tools.start("load", "in", "--to", db, *STEPS, cwd=tmp_path, held=True)
     with killing.held_midway(db, loading):
         shown = {Path(row.path).name: row.state.value for row in history.status(to).files}
         assert shown["bad.csv"] == "loaded"

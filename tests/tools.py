@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import fcntl
 import gzip
 import os
 import sqlite3
@@ -24,7 +25,26 @@ from ingest.settings import Settings
 
 Row = tuple[str | None, ...]
 
+
+class Gate:
+    """A file that holds a run at a named place for as long as it is locked."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file = path.open("wb")
+        fcntl.flock(self.file, fcntl.LOCK_EX)
+
+    def reached(self) -> bool:
+        """Whether somebody waits here."""
+        return self.path.stat().st_size > 0
+
+    def open(self) -> None:
+        """Nobody waits here any longer."""
+        self.file.close()
+
+
 _started: list[subprocess.Popen[str]] = []
+_gates: dict[int, Gate] = {}
 
 CAUTION = "untested with ingest"
 """What every load into a database of an unknown kind says."""
@@ -54,8 +74,15 @@ def ingest(*arguments: object, cwd: Path, timeout: float = 120, **environment: s
     )
 
 
-def start(*arguments: object, cwd: Path, **environment: str) -> subprocess.Popen[str]:
-    """The command line, started and left running, the leader of its own process group."""
+def start(*arguments: object, cwd: Path, held: bool | str = False, **environment: str) -> subprocess.Popen[str]:
+    """The command line, started and left running, the leader of its own process group.
+
+    A run that is `held` stands still behind its first commit, or at the named place, until its gate is opened.
+    """
+    gate = Gate(cwd / "gate") if held else None
+    if gate is not None:
+        place = held if isinstance(held, str) else "after_commit"
+        environment["INGEST_HOLDPOINT"] = f"{place}@{gate.path}"
     run = subprocess.Popen(
         [sys.executable, "-m", "ingest", *typed(arguments)],
         cwd=cwd,
@@ -66,7 +93,14 @@ def start(*arguments: object, cwd: Path, **environment: str) -> subprocess.Popen
         start_new_session=True,
     )
     _started.append(run)
+    if gate is not None:
+        _gates[run.pid] = gate
     return run
+
+
+def gate(run: subprocess.Popen[str]) -> Gate:
+    """What holds a run that was started to be held."""
+    return _gates.pop(run.pid)
 
 
 def bury() -> None:
