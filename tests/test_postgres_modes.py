@@ -266,6 +266,42 @@ def test_upsert_does_not_write_a_row_again_that_is_there_already(
     assert dict(query("SELECT a, xmin || ' ' || ctid FROM t")) == after
 
 
+def test_upsert_tells_values_apart_that_are_equal_and_not_the_same(
+    tmp_path: Path, postgresql: str, query: Any, bulk: str
+) -> None:
+    """Minus zero equals zero, and a collation may take "A" for "a"; the later load wins all the same."""
+    loose = ""
+    if query("SELECT 1 FROM pg_collation WHERE collprovider = 'i' LIMIT 1"):  # the server knows ICU
+        query("CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false)")
+        loose = "COLLATE loose"
+    query(f"CREATE TABLE t (a INTEGER PRIMARY KEY, d DOUBLE PRECISION, x TEXT {loose}, n DATE, b BOOLEAN)")
+    names = ["a", "d", "x", "n", "b"]
+    rows = [[a, "0", "a", "", "true"] for a in range(1, 7)]
+    later = [
+        [1, "-0", "a", "", "true"],
+        [2, "0", "A", "", "true"],
+        [3, "0", "", "", "true"],
+        [4, "0", "a", "2026-01-02", "true"],
+        [5, "0", "a", "", "false"],
+        rows[5],
+    ]
+    write_csv(tmp_path / "in" / "t_1.csv", names, rows)
+    assert load(tmp_path / "in", postgresql, bulk=bulk, mode=Mode.UPSERT, key=("a",)).rows == 6
+    before = dict(query("SELECT a, xmin || ' ' || ctid FROM t"))
+    write_csv(tmp_path / "in" / "t_2.csv", names, later)
+    assert load(tmp_path / "in", postgresql, bulk=bulk, mode=Mode.UPSERT, key=("a",)).rows == 6
+    assert query("SELECT a, CAST(d AS TEXT), x, CAST(n AS TEXT), b FROM t ORDER BY a") == [
+        (1, "-0", "a", None, True),
+        (2, "0", "A", None, True),
+        (3, "0", None, None, True),
+        (4, "0", "a", "2026-01-02", True),
+        (5, "0", "a", None, False),
+        (6, "0", "a", None, True),
+    ]
+    after = dict(query("SELECT a, xmin || ' ' || ctid FROM t"))
+    assert [a for a in before if after[a] == before[a]] == [6]
+
+
 @pytest.mark.parametrize("key", ["INTEGER", "TEXT"])
 def test_a_key_that_an_inheriting_table_has_as_well_hides_no_record(
     tmp_path: Path, postgresql: str, query: Any, key: str

@@ -26,15 +26,18 @@ MAKING_LEDGER = 0x696E67657374
 _SYSTEM_COLUMNS = frozenset(("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"))
 """What no column of a table can be called (PostgreSQL's manual, "System Columns")."""
 
+_PLAIN = (sa.BigInteger, sa.Boolean, sa.Date, sa.DateTime, sa.Text)
+"""What two values of are equal only if they are the same; of text, in the order of "C"."""
+
 COPY_BYTES = 64 * 1024
 """Bytes of a staged file that are handed to the driver at once: 1 MiB is no faster, and costs more for being copied."""
 
 _SESSION = (
     f"SET lock_timeout = '{BUSY_SECONDS}s'",
-    # A server's limits are meant for people's queries, not for a COPY of a large file. The second is known since 17; to
-    # SET it would leave an error in the logs of older ones.
+    # A server's limits are meant for people's queries, not for a COPY of a large file, and to compile the merge of one
+    # takes longer than it saves. Not every version knows them all: to SET one would leave an error in its log.
     "SELECT set_config(name, '0', false) FROM pg_catalog.pg_settings "
-    "WHERE name IN ('statement_timeout', 'transaction_timeout')",
+    "WHERE name IN ('statement_timeout', 'transaction_timeout', 'jit')",
     "SET idle_in_transaction_session_timeout = '10min'",
     # A server notices by these within two minutes that our machine is gone, instead of after two hours.
     "SET tcp_keepalives_idle = 60",
@@ -569,8 +572,17 @@ def _same_values(table: sa.Table, offered: Any, names: Sequence[str]) -> sa.Colu
     That another file brought them is no difference.
     """
     own = [name for name in names if name not in OWN_COLUMNS]
-    there, new = (sa.func.row(*(columns[name] for name in own)) for columns in (table.c, offered))
-    return sa.func.record_image_eq(there, new, type_=sa.Boolean())
+    # The types whose `=` means just that are compared by it, which takes half the time; of text, that of "C" does.
+    plain = [name for name in own if isinstance(table.c[name].type, _PLAIN)]
+    same = [_comparable(table.c[name]).is_not_distinct_from(_comparable(offered[name])) for name in plain]
+    if rest := [name for name in own if name not in plain]:
+        there, new = (sa.func.row(*(columns[name] for name in rest)) for columns in (table.c, offered))
+        same.append(sa.func.record_image_eq(there, new, type_=sa.Boolean()))
+    return sa.and_(*same)
+
+
+def _comparable(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    return column.collate("C") if isinstance(column.type, sa.Text) else column
 
 
 def _place(schema: str | None, name: str) -> str:
