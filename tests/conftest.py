@@ -146,7 +146,7 @@ def _nothing_left_running() -> Iterator[None]:
     yield
     own = psutil.Process(os.getpid())
     left = [p for p in own.children(recursive=True) if _is_ours(p)]
-    _, alive = psutil.wait_procs(left, timeout=5)
+    _, alive = psutil.wait_procs(left, timeout=60)
     for process in alive:
         process.kill()  # a test that failed, or ran out of time, should not leave them to the next
     tools.bury()

@@ -108,12 +108,14 @@ def kill(*pids: int) -> None:
 
 
 def assert_gone(pids: tuple[int, ...], seconds: float = 5.0) -> None:
-    """None of the processes is alive after so many seconds."""
-
-    deadline = time.monotonic() + seconds
+    """None of the processes is alive after so many seconds, in which this one could look."""
+    waited, looked = 0.0, time.monotonic()
     while left := [pid for pid in pids if alive(pid)]:
-        assert time.monotonic() < deadline, f"alive after {seconds:g} s: {left}"
+        assert waited < seconds, f"alive after {seconds:g} s: {left}"
         time.sleep(0.01)
+        now = time.monotonic()
+        waited += min(now - looked, 0.1)  # what is longer, the machine has stood still for
+        looked = now
 
 
 @contextlib.contextmanager
@@ -147,6 +149,17 @@ def finish(run: subprocess.Popen[str], seconds: float = ENDS) -> tuple[int, str,
         out, err = run.communicate()
         raise AssertionError(f"still running after {seconds:g} s\n{out}\n{err}") from None
     return run.returncode, out, err
+
+
+def read_until(run: subprocess.Popen[str], words: str) -> str:
+    """What a run says on stderr, up to the line with these words."""
+    assert run.stderr is not None
+    read = ""
+    while words not in read:
+        line = run.stderr.readline()
+        assert line, f"it ended without {words!r}: {read}"
+        read += line
+    return read
 
 
 def semaphores(found: Processes) -> set[Path]:

@@ -93,7 +93,7 @@ def test_a_second_signal_stops_at_once(tmp_path: Path, db: Path) -> None:
         run.send_signal(signal.SIGTERM)
         killing.wait_for(lambda: not killing.alive(found.host), "the first signal to be noticed")
         run.send_signal(signal.SIGTERM)
-        code, _, err = killing.finish(run, seconds=5)  # the database is still held
+        code, _, err = killing.finish(run)  # the database is still held
         assert code == 143, err
         killing.assert_gone(found.all)
     assert tools.query(db, "SELECT count(*) FROM orders") == rows
