@@ -340,7 +340,7 @@ class Console:
         if loaded or of("unfinished") or of("refused") or of("failed"):
             rate = f", {report.rows / report.seconds:,.0f} rows/s" if report.seconds > 0 and report.rows else ""
             lines.append(
-                f"loaded: {_files(len(loaded))}, {_counted(report.rows, 'row')} in {report.seconds:.1f} s{rate}"
+                f"loaded: {_files(len(loaded))}, {counted(report.rows, 'row')} in {report.seconds:.1f} s{rate}"
             )
         skipped = Counter(outcome.code for outcome in report.files if outcome.state == "skipped")
         if skipped:
@@ -349,17 +349,17 @@ class Console:
             parts += [f"{_files(count)} skipped ({code.value})" for code, count in sorted(skipped.items())]
             lines.append(f"{'skipped' if lines else 'nothing to load'}: {', '.join(parts)}")
         if rejected := sum(outcome.rejected for outcome in loaded):
-            told = f"rejected: {_counted(rejected, 'record')} of loaded files, inside the budget"
+            told = f"rejected: {counted(rejected, 'record')} of loaded files, inside the budget"
             lines.append(f"{told}; see: {self.command('ingest rejects list')}")
         if report.discarded:
             lines.append(f"discarded: {discards.told(report.discarded, report.discards)}")
         if report.superseded:
-            lines.append(f"superseded: {_counted(report.superseded, 'record')}, for newer ones with the same key")
+            lines.append(f"superseded: {counted(report.superseded, 'record')}, for newer ones with the same key")
         if report.ignored:
-            lines.append(f"ignored: {_counted(report.ignored, 'record')}, for rows with the same key")
+            lines.append(f"ignored: {counted(report.ignored, 'record')}, for rows with the same key")
         lines += fitted_lines(report.fitted)
         if report.left_out and report.files:
-            lines.append(f"left alone: {_counted(len(report.left_out), 'path')}; -v names them")
+            lines.append(f"left alone: {counted(len(report.left_out), 'path')}; -v names them")
         if report.vanished:
             told = f"vanished: {_files(len(report.vanished))} that were loaded are no longer there"
             # Where they do not, a warning has said so.
@@ -410,8 +410,8 @@ def _detail(now: Progress) -> str:
     if now.phase == "plan":
         return f"{now.seconds:.0f} s"
     rate = now.rows / now.seconds if now.seconds > 0 else 0.0
-    rejected = f", {_counted(now.rejected, 'reject')}" if now.rejected else ""
-    return f"{_counted(now.rows, 'row')}, {rate:,.0f} rows/s{rejected}"
+    rejected = f", {counted(now.rejected, 'reject')}" if now.rejected else ""
+    return f"{counted(now.rows, 'row')}, {rate:,.0f} rows/s{rejected}"
 
 
 def fitted_lines(fitted: Fitted) -> list[str]:
@@ -421,7 +421,7 @@ def fitted_lines(fitted: Fitted) -> list[str]:
         ("trimmed", fitted.trimmed, "with nothing but empty fields beyond the last column"),
         ("rescued", fitted.rescued, "with values beyond the last column, which are in the rescue column"),
     )
-    return [f"{word}: {_counted(count, 'record')} {what}" for word, count, what in told if count]
+    return [f"{word}: {counted(count, 'record')} {what}" for word, count, what in told if count]
 
 
 def _size(count: int) -> str:
@@ -436,9 +436,10 @@ def _size(count: int) -> str:
     return f"{size:.1f} {unit}"
 
 
-def _counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str) -> str:
+    """So many of something, whose plural ends in s."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _files(count: int) -> str:
-    return _counted(count, "file")
+    return counted(count, "file")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from ingest import discards, drift, tails
-from ingest.console import fitted_lines, printable
+from ingest.console import counted, fitted_lines, printable
 from ingest.history import RejectedRecord, RunStory, Status
 from ingest.model import UTF8, Action, Column, Dialect, FileState, Fitted, Header, Reject
 from ingest.reports import Check, Decision, FileCheck, Inferred, Plan
@@ -150,7 +150,7 @@ def forgotten(what: Sequence[FileRow], out: TextIO) -> str:
                 line(out, f"    half loaded: {rows} in {row.table_name}; a load would {load}")
     if len(paths) > FORGOTTEN:
         line(out, f"  and {len(paths) - FORGOTTEN:,} more")
-    return "1 file" if len(paths) == 1 else f"{len(paths):,} files"
+    return counted(len(paths), "file")
 
 
 def status(what: Status, out: TextIO) -> None:
@@ -240,16 +240,12 @@ def mended(what: MendReport, path: str, out: TextIO) -> None:
         line(out, f"error: refused: {sentence}")
     for one in what.still_bad:
         line(out, f"still open: reject {one.reject_id}, {one.file}:{one.line}: {one.reason}: {one.message}")
-    line(out, f"loaded: {_counted(what.loaded)} of {path}")
+    line(out, f"loaded: {counted(what.loaded, 'record')} of {path}")
     for name in ("discarded", "superseded", "ignored"):
         if count := getattr(what, name):
-            line(out, f"{name}: {_counted(count)}")
+            line(out, f"{name}: {counted(count, 'record')}")
     if what.still_bad:
-        line(out, f"still open: {_counted(len(what.still_bad))}; mend {path} further, and load it again")
-
-
-def _counted(count: int) -> str:
-    return "1 record" if count == 1 else f"{count:,} records"
+        line(out, f"still open: {counted(len(what.still_bad), 'record')}; mend {path} further, and load it again")
 
 
 def line(out: TextIO, text: str) -> None:

@@ -35,7 +35,7 @@ from ingest.cli.options import (
 )
 from ingest.cli.stdout import Spelled, piped, stdout
 from ingest.cli.stopping import signals
-from ingest.console import Console, JsonLines, as_json, printable
+from ingest.console import Console, JsonLines, as_json, counted, printable
 from ingest.errors import DatabaseUnreachable, IngestError, LeaseHeld, UsageError, file_of
 from ingest.reports import Event, FileOutcome, Listener, Notice, Opened, RunReport, StopRequest
 from ingest.settings import Settings
@@ -319,9 +319,7 @@ def rejects_export(
                 )
                 raise UsageError(f"{place} cannot be written: {error.strerror}.", hint=hint) from error
         if not to_stdout:
-            print(
-                f"{count:,} {'reject' if count == 1 else 'rejects'} written to {printable(str(path))}", file=sys.stderr
-            )
+            print(f"{counted(count, 'reject')} written to {printable(str(path))}", file=sys.stderr)
         if what.refused:
             files = "1 file that was" if what.refused == 1 else f"{what.refused:,} files that were"
             print(f"those of {files} refused cannot be loaded back: mend the file itself, and load it", file=sys.stderr)
