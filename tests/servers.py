@@ -114,13 +114,16 @@ class Server(ABC):
     def kill(self) -> None:
         """`kill -9` of all its processes, none of which is left to clean up."""
         first = psutil.Process(self.pid)
-        first.suspend()  # so that it starts no more
+        first.suspend()
+        deadline = time.monotonic() + SECONDS
+        while first.status() != psutil.STATUS_STOPPED:  # from then on it starts no more
+            assert time.monotonic() < deadline, "a server cannot be stopped"
+            time.sleep(0.001)
         everybody = [first, *first.children(recursive=True)]
         for process in everybody:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         self.stop(signal.SIGKILL)
-        deadline = time.monotonic() + SECONDS
         while any(alive(process.pid) for process in everybody):
             assert time.monotonic() < deadline, "a server's process outlives a SIGKILL"
             time.sleep(0.005)

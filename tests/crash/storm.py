@@ -393,7 +393,7 @@ class Round:
     def _strike_server(self, what: str, db: oracle.OnServer, chance: random.Random) -> str:
         self._shaken = True
         if what == "server":
-            victims.crash(db.server)
+            db.server.kill()
             self.figures.kills["database server"] += 1
             time.sleep(chance.uniform(0, 1))
             db.server.start()

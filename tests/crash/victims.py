@@ -12,8 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import servers
-
 SECONDS = 60.0
 """A killed process that is there after so long cannot be killed; on a busy machine it takes a while."""
 
@@ -177,19 +175,6 @@ def marked(word: str) -> list[Process]:
         if word.encode() in environment and stat[0] not in "XZ":
             found.append(_process(pid, stat, "left behind"))
     return found
-
-
-# servers -------------------------------------------------------------------------------------------------------
-
-
-def crash(server: servers.Server) -> None:
-    """`kill -9` of all processes of a database server, at one moment; it can be started again."""
-    stats = _stats()
-    first = _process(server.pid, stats[server.pid], "server")
-    frozen([first])  # so that no other one begins meanwhile
-    stats = _stats()
-    slain([first, *(_process(pid, stats[pid], "server") for pid in _below(first.pid, stats))])
-    server.stop(signal.SIGKILL)  # it is dead; this buries it
 
 
 def backend(pid: int) -> Process | None:
