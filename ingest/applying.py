@@ -9,6 +9,8 @@ import contextlib
 import dataclasses
 import functools
 import json
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
@@ -18,7 +20,7 @@ from sqlalchemy.engine import Connection
 from ingest import ledger
 from ingest.errors import FenceError, TableError
 from ingest.failpoints import failpoint
-from ingest.model import FileState, Merge, Mode, Reason, Reject, TableShape
+from ingest.model import FileState, Merge, Mode, Reason, Reject, TableName, TableShape
 from ingest.orders import Apply, Constrained, Finish, Order, RejectsRef, Replace, Settle
 from ingest.rows import Closing, FileRow, Move
 from ingest.settings import REJECTS_SHOWN
@@ -26,12 +28,53 @@ from ingest.targets import merging, refusals
 from ingest.targets.base import POSITION, Target
 
 
+class Merges:
+    """What merges have done to tables, as the threads of the writer tell each other."""
+
+    def __init__(self) -> None:
+        self._changing = threading.Lock()
+        self._changes: Counter[TableName] = Counter()
+        self._idle: set[TableName] = set()
+
+    def ended(self, table: TableName, *, changed: bool) -> None:
+        """One was committed, or may have been. Not to be told before."""
+        with self._changing:
+            self._changes[table] += changed
+            (self._idle.discard if changed else self._idle.add)(table)
+
+    def changes(self, table: TableName) -> int:
+        """How many have changed something."""
+        return self._changes[table]
+
+    def idle(self, table: TableName) -> bool:
+        """Whether the last one found every row there already, as the next one may."""
+        return table in self._idle
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ready:
+    """The open transaction of a merge whose turn has not come: its rows are gathered, and nothing is written yet."""
+
+    connection: Connection
+    transaction: contextlib.ExitStack
+    gathered: sa.Table
+    same: int | None  #: of its rows, those that the table had already after so many `changes`; None: not asked
+    changes: int
+
+    def drop(self) -> None:
+        """Roll it back."""
+        with contextlib.suppress(_Undone), self.transaction:
+            raise _Undone
+
+
 class Applying:
     """Orders of one run on one database. Every method is an order's transaction, or a question about one."""
 
-    def __init__(self, target: Target, run_id: int) -> None:
+    def __init__(self, target: Target, run_id: int, merges: Merges | None = None) -> None:
         self._target = target
         self._run_id = run_id
+        self._merges = merges or Merges()
+        self._changed = True  # whether the merge under way changes its table, as far as is known
 
     def landed(self, order: Order) -> bool:
         """Whether an earlier try at the order was committed: the file rows tell.
@@ -102,13 +145,29 @@ class Applying:
             failpoint("before_replace_commit")
         failpoint("after_replace")
 
-    def apply(self, order: Apply) -> tuple[Move, ...]:
+    def ready(self, order: Apply) -> Ready:
+        """Begin with an order that merges rows before its turn: all of it that neither writes nor depends on others."""
+        shape, merge = order.shape, order.merge
+        assert shape is not None
+        assert merge is not None
+        assert not order.reset
+        with contextlib.ExitStack() as stack:
+            connection = stack.enter_context(self._target.transaction(order.batches))
+            self._begin_apply(connection, order)
+            gathered = self._gather_to_merge(connection, order, shape, merge)
+            changes, same = self._merges.changes(shape.table), None
+            if self._merges.idle(shape.table) and len(order.moves) == 1:
+                rows = merging.Merging(connection, self._target, self._target.sql_table(shape), gathered, merge)
+                rows.supersede(1, order.rows)
+                same = rows.same(1, order.rows)
+            return Ready(connection, stack.pop_all(), gathered, same, changes)
+
+    def apply(self, order: Apply, ready: Ready | None = None) -> tuple[Move, ...]:
         """One transaction: rows, rejects and ledger. The moves as they were made, where the database had to tell."""
         moves = order.moves
-        with self._target.transaction(order.batches) as connection:
-            self._begin_apply(connection, order)
+        with self._begun(order, ready) as connection:
             if order.shape is not None and order.merge is not None:
-                moves = self._merge(connection, order, order.shape, order.merge)
+                moves = self._merge(connection, order, order.shape, order.merge, ready)
             elif order.shape is not None:
                 expected = order.rows - len(order.left_out or ())
                 inserted = self._insert(connection, order, order.shape)
@@ -130,6 +189,22 @@ class Applying:
         failpoint("after_commit")
         return moves if order.merge is not None else ()
 
+    @contextlib.contextmanager
+    def _begun(self, order: Apply, ready: Ready | None) -> Iterator[Connection]:
+        """The transaction of an order, begun here if it was not before its turn."""
+        self._changed = True
+        try:
+            if ready is not None:
+                with ready.transaction:
+                    yield ready.connection
+            else:
+                with self._target.transaction(order.batches) as connection:
+                    self._begin_apply(connection, order)
+                    yield connection
+        finally:
+            if order.shape is not None and order.merge is not None:
+                self._merges.ended(order.shape.table, changed=self._changed)
+
     def _begin_apply(self, connection: Connection, order: Apply) -> None:
         """What comes before the rows."""
         ledger.check_run(connection, self._run_id)
@@ -149,20 +224,31 @@ class Applying:
         self._target.discard(connection, gathered)
         return inserted
 
-    def _merge(self, connection: Connection, order: Apply, shape: TableShape, merge: Merge) -> tuple[Move, ...]:
-        """Merge the rows of each file, in their order, and count what became of them."""
-        table = self._target.sql_table(shape)
+    def _gather_to_merge(self, connection: Connection, order: Apply, shape: TableShape, merge: Merge) -> sa.Table:
         # Rows that are put in as they are, each for another key, need no numbers.
         distinct = [batch.staged.distinct for batch in order.batches] == [True]
         distinct = distinct and merge.ordered and not order.left_out and len(order.moves) == 1
-        gathered = self._gather(connection, order, shape, parts=len(order.moves) > 1, numbered=not distinct)
+        return self._gather(connection, order, shape, parts=len(order.moves) > 1, numbered=not distinct)
+
+    def _merge(
+        self, connection: Connection, order: Apply, shape: TableShape, merge: Merge, ready: Ready | None
+    ) -> tuple[Move, ...]:
+        """Merge the rows of each file, in their order, and count what became of them."""
+        table = self._target.sql_table(shape)
+        gathered = ready.gathered if ready is not None else self._gather_to_merge(connection, order, shape, merge)
         rows = merging.Merging(connection, self._target, table, gathered, merge)
-        moves, last = [], 0
+        moves, last, changed = [], 0, False
         for move in order.moves:
             first, last = last + 1, last + move.rows if len(order.moves) > 1 else order.rows
-            rows.supersede(first, last)
-            offered = order.rows if distinct else rows.offered(first, last)
-            written = rows.put(first, last)
+            same = None
+            if ready is not None and ready.changes == self._merges.changes(shape.table):
+                same = ready.same
+            if same is None:
+                rows.supersede(first, last)
+                same = rows.same(first, last)
+            offered = rows.offered(first, last) if POSITION in gathered.c else order.rows
+            written = rows.put(first, last, same)
+            changed = changed or same != offered
             failpoint("after_merge")
             # Of insert-ignore, and with --newest-by, rows may be left out; but only where there is one with their key.
             exact = merge.mode is Mode.UPSERT and merge.newest_by is None
@@ -176,6 +262,7 @@ class Applying:
             ignored = left if merge.mode is Mode.INSERT_IGNORE else 0
             moves.append(dataclasses.replace(move, rows=written, superseded=left - ignored, ignored=ignored))
         self._target.discard(connection, gathered)
+        self._changed = changed
         return tuple(moves)
 
     def counted(self, order: Apply) -> tuple[Move, ...]:
@@ -223,7 +310,7 @@ class Applying:
             if order.merge is not None:
                 rows = merging.Merging(connection, self._target, table, gathered, order.merge)
                 rows.supersede(1, order.rows)
-                insert = rows.put
+                insert = rows.put_others
             found = refusals.find(
                 connection,
                 self._target,

@@ -62,6 +62,12 @@ class Rehearsal:
             self._keep(order.file_id, order.rejects)
         self._waiting.insert(0 if first else len(self._waiting), order)
 
+    def ahead(self, order: Apply) -> None:
+        """Nothing is written, so there is nothing to get ready."""
+
+    def forget(self, order: int) -> None:
+        """Nothing was got ready."""
+
     def withdraw(self, wanted: Callable[[Order], bool]) -> list[Order]:
         taken = [order for order in self._waiting if wanted(order)]
         self._waiting = [order for order in self._waiting if not wanted(order)]

@@ -60,7 +60,7 @@ class Loading:
         self._stop = stop
         self._on_outcome = on_outcome
         self._tally = Tally(on_progress, TICK, "check" if writing.dry else "load")
-        self._turns = Turns()
+        self._turns = Turns(writing.ahead, writing.forget)
         self._loads: dict[int, Load] = {}  # by job
         self._orders: dict[int, tuple[Load | None, Step]] = {}
         self._empty: dict[int, list[Work]] = {}

@@ -136,6 +136,20 @@ Answer = Done | Failed | Constrained
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ahead:
+    """An order whose turn comes after one that is not done yet, to get ready for; or never, and then `Forget` comes."""
+
+    message: Apply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forget:
+    """The turn of this order, of which `Ahead` told, will not come."""
+
+    order: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Again:
     """An order whose first writer died: it may have been committed."""
 

@@ -1,10 +1,13 @@
 """Whose turn it is: where a later record takes the place of an earlier one, files are written in their order.
 
-Files of such a table are read and staged in parallel like all others; only their orders wait for those before them.
-Where one of them is not loaded, those behind it are held back: to be loaded after them, it would undo what they did.
+Files of such a table are read and staged in parallel like all others; only their orders wait for those before them,
+and the writer gets ready for the one whose turn is next. Where one of them is not loaded, those behind it are held
+back: to be loaded after them, it would undo what they did.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from ingest.jobs import Failure
 from ingest.model import Action, Manifest, Reason
@@ -17,9 +20,13 @@ _HINT = "Mend that one or leave it out, and run the same command again; --newest
 
 
 class Turns:
-    """The files of each table whose order counts, from the one whose turn it is."""
+    """The files of each table whose order counts, from the one whose turn it is.
 
-    def __init__(self) -> None:
+    `ahead` is told the order whose turn is next, and `forget` the number of one whose turn will not come.
+    """
+
+    def __init__(self, ahead: Callable[[Apply], None], forget: Callable[[int], None]) -> None:
+        self._ahead, self._forget = ahead, forget
         self._lines: dict[str, list[Load]] = {}
         self._held: dict[int, Apply] = {}  # by id() of the load
 
@@ -41,11 +48,15 @@ class Turns:
         if load not in line or line[0] is load:
             return False
         self._held[id(load)] = order
+        self._next(line)
         return True
 
     def take(self, load: Load) -> Apply | None:
         """The order that a load had waiting, which is not to be done now."""
-        return self._held.pop(id(load), None)
+        order = self._held.pop(id(load), None)
+        if order is not None:
+            self._forget(order.order)
+        return order
 
     def leave(self, load: Load) -> tuple[list[Load], Apply | None]:
         """This file has come to its end: those to be held back for it, or the order of the next one."""
@@ -58,7 +69,16 @@ class Turns:
             del line[at:]  # those before it, of which it did not wait for the end, go on
             return behind, None
         del line[at]
-        return [], self.take(line[0]) if line and at == 0 else None
+        if at or not line:
+            return [], None
+        self._next(line)
+        return [], self._held.pop(id(line[0]), None)
+
+    def _next(self, line: list[Load]) -> None:
+        """Tell of the order behind the one whose turn it is, if it has come and has rows."""
+        order = self._held.get(id(line[1])) if len(line) > 1 else None
+        if order is not None and order.shape is not None:
+            self._ahead(order)
 
     def _line(self, load: Load) -> list[Load]:
         return self._lines.get(str(load.shape.table), [])

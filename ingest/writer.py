@@ -8,7 +8,9 @@ a stale one, or a repeated order cannot pass.
 Messages to the writer: an order (`orders.py`), or `None` to end. It answers each but the last with `Done`,
 `Failed` or, where a table refused rows, `Constrained`: nothing of that order was kept, and main, which keeps the
 budgets, may send it again without these rows. A transaction that a lost connection or a deadlock has ended is tried
-again here, after a look at the ledger; `Delayed` tells of it, before the answer.
+again here, after a look at the ledger; `Delayed` tells of it, before the answer. `Ahead` tells of an order whose turn
+is yet to come: a thread with nothing else to do begins with it, and goes on when the order itself comes, or leaves it
+at `Forget`.
 """
 
 from __future__ import annotations
@@ -29,15 +31,34 @@ from typing import Any
 import sqlalchemy as sa
 
 from ingest import launching, pool
-from ingest.applying import Applying, Refused
+from ingest.applying import Applying, Merges, Ready, Refused
 from ingest.errors import FenceError, IngestError, SourceError, file_of
 from ingest.jobs import Failure
 from ingest.model import Reason
-from ingest.orders import Again, Answer, Apply, Constrained, Delayed, Done, Failed, Order, Replace, Settle
+from ingest.orders import (
+    Again,
+    Ahead,
+    Answer,
+    Apply,
+    Constrained,
+    Delayed,
+    Done,
+    Failed,
+    Forget,
+    Order,
+    Replace,
+    Settle,
+)
 from ingest.rows import Move
 from ingest.targets import Database
 from ingest.targets.base import Target
 from ingest.targets.faults import Fault, persist
+
+AHEAD_SECONDS = 30.0
+"""How long what was begun before its turn is kept open, half as long as others wait for a lock on the table.
+
+Who wants to alter the table waits for it, the orders before it wait behind that one, and it waits for them.
+"""
 
 LOCK_SECONDS = 120.0
 """How long the lock is waited for: longer than the database's own patience, so that its error is the one told."""
@@ -52,35 +73,68 @@ def writer(pipe: Pipe, lock: Any, database: Database, run_id: int, connections: 
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
     try:
         if connections == 1:
-            _serve(pipe.recv, pipe.send, lambda _: _locked(lock), database, run_id)
+            _serve(pipe.recv, pipe.send, lambda _: _locked(lock), database, lambda target: Applying(target, run_id))
         else:
             _share(pipe, lock, database, run_id, connections)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 
 
+class _Turn:
+    """An order that somebody has begun with before its turn, and the word whether it is to be done."""
+
+    def __init__(self, order: Apply) -> None:
+        self.order = order
+        self._words: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._leaving = threading.Lock()
+        self._left = False
+
+    def say(self, word: bool) -> bool:
+        """Whether somebody hears it; nobody does who has waited for too long."""
+        with self._leaving:
+            if not self._left:
+                self._words.put(word)
+            return not self._left
+
+    def come(self) -> bool:
+        """Wait for the word, for a time."""
+        try:
+            return self._words.get(timeout=AHEAD_SECONDS)
+        except queue.Empty:
+            pass
+        with self._leaving:
+            self._left = self._words.empty()
+            return not self._left and self._words.get()
+
+
 def _serve(
-    receive: Callable[[], Order | Again | None],
+    receive: Callable[[], Order | Again | _Turn | None],
     send: Callable[[Answer | Delayed], None],
     guarded: Callable[[Order | Again], contextlib.AbstractContextManager[None]],
     database: Database,
-    run_id: int,
+    applying: Callable[[Target], Applying],
 ) -> None:
     """Do orders, one after the other, on one connection, until there are no more."""
     target = database.target()
-    hand = _Writer(target, run_id, tell=send)
+    hand = _Writer(target, applying(target), tell=send)
     try:
         while (message := receive()) is not None:
-            with guarded(message):
-                answer = hand.do(message)
-            send(answer)
+            if isinstance(message, _Turn):
+                answer = hand.do_in_turn(message)
+            else:
+                with guarded(message):
+                    answer = hand.do(message)
+            if answer is not None:
+                send(answer)
     finally:
         target.close()
 
 
 def _share(pipe: Pipe, lock: Any, database: Database, run_id: int, connections: int) -> None:
     """Have orders done as they come, by a thread for each connection. Threads share nothing of a target."""
-    orders: queue.SimpleQueue[Order | Again | None] = queue.SimpleQueue()
+    orders: queue.SimpleQueue[Order | Again | _Turn | None] = queue.SimpleQueue()
+    turns: dict[int, _Turn] = {}  # by the order's number
+    merges = Merges()
     sending = threading.Lock()
 
     def send(answer: Answer | Delayed) -> None:
@@ -93,7 +147,7 @@ def _share(pipe: Pipe, lock: Any, database: Database, run_id: int, connections: 
 
     def work() -> None:
         try:
-            _serve(orders.get, send, guarded, database, run_id)
+            _serve(orders.get, send, guarded, database, lambda target: Applying(target, run_id, merges))
         except (BrokenPipeError, ConnectionResetError):
             os._exit(0)  # nobody is there to be answered
         except BaseException:
@@ -104,7 +158,18 @@ def _share(pipe: Pipe, lock: Any, database: Database, run_id: int, connections: 
     for thread in threads:
         thread.start()
     while (message := pipe.recv()) is not None:
-        orders.put(message)
+        if isinstance(message, Ahead):
+            number = message.message.order
+            if number not in turns and len(turns) < connections - 1:  # one thread at least is there for the others
+                turns[number] = _Turn(message.message)
+                orders.put(turns[number])
+        elif isinstance(message, Forget):
+            if (turn := turns.pop(message.order, None)) is not None:
+                turn.say(False)
+        elif isinstance(message, Again) or (turn := turns.pop(message.order, None)) is None or not turn.say(True):
+            orders.put(message)
+    for turn in turns.values():
+        turn.say(False)
     for _ in threads:
         orders.put(None)
     for thread in threads:
@@ -132,12 +197,28 @@ def _locked(lock: Any) -> Iterator[None]:
 
 
 class _Writer:
-    def __init__(self, target: Target, run_id: int, *, tell: Callable[[Delayed], None]) -> None:
+    def __init__(self, target: Target, applying: Applying, *, tell: Callable[[Delayed], None]) -> None:
         self._target = target
-        self._applying = Applying(target, run_id)
+        self._applying = applying
         self._tell = tell
 
-    def do(self, message: Order | Again) -> Answer:
+    def do_in_turn(self, turn: _Turn) -> Answer | None:
+        """Begin with an order, and carry it out when it is its turn; None: it was not to be done."""
+        ready = None
+        try:
+            ready = self._applying.ready(turn.order)
+        except Exception:  # whatever it is, the order itself will meet it
+            self._target.disconnect()
+        if turn.come():
+            return self.do(turn.order, ready)
+        if ready is not None:
+            try:
+                ready.drop()
+            except Exception:
+                self._target.disconnect()
+        return None
+
+    def do(self, message: Order | Again, ready: Ready | None = None) -> Answer:
         """Carry out one order. Every failure comes back as a value, after what another try could mend."""
         order, repeated = (message.message, True) if isinstance(message, Again) else (message, False)
         told: list[str] = []
@@ -149,11 +230,15 @@ class _Writer:
             time.sleep(seconds)
 
         try:
-            return persist(self._target, lambda again: self._try(order, again=again or repeated), wait)
+            return persist(
+                self._target,
+                lambda again: self._try(order, again=again or repeated, ready=None if again else ready),
+                wait,
+            )
         except Exception as error:
             return self._failed(order.order, error)
 
-    def _try(self, order: Order, *, again: bool) -> Answer:
+    def _try(self, order: Order, *, again: bool, ready: Ready | None) -> Answer:
         """One try; `again` tells that an earlier one may have been committed."""
         began = time.perf_counter()
         if again and self._applying.landed(order):
@@ -161,16 +246,16 @@ class _Writer:
             if isinstance(order, Apply) and order.merge is not None:
                 moves = self._applying.counted(order)
             return Done(order=order.order, seconds=time.perf_counter() - began, landed=True, moves=moves)
-        outcome = self._once(order)
+        outcome = self._once(order, ready)
         if isinstance(outcome, Constrained):
             return outcome
         return Done(order=order.order, seconds=time.perf_counter() - began, moves=outcome)
 
-    def _once(self, order: Order) -> tuple[Move, ...] | Constrained:
+    def _once(self, order: Order, ready: Ready | None) -> tuple[Move, ...] | Constrained:
         """Carry out an order, or raise: the moves that only the database could count, or the rows it refused."""
         if isinstance(order, Apply):
             try:
-                return self._applying.apply(order)
+                return self._applying.apply(order, ready)
             except sa.exc.DBAPIError as error:
                 broken = self._target.breaks_constraint(error)
                 if broken and (refused := self._applying.refused(order)) is not None:

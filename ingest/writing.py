@@ -26,7 +26,7 @@ from ingest.crew import (
     start_process,
 )
 from ingest.errors import LedgerError
-from ingest.orders import Again, Answer, Delayed, Done, Failed, Order
+from ingest.orders import Again, Ahead, Answer, Apply, Delayed, Done, Failed, Forget, Order
 from ingest.targets import Database
 
 log = logging.getLogger("ingest")
@@ -146,6 +146,21 @@ class Writing:
         else:
             self._waiting.append(order)
         self._send()
+
+    def ahead(self, order: Apply) -> None:
+        """Have the writer get ready for an order whose turn is yet to come, if it has a connection to spare."""
+        if not self._again and self._alone is None:
+            self._say(Ahead(message=order))
+
+    def forget(self, order: int) -> None:
+        """The turn of this order will not come."""
+        self._say(Forget(order=order))
+
+    def _say(self, message: Ahead | Forget) -> None:
+        """Say what needs no answer: a writer that dies has nothing ready, and that is all."""
+        if self._life is not None and self._connections > 1:
+            with contextlib.suppress(OSError):  # one that is gone is found by its sentinel
+                self._life.pipe.send(message)
 
     def do(self, order: Order, *, stopped: Callable[[], bool]) -> Answer | None:
         """Have one order done while no other waits; its answer. None where it is delayed, and we were `stopped`."""

@@ -61,8 +61,7 @@ _TWO = "tests/test_two_runs.py::"
 _APART = """            connection.exec_driver_sql("COMMIT")
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 """
-_BEGIN = """        with self._target.transaction(order.batches) as connection:
-            self._begin_apply(connection, order)
+_BEGIN = """        with self._begun(order, ready) as connection:
             if order.shape is not None and order.merge"""
 _ADVANCE = """            if order.closing is None:
                 ledger.advance(connection, self._run_id, moves)

@@ -24,6 +24,7 @@ import servers
 import sqlalchemy as sa
 
 from ingest import ledger
+from ingest.applying import Applying
 from ingest.model import LINEAGE_COLUMN, Column, ColumnType, FileState, Reason, TableName, TableShape
 from ingest.orders import Answer, Apply, Delayed, Done, Failed, Replace, Settle
 from ingest.rows import FileRow
@@ -69,7 +70,7 @@ class Bench:
 
         if isinstance(order, Apply):
             self.target.disconnect()
-        return _Writer(self.target, self.run_id, tell=tell).do(order)
+        return _Writer(self.target, Applying(self.target, self.run_id), tell=tell).do(order)
 
     def file(self) -> FileRow:
         """A new file that was registered."""

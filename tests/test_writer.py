@@ -14,6 +14,7 @@ import tools
 from ledger_tools import read, register, reject, staged_order
 
 from ingest import ledger, writer
+from ingest.applying import Applying
 from ingest.model import LINEAGE_COLUMN, Column, ColumnType, FileState, Reason, TableName, TableShape
 from ingest.orders import Again, Apply, Delayed, Done, Failed, RejectsRef, Settle
 from ingest.rows import FileRow
@@ -38,7 +39,7 @@ class Bench:
 
     @property
     def writer(self) -> _Writer:
-        return _Writer(self.target, self.run_id, tell=self.delayed.append)
+        return _Writer(self.target, Applying(self.target, self.run_id), tell=self.delayed.append)
 
     def apply(self, row: FileRow, to: int, **changes: object) -> Apply:
         """An order to put one staged batch into the table, and the file forward."""

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
@@ -48,6 +48,13 @@ class BatchRef:
     staged: Staged
     rows: int
     place: Place | None = None  #: None: nobody has to find its records again
+
+
+class Offer(NamedTuple):
+    """Gathered rows for a table."""
+
+    names: list[str]  #: of their columns but for the numbers
+    rows: sa.Select[Any]
 
 
 class Target(ABC):
@@ -485,16 +492,13 @@ class Target(ABC):
         """Drop what `gather` made."""
         gathered.drop(connection)
 
-    def gathered_rows(self, gathered: sa.Table, first: int, last: int) -> tuple[list[str], sa.Select[Any]]:
-        """The columns of gathered rows but for the numbers; the rows from one number to another, in their order.
-
-        All rows in any order where they have no numbers.
-        """
+    def gathered_rows(self, gathered: sa.Table, first: int, last: int) -> Offer:
+        """The rows from one number to another, in their order; all in any order where they have no numbers."""
         names = [c.name for c in gathered.columns if c.name != POSITION]
         rows = self.rows_of(*(gathered.c[name] for name in names))
         if POSITION in gathered.c:
             rows = rows.where(gathered.c[POSITION].between(first, last)).order_by(gathered.c[POSITION])
-        return names, rows
+        return Offer(names, rows)
 
     def insert_gathered(
         self, connection: Connection, table: sa.Table, gathered: sa.Table, first: int, last: int
@@ -511,28 +515,30 @@ class Target(ABC):
         """Whether upsert and insert-ignore can be had."""
         return self.conflict_insert is not None
 
-    def merge_rows(
-        self, connection: Connection, table: sa.Table, *, merge: Merge, names: Sequence[str], rows: sa.Select[Any]
-    ) -> int:
-        """Put gathered rows, with values for `names`, into the table in their order; returns how many were written.
+    def same_rows(self, connection: Connection, table: sa.Table, merge: Merge, offer: Offer) -> int | None:
+        """How many of the rows the table has already, value for value; None where that is not worth asking."""
+        del connection, table, merge, offer
+        return None
 
-        Of upsert, no two of them have the same key; rows that the table has already, value for value, may be counted
-        instead of written.
+    def merge_rows(self, connection: Connection, table: sa.Table, merge: Merge, offer: Offer, same: int | None) -> int:
+        """Put gathered rows into the table in their order; returns how many were written.
+
+        Of upsert, no two of them have the same key; those that the table has already, as many as `same_rows` says, may
+        be counted instead of written.
         """
-        return self.counted(connection, self.merge_statement(table, merge=merge, names=names, rows=rows))
+        del same
+        return self.counted(connection, self.merge_statement(table, merge, offer))
 
     def merge_statement(
         self,
         table: sa.Table,
-        *,
         merge: Merge,
-        names: Sequence[str],
-        rows: sa.Select[Any],
+        offer: Offer,
         unless: Callable[[Any], sa.ColumnElement[bool]] | None = None,
     ) -> Any:
         """INSERT ... ON CONFLICT of these rows; no update where `unless` is true of the row that was offered."""
         assert self.conflict_insert is not None
-        statement = self.conflict_insert(table).from_select(list(names), rows)
+        statement = self.conflict_insert(table).from_select(*offer)
         if merge.mode is Mode.INSERT_IGNORE:
             return statement.on_conflict_do_nothing(index_elements=merge.key)
         wanted = None if unless is None else ~unless(statement.excluded)
@@ -540,7 +546,7 @@ class Target(ABC):
             there, offered = table.c[merge.newest_by], statement.excluded[merge.newest_by]
             wanted = there.is_(None) | (offered >= there)
         # Where there is nothing but the key, it is set to what it is: so the row counts as written.
-        changed = [name for name in names if name not in merge.key] or [merge.key[0]]
+        changed = [name for name in offer.names if name not in merge.key] or [merge.key[0]]
         values = {name: statement.excluded[name] for name in changed}
         return statement.on_conflict_do_update(index_elements=merge.key, set_=values, where=wanted)
 

@@ -36,10 +36,19 @@ class Merging:
         old = sa.select(ranked.c.number).where(ranked.c.rank > 1)
         self.target.delete_gathered(self.connection, self.gathered, old)
 
-    def put(self, first: int, last: int) -> int:
-        """Insert or update; how many rows were written."""
-        names, rows = self.target.gathered_rows(self.gathered, first, last)
-        return self.target.merge_rows(self.connection, self.table, merge=self.merge, names=names, rows=rows)
+    def same(self, first: int, last: int) -> int | None:
+        """For how many of the rows the table has the very same one; None where it is not worth asking."""
+        offer = self.target.gathered_rows(self.gathered, first, last)
+        return self.target.same_rows(self.connection, self.table, self.merge, offer)
+
+    def put_others(self, first: int, last: int) -> int:
+        """Insert or update what is not the same already; how many rows were written, or are the same."""
+        return self.put(first, last, self.same(first, last))
+
+    def put(self, first: int, last: int, same: int | None) -> int:
+        """Insert or update; how many rows were written, or are the `same`."""
+        offer = self.target.gathered_rows(self.gathered, first, last)
+        return self.target.merge_rows(self.connection, self.table, self.merge, offer, same)
 
     def offered(self, first: int, last: int) -> int:
         """How many rows with these numbers are left."""

@@ -22,7 +22,7 @@ from ingest.errors import DatabaseUnreachable, LedgerError, SourceError, TableEr
 from ingest.jobs import LOAD_DATA
 from ingest.model import LINEAGE_COLUMN, Column, ColumnType, Merge, Mode, Reason, TableName, TableShape
 from ingest.targets import innodb, mysqldefinitions, mysqlerrors, mysqltypes, updating
-from ingest.targets.base import POSITION, BatchRef, fingerprint_of
+from ingest.targets.base import POSITION, BatchRef, Offer, fingerprint_of
 from ingest.targets.faults import Fault
 from ingest.targets.loaddata import FORMAT
 from ingest.targets.server import BUSY_SECONDS, ServerTarget
@@ -513,11 +513,10 @@ class MySQLTarget(ServerTarget):
     def merges(self) -> bool:
         return True
 
-    def merge_rows(
-        self, connection: Connection, table: sa.Table, *, merge: Merge, names: Sequence[str], rows: sa.Select[Any]
-    ) -> int:
-        (gathered,) = rows.get_final_froms()
-        those, updated = rows.whereclause, 0
+    def merge_rows(self, connection: Connection, table: sa.Table, merge: Merge, offer: Offer, same: int | None) -> int:
+        del same
+        (gathered,) = offer.rows.get_final_froms()
+        those, updated = offer.rows.whereclause, 0
         assert isinstance(gathered, sa.Table)
         assert those is not None
         if merge.mode is Mode.UPSERT:

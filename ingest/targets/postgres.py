@@ -15,7 +15,7 @@ from sqlalchemy.ext.compiler import compiles
 from ingest.errors import TableError
 from ingest.jobs import POSTGRES, POSTGRES_BINARY, POSTGRES_TEXT
 from ingest.model import OWN_COLUMNS, Column, ColumnType, Merge, Mode, Origin, Reason, TableName, TableShape
-from ingest.targets.base import GATHERED, LINEAGE, POSITION, BatchRef, fingerprint_of
+from ingest.targets.base import GATHERED, LINEAGE, POSITION, BatchRef, Offer, fingerprint_of
 from ingest.targets.faults import Fault
 from ingest.targets.pgtypes import TEXTS, bare, why_text
 from ingest.targets.server import BUSY_SECONDS, ServerTarget
@@ -416,33 +416,31 @@ class PostgresTarget(ServerTarget):
         _ddl(connection, f"CREATE TEMPORARY SEQUENCE {numbers} OWNED BY {place}.{POSITION}")
         _ddl(connection, f"ALTER TABLE {place} ALTER {POSITION} SET DEFAULT nextval('{numbers}')")
 
-    def merge_rows(
-        self, connection: Connection, table: sa.Table, *, merge: Merge, names: Sequence[str], rows: sa.Select[Any]
-    ) -> int:
+    def same_rows(self, connection: Connection, table: sa.Table, merge: Merge, offer: Offer) -> int | None:
         if merge.mode is not Mode.UPSERT or merge.newest_by is not None:
-            return super().merge_rows(connection, table, merge=merge, names=names, rows=rows)
+            return None
         # To write a row that is there already takes three times as long as to find that out, and space besides.
-        (gathered,) = rows.get_final_froms()
+        (gathered,) = offer.rows.get_final_froms()
         keys = [table.c[name] == gathered.c[name] for name in merge.key]
-        those = [rows.whereclause] if rows.whereclause is not None else []
-        offered = connection.execute(sa.select(sa.func.count()).select_from(gathered).where(*those)).scalar_one()
-        same = sa.exists().where(*keys, _same_values(table, gathered.c, names)).correlate(gathered)
+        same = sa.exists().where(*keys, _same_values(table, gathered.c, offer.names)).correlate(gathered)
         # Key by key, each by the index: the planner would read all of a large table for a few rows.
         for way in ("hashjoin", "mergejoin"):
             _ddl(connection, f"SET LOCAL enable_{way} = off")
-        there = connection.execute(sa.select(sa.func.count()).select_from(gathered).where(same, *those)).scalar_one()
+        there = _count(connection, offer, same)
         for way in ("hashjoin", "mergejoin"):
             _ddl(connection, f"SET LOCAL enable_{way} TO DEFAULT")
-        if there == offered:
-            return int(offered)
-        if there:
-            statement = self.merge_statement(
-                table, merge=merge, names=names, rows=rows, unless=lambda row: _same_values(table, row, names)
-            )
-            if self.counted(connection, statement) + there == offered:
-                return int(offered)
+        return there
+
+    def merge_rows(self, connection: Connection, table: sa.Table, merge: Merge, offer: Offer, same: int | None) -> int:
+        if same:
+            offered = _count(connection, offer)
+            if same == offered:
+                return offered
+            changed = self.merge_statement(table, merge, offer, lambda row: _same_values(table, row, offer.names))
+            if self.counted(connection, changed) + same == offered:
+                return offered
             # Another program has written to the table in between.
-        return super().merge_rows(connection, table, merge=merge, names=names, rows=rows)
+        return super().merge_rows(connection, table, merge, offer, None)
 
     def fill(self, connection: Connection, gathered: sa.Table, batch: BatchRef, first: int) -> int:
         if batch.staged.format not in (POSTGRES_BINARY, POSTGRES_TEXT):
@@ -579,6 +577,13 @@ def _same_values(table: sa.Table, offered: Any, names: Sequence[str]) -> sa.Colu
         there, new = (sa.func.row(*(columns[name] for name in rest)) for columns in (table.c, offered))
         same.append(sa.func.record_image_eq(there, new, type_=sa.Boolean()))
     return sa.and_(*same)
+
+
+def _count(connection: Connection, offer: Offer, *those: sa.ColumnElement[bool]) -> int:
+    """How many of the rows there are, or of those of them."""
+    (gathered,) = offer.rows.get_final_froms()
+    wanted = [*those, *([offer.rows.whereclause] if offer.rows.whereclause is not None else [])]
+    return int(connection.execute(sa.select(sa.func.count()).select_from(gathered).where(*wanted)).scalar_one())
 
 
 def _comparable(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
