@@ -60,7 +60,7 @@ class Loading:
         self._stop = stop
         self._on_outcome = on_outcome
         self._tally = Tally(on_progress, TICK, "check" if writing.dry else "load")
-        self._turns = Turns(writing.ahead, writing.forget)
+        self._turns = Turns(writing)
         self._loads: dict[int, Load] = {}  # by job
         self._orders: dict[int, tuple[Load | None, Step]] = {}
         self._empty: dict[int, list[Work]] = {}
@@ -341,8 +341,7 @@ class Loading:
         load.records_at, load.rejected_at = load.records, load.rejected
         load.rejects_at, load.broken_at, load.fitted_at = len(load.rejects), load.broken, load.fitted
         load.ended = done
-        if not self._turns.hold(load, order):
-            self._writing.order(order)
+        self._turns.order(load, order)
 
     def _answer(self, order: Order, answer: Answer) -> None:
         load, step = self._orders.pop(order.order, (None, Step()))
@@ -441,10 +440,7 @@ class Loading:
         self._tally.add(files=len(load.works))
         for ref in load.rejects:  # not before: a refusal tells those of committed steps again
             spool.remove(ref.path)
-        behind, order = self._turns.leave(load)
-        if order and not self._stop.count:
-            self._writing.order(order)
-        for other in behind:
+        for other in self._turns.leave(load, stopped=bool(self._stop.count)):
             self._hold_back(other, load.name)
 
     # refusals ----------------------------------------------------------------------------------------------

@@ -7,26 +7,23 @@ back: to be loaded after them, it would undo what they did.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from ingest.checking import Rehearsal
 from ingest.jobs import Failure
 from ingest.model import Action, Manifest, Reason
 from ingest.orders import Apply
 from ingest.schema import TableSchema
 from ingest.units import Load
 from ingest.work import Planned, refuse_work
+from ingest.writing import Writing
 
 _HINT = "Mend that one or leave it out, and run the same command again; --newest-by COLUMN does without an order."
 
 
 class Turns:
-    """The files of each table whose order counts, from the one whose turn it is.
+    """The files of each table whose order counts, from the one whose turn it is. Gives their orders to the writer."""
 
-    `ahead` is told the order whose turn is next, and `forget` the number of one whose turn will not come.
-    """
-
-    def __init__(self, ahead: Callable[[Apply], None], forget: Callable[[int], None]) -> None:
-        self._ahead, self._forget = ahead, forget
+    def __init__(self, writing: Writing | Rehearsal) -> None:
+        self._writing = writing
         self._lines: dict[str, list[Load]] = {}
         self._held: dict[int, Apply] = {}  # by id() of the load
 
@@ -42,43 +39,47 @@ class Turns:
             at = line.index(load)
             line[at : at + 1] = parts
 
-    def hold(self, load: Load, order: Apply) -> bool:
-        """Whether the order has to wait; `leave` gives it back when its turn has come."""
+    def order(self, load: Load, order: Apply) -> None:
+        """Have a load's order done when it is its turn."""
         line = self._line(load)
         if load not in line or line[0] is load:
-            return False
+            self._writing.order(order)
+            return
         self._held[id(load)] = order
         self._next(line)
-        return True
 
     def take(self, load: Load) -> Apply | None:
         """The order that a load had waiting, which is not to be done now."""
         order = self._held.pop(id(load), None)
         if order is not None:
-            self._forget(order.order)
+            self._writing.forget(order.order)
         return order
 
-    def leave(self, load: Load) -> tuple[list[Load], Apply | None]:
-        """This file has come to its end: those to be held back for it, or the order of the next one."""
+    def leave(self, load: Load, *, stopped: bool) -> list[Load]:
+        """This file has come to its end: those to be held back for it. If there are none, it is the next one's turn.
+
+        Nobody's turn comes any more where the run was `stopped`.
+        """
         line = self._line(load)
         if load not in line:
-            return [], None
+            return []
         at, merge = line.index(load), load.layout.merge
         if load.doom is not None and merge is not None and merge.ordered:
             behind = line[at + 1 :]
             del line[at:]  # those before it, of which it did not wait for the end, go on
-            return behind, None
+            return behind
         del line[at]
-        if at or not line:
-            return [], None
-        self._next(line)
-        return [], self._held.pop(id(line[0]), None)
+        if at == 0 and line and not stopped:
+            if order := self._held.pop(id(line[0]), None):
+                self._writing.order(order)
+            self._next(line)
+        return []
 
     def _next(self, line: list[Load]) -> None:
-        """Tell of the order behind the one whose turn it is, if it has come and has rows."""
+        """Have the writer get ready for the order behind the one whose turn it is, if it has come and has rows."""
         order = self._held.get(id(line[1])) if len(line) > 1 else None
         if order is not None and order.shape is not None:
-            self._ahead(order)
+            self._writing.ahead(order)
 
     def _line(self, load: Load) -> list[Load]:
         return self._lines.get(str(load.shape.table), [])

@@ -56,6 +56,7 @@ _STEPS = "tests/test_steps.py::"
 _CHANGED = "tests/test_changed_files.py::"
 _READER = "tests/test_reader.py::"
 _SLICING = "tests/test_slicing.py::"
+_TURNS = "tests/test_turns.py::"
 _TWO = "tests/test_two_runs.py::"
 
 _APART = """            connection.exec_driver_sql("COMMIT")
@@ -250,6 +251,21 @@ MUTANTS: tuple[Mutant, ...] = (
         file="writing.py",
         edits=(("        self._again.extendleft(reversed(", "        self._waiting.extendleft(reversed("),),
         tests=(f"{_POINTS}test_a_writer_killed_around_its_commit_loads_once[sqlite-after_commit-auto]",),
+    ),
+    # what is begun before its turn
+    Mutant(
+        name="ahead-same",
+        what="what the table had before a file's turn is believed in its turn",
+        file="applying.py",
+        edits=(("ready.changes == self._merges.changes(shape.table)", "ready.same is not None"),),
+        tests=(f"{_TURNS}test_what_was_the_same_before_its_turn_is_looked_at_again_in_it[postgresql]",),
+    ),
+    Mutant(
+        name="ahead-forgotten",
+        what="an order that was got ready is done whatever becomes of the one before it",
+        file="writer.py",
+        edits=(("        if turn.come():\n", "        if turn.come() or ready is not None:\n"),),
+        tests=(f"{_TURNS}test_an_order_that_is_forgotten_leaves_its_connection_to_the_next[postgresql]",),
     ),
     # what is written ahead
     Mutant(
