@@ -282,7 +282,10 @@ class Loading:
         ):
             load.doom = why
         if load.doom is not None:
-            self._drop_step(load)
+            self._crew.give(step.held)
+            step.held = 0
+            if result.slice.ends_step:  # not before: workers may be adding to its files
+                self._drop_step(load)
             if load.texts >= REJECTS_SHOWN:
                 self._settle(load)
         elif result.slice.ends_step and not result.slice.last:

@@ -147,6 +147,15 @@ def test_by_default_one_bad_record_refuses_its_file_and_no_other(table: Path, db
     assert "x,1,bad" in shown.stdout
 
 
+def test_a_file_over_its_budget_is_read_to_its_end_slice_by_slice(table: Path, db: Database) -> None:
+    """What is staged of it meanwhile goes into files that others of its slices may be written to."""
+    rows = [["x", 1, "bad"], *([i, i, "good"] for i in range(600)), ["y", 1, "bad"]]
+    write_csv(table / "t_1.csv", ["id", "n", "note"], rows)
+    report = load(table, db, slice_bytes=64, max_rejects=Budget(count=0))
+    assert told(report)["t_1.csv"] == ("refused", "over_budget")
+    assert [r[0] for r in rejects(db)] == [2, 603]
+
+
 def test_a_refused_file_keeps_its_first_thousand_rejects(table: Path, db: Database) -> None:
     path = write_csv(table / "t_1.csv", ["id", "n", "note"], [["x", 1, f"bad {i}"] for i in range(3_000)])
     report = load(table, db, slice_bytes=16 * 1024)
