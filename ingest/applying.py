@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import functools
 import json
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
@@ -28,23 +27,21 @@ from ingest.targets import merging, refusals
 from ingest.targets.base import POSITION, Target
 
 
-class Merges:
+class Changes:
     """What merges have done to tables, as the threads of the writer tell each other."""
 
     def __init__(self) -> None:
-        self._changing = threading.Lock()
-        self._changes: Counter[TableName] = Counter()
+        self._numbers: Counter[TableName] = Counter()
         self._idle: set[TableName] = set()
 
-    def ended(self, table: TableName, *, changed: bool) -> None:
-        """One was committed, or may have been. Not to be told before."""
-        with self._changing:
-            self._changes[table] += changed
-            (self._idle.discard if changed else self._idle.add)(table)
+    def told(self, table: TableName, *, changed: bool) -> None:
+        """One was committed, or may have been. Not to be told before. Of one table by one thread at a time."""
+        self._numbers[table] += changed
+        (self._idle.discard if changed else self._idle.add)(table)
 
-    def changes(self, table: TableName) -> int:
+    def number(self, table: TableName) -> int:
         """How many have changed something."""
-        return self._changes[table]
+        return self._numbers[table]
 
     def idle(self, table: TableName) -> bool:
         """Whether the last one found every row there already, as the next one may."""
@@ -58,8 +55,8 @@ class Ready:
     connection: Connection
     transaction: contextlib.ExitStack
     gathered: sa.Table
-    same: int | None  #: of its rows, those that the table had already after so many `changes`; None: not asked
-    changes: int
+    same: int | None  #: of its rows, those that the table had already; None: not asked
+    number: int  #: what `Changes` said then
 
     def drop(self) -> None:
         """Roll it back."""
@@ -70,10 +67,10 @@ class Ready:
 class Applying:
     """Orders of one run on one database. Every method is an order's transaction, or a question about one."""
 
-    def __init__(self, target: Target, run_id: int, merges: Merges | None = None) -> None:
+    def __init__(self, target: Target, run_id: int, changes: Changes | None = None) -> None:
         self._target = target
         self._run_id = run_id
-        self._merges = merges or Merges()
+        self._changes = changes or Changes()
         self._changed = True  # whether the merge under way changes its table, as far as is known
 
     def landed(self, order: Order) -> bool:
@@ -155,12 +152,12 @@ class Applying:
             connection = stack.enter_context(self._target.transaction(order.batches))
             self._begin_apply(connection, order)
             gathered = self._gather_to_merge(connection, order, shape, merge)
-            changes, same = self._merges.changes(shape.table), None
-            if self._merges.idle(shape.table) and len(order.moves) == 1:
+            number, same = self._changes.number(shape.table), None
+            if self._changes.idle(shape.table) and len(order.moves) == 1:
                 rows = merging.Merging(connection, self._target, self._target.sql_table(shape), gathered, merge)
                 rows.supersede(1, order.rows)
                 same = rows.same(1, order.rows)
-            return Ready(connection, stack.pop_all(), gathered, same, changes)
+            return Ready(connection, stack.pop_all(), gathered, same, number)
 
     def apply(self, order: Apply, ready: Ready | None = None) -> tuple[Move, ...]:
         """One transaction: rows, rejects and ledger. The moves as they were made, where the database had to tell."""
@@ -203,7 +200,7 @@ class Applying:
                     yield connection
         finally:
             if order.shape is not None and order.merge is not None:
-                self._merges.ended(order.shape.table, changed=self._changed)
+                self._changes.told(order.shape.table, changed=self._changed)
 
     def _begin_apply(self, connection: Connection, order: Apply) -> None:
         """What comes before the rows."""
@@ -226,9 +223,8 @@ class Applying:
 
     def _gather_to_merge(self, connection: Connection, order: Apply, shape: TableShape, merge: Merge) -> sa.Table:
         # Rows that are put in as they are, each for another key, need no numbers.
-        distinct = [batch.staged.distinct for batch in order.batches] == [True]
-        distinct = distinct and merge.ordered and not order.left_out and len(order.moves) == 1
-        return self._gather(connection, order, shape, parts=len(order.moves) > 1, numbered=not distinct)
+        numbered = not (_distinct(order) and merge.ordered)
+        return self._gather(connection, order, shape, parts=len(order.moves) > 1, numbered=numbered)
 
     def _merge(
         self, connection: Connection, order: Apply, shape: TableShape, merge: Merge, ready: Ready | None
@@ -240,13 +236,13 @@ class Applying:
         moves, last, changed = [], 0, False
         for move in order.moves:
             first, last = last + 1, last + move.rows if len(order.moves) > 1 else order.rows
-            same = None
-            if ready is not None and ready.changes == self._merges.changes(shape.table):
+            same = None  # of a ready one that is no bundle, it may be known
+            if ready is not None and ready.number == self._changes.number(shape.table):
                 same = ready.same
             if same is None:
                 rows.supersede(first, last)
                 same = rows.same(first, last)
-            offered = rows.offered(first, last) if POSITION in gathered.c else order.rows
+            offered = order.rows if _distinct(order) and merge.ordered else rows.offered(first, last)
             written = rows.put(first, last, same)
             changed = changed or same != offered
             failpoint("after_merge")
@@ -445,6 +441,12 @@ class Refused(Exception):
     def __init__(self, code: Reason, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+def _distinct(order: Apply) -> bool:
+    """Whether no two of its rows have the same key, as its worker has found out."""
+    told = [batch.staged.distinct for batch in order.batches] == [True]
+    return told and not order.left_out and len(order.moves) == 1
 
 
 def _row(connection: Connection, file_id: int) -> FileRow:

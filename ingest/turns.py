@@ -26,6 +26,7 @@ class Turns:
         self._writing = writing
         self._lines: dict[str, list[Load]] = {}
         self._held: dict[int, Apply] = {}  # by id() of the load
+        self._given: set[int] = set()  # id() of loads whose order the writer has, and whose turn it is
 
     def join(self, load: Load) -> None:
         """The next file, or bundle, in the order of files."""
@@ -38,15 +39,19 @@ class Turns:
         if load in line:
             at = line.index(load)
             line[at : at + 1] = parts
+            self._given.discard(id(load))
 
     def order(self, load: Load, order: Apply) -> None:
         """Have a load's order done when it is its turn."""
         line = self._line(load)
-        if load not in line or line[0] is load:
+        if load not in line:
             self._writing.order(order)
-            return
-        self._held[id(load)] = order
-        self._next(line)
+        elif line[0] is load:
+            self._give(line, order)
+        else:
+            self._held[id(load)] = order
+            if line[1] is load:
+                self._next(line)
 
     def take(self, load: Load) -> Apply | None:
         """The order that a load had waiting, which is not to be done now."""
@@ -63,22 +68,26 @@ class Turns:
         line = self._line(load)
         if load not in line:
             return []
+        self._given.discard(id(load))
         at, merge = line.index(load), load.layout.merge
         if load.doom is not None and merge is not None and merge.ordered:
             behind = line[at + 1 :]
             del line[at:]  # those before it, of which it did not wait for the end, go on
             return behind
         del line[at]
-        if at == 0 and line and not stopped:
-            if order := self._held.pop(id(line[0]), None):
-                self._writing.order(order)
-            self._next(line)
+        if at == 0 and line and not stopped and (order := self._held.pop(id(line[0]), None)):
+            self._give(line, order)
         return []
 
+    def _give(self, line: list[Load], order: Apply) -> None:
+        self._writing.order(order)
+        self._given.add(id(line[0]))
+        self._next(line)
+
     def _next(self, line: list[Load]) -> None:
-        """Have the writer get ready for the order behind the one whose turn it is, if it has come and has rows."""
-        order = self._held.get(id(line[1])) if len(line) > 1 else None
-        if order is not None and order.shape is not None:
+        """Have the writer get ready for the order behind the one that it has, if there is one that only adds rows."""
+        order = self._held.get(id(line[1])) if len(line) > 1 and id(line[0]) in self._given else None
+        if order is not None and order.shape is not None and not order.reset:
             self._writing.ahead(order)
 
     def _line(self, load: Load) -> list[Load]:

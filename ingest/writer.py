@@ -31,7 +31,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ingest import launching, pool
-from ingest.applying import Applying, Merges, Ready, Refused
+from ingest.applying import Applying, Changes, Ready, Refused
 from ingest.errors import FenceError, IngestError, SourceError, file_of
 from ingest.jobs import Failure
 from ingest.model import Reason
@@ -55,9 +55,10 @@ from ingest.targets.base import Target
 from ingest.targets.faults import Fault, persist
 
 AHEAD_SECONDS = 30.0
-"""How long what was begun before its turn is kept open, half as long as others wait for a lock on the table.
+"""How long what was begun before its turn is kept open, half as long as an order waits for a lock.
 
-Who wants to alter the table waits for it, the orders before it wait behind that one, and it waits for them.
+Who wants to alter the table waits for it; an order before it that begins after that waits behind him; and it waits for
+that order.
 """
 
 LOCK_SECONDS = 120.0
@@ -88,9 +89,11 @@ class _Turn:
         self._words: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._leaving = threading.Lock()
         self._left = False
+        self.forgotten = False
 
     def say(self, word: bool) -> bool:
         """Whether somebody hears it; nobody does who has waited for too long."""
+        self.forgotten = not word
         with self._leaving:
             if not self._left:
                 self._words.put(word)
@@ -134,7 +137,7 @@ def _share(pipe: Pipe, lock: Any, database: Database, run_id: int, connections: 
     """Have orders done as they come, by a thread for each connection. Threads share nothing of a target."""
     orders: queue.SimpleQueue[Order | Again | _Turn | None] = queue.SimpleQueue()
     turns: dict[int, _Turn] = {}  # by the order's number
-    merges = Merges()
+    changes = Changes()
     sending = threading.Lock()
 
     def send(answer: Answer | Delayed) -> None:
@@ -147,7 +150,7 @@ def _share(pipe: Pipe, lock: Any, database: Database, run_id: int, connections: 
 
     def work() -> None:
         try:
-            _serve(orders.get, send, guarded, database, lambda target: Applying(target, run_id, merges))
+            _serve(orders.get, send, guarded, database, lambda target: Applying(target, run_id, changes))
         except (BrokenPipeError, ConnectionResetError):
             os._exit(0)  # nobody is there to be answered
         except BaseException:
@@ -204,6 +207,8 @@ class _Writer:
 
     def do_in_turn(self, turn: _Turn) -> Answer | None:
         """Begin with an order, and carry it out when it is its turn; None: it was not to be done."""
+        if turn.forgotten:
+            return None
         ready = None
         try:
             ready = self._applying.ready(turn.order)

@@ -79,6 +79,7 @@ class Writing:
         self._alone: int | None = None  # the one of them that is under way
         self._deaths: collections.Counter[int] = collections.Counter()  # by number, since it was sent
         self._delayed: dict[int, str] = {}  # orders that are tried again, and why
+        self._told: set[int] = set()  # numbers of orders that the writer gets ready for
         self._numbers = 0
         self._life: _Life | None = None
 
@@ -149,16 +150,20 @@ class Writing:
 
     def ahead(self, order: Apply) -> None:
         """Have the writer get ready for an order whose turn is yet to come, if it has a connection to spare."""
-        if not self._again and self._alone is None:
+        busy = len(self._out) + len(self._told)
+        if busy < self._connections and not (self._waiting or self._again or self._alone is not None):
+            self._told.add(order.order)
             self._say(Ahead(message=order))
 
     def forget(self, order: int) -> None:
-        """The turn of this order will not come."""
-        self._say(Forget(order=order))
+        """The turn of this order will not come, or others need its connection."""
+        if order in self._told:
+            self._told.remove(order)
+            self._say(Forget(order=order))
 
     def _say(self, message: Ahead | Forget) -> None:
         """Say what needs no answer: a writer that dies has nothing ready, and that is all."""
-        if self._life is not None and self._connections > 1:
+        if self._life is not None:
             with contextlib.suppress(OSError):  # one that is gone is found by its sentinel
                 self._life.pipe.send(message)
 
@@ -228,7 +233,8 @@ class Writing:
         else:
             with contextlib.suppress(OSError):
                 life.pipe.send(None)
-            life.process.join(timeout=writer.LOCK_SECONDS)
+            # With nothing under way, it is at what it begins with before its turn, of which nothing can be lost.
+            life.process.join(timeout=writer.LOCK_SECONDS if self.under_way else GONE_SECONDS)
             if life.process.is_alive():
                 life.process.kill()
         self._close(life)
@@ -268,6 +274,9 @@ class Writing:
         self.start()
         assert self._life is not None
         self._out[order.order] = order
+        self._told.discard(order.order)
+        while self._told and len(self._out) + len(self._told) > self._connections:
+            self.forget(next(iter(self._told)))
         with contextlib.suppress(OSError):  # one that is gone is found by its sentinel
             self._life.pipe.send(message)
 
@@ -280,6 +289,7 @@ class Writing:
         self._tell("warning", f"the writer (pid {life.process.pid}) ended: {exit_words(life.process.exitcode)}")
         self._close(life)
         self._life = None
+        self._told.clear()
         self._alone = None
         self._delayed.clear()
         self._deaths.update(list(self._out) or [_IDLE])

@@ -257,7 +257,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="ahead-same",
         what="what the table had before a file's turn is believed in its turn",
         file="applying.py",
-        edits=(("ready.changes == self._merges.changes(shape.table)", "ready.same is not None"),),
+        edits=(("ready.number == self._changes.number(shape.table)", "ready.same is not None"),),
         tests=(f"{_TURNS}test_what_was_the_same_before_its_turn_is_looked_at_again_in_it[postgresql]",),
     ),
     Mutant(

@@ -12,7 +12,7 @@ from typing import Any
 import killing
 import pyarrow as pa
 import pytest
-from oracle import Database
+from oracle import KINDS, Database
 from tools import assert_counts_add_up, ingest, known, load, query, rejects, start, told, write_csv
 
 from ingest import worker
@@ -242,6 +242,31 @@ def test_a_file_without_the_key_is_refused_and_holds_back_the_next(data: Path, d
 def test_options_that_do_not_go_together_are_wrong_usage(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         Settings(**wrong)
+
+
+@pytest.mark.parametrize("db", ["sqlite", *KINDS], indirect=True)
+def test_a_row_that_two_files_hold_outlives_the_older_one(data: Path, db: Database, bulk: str) -> None:
+    """Whether or not the merge had to write it: what is taken back with a file is what no other has brought since."""
+    path = write_csv(data / "t_1.csv", ["id", "note"], [[1, "a"], [2, "b"]])
+    load(data, db, bulk=bulk)
+    query(db, "CREATE UNIQUE INDEX t_id ON t (id)")
+    write_csv(data / "t_2.csv", ["id", "note"], [[1, "a"]])
+    assert load(data, db, **UPSERT, bulk=bulk).rows == 1
+    write_csv(path, ["id", "note"], [[2, "b"], [3, "c"]])
+    assert load(data, db, on_change="reload", bulk=bulk).exit_code == 0
+    assert table(db) == {1: "a", 2: "b", 3: "c"}
+
+
+@pytest.mark.parametrize("db", ["sqlite", *KINDS], indirect=True)
+def test_a_row_of_a_file_that_is_merged_anew_is_not_there_for_others(data: Path, db: Database, bulk: str) -> None:
+    """Its old rows go in its turn, which comes after that of the others."""
+    path = write_csv(data / "t_2.csv", ["id", "note"], [[1, "a"], [2, "b"]])
+    load(data, db, bulk=bulk)
+    query(db, "CREATE UNIQUE INDEX t_id ON t (id)")
+    write_csv(data / "t_1.csv", ["note", "id"], [["a", 1]])
+    write_csv(path, ["id", "note"], [[2, "b"], [3, "c"]])
+    assert load(data, db, **UPSERT, on_change="reload", bulk=bulk).exit_code == 0
+    assert table(db) == {1: "a", 2: "b", 3: "c"}
 
 
 @pytest.mark.parametrize("mode", KEYED)

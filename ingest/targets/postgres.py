@@ -14,7 +14,20 @@ from sqlalchemy.ext.compiler import compiles
 
 from ingest.errors import TableError
 from ingest.jobs import POSTGRES, POSTGRES_BINARY, POSTGRES_TEXT
-from ingest.model import OWN_COLUMNS, Column, ColumnType, Merge, Mode, Origin, Reason, TableName, TableShape
+from ingest.model import (
+    LINEAGE_COLUMN,
+    OWN_COLUMNS,
+    Column,
+    ColumnType,
+    FileState,
+    Merge,
+    Mode,
+    Origin,
+    Reason,
+    TableName,
+    TableShape,
+)
+from ingest.tables import ingest_file
 from ingest.targets.base import GATHERED, LINEAGE, POSITION, BatchRef, Offer, fingerprint_of
 from ingest.targets.faults import Fault
 from ingest.targets.pgtypes import TEXTS, bare, why_text
@@ -567,7 +580,7 @@ def _numbers(gathered: sa.Table) -> str:
 def _same_values(table: sa.Table, offered: Any, names: Sequence[str]) -> sa.ColumnElement[bool]:
     """Whether a row holds these very values, byte by byte: there are types without an `=`, and 1.0 equals 1.00.
 
-    That another file brought them is no difference.
+    That another file brought them is no difference, unless its rows may yet be taken back: this one would go along.
     """
     own = [name for name in names if name not in OWN_COLUMNS]
     # Where `=` means just that, it is quicker; of text, that of "C" does.
@@ -576,6 +589,10 @@ def _same_values(table: sa.Table, offered: Any, names: Sequence[str]) -> sa.Colu
     if rest := [name for name in own if name not in plain]:
         there, new = (sa.func.row(*(columns[name] for name in rest)) for columns in (table.c, offered))
         same.append(sa.func.record_image_eq(there, new, type_=sa.Boolean()))
+    if LINEAGE_COLUMN in names:
+        kept = ingest_file.c.mode.in_((Mode.UPSERT, Mode.INSERT_IGNORE)) & (ingest_file.c.state == FileState.LOADED)
+        taken_back = sa.select(ingest_file.c.file_id).where(~kept)
+        same.append(sa.func.coalesce(table.c[LINEAGE_COLUMN], 0).not_in(taken_back))
     return sa.and_(*same)
 
 
