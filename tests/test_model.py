@@ -235,11 +235,11 @@ class Prediction:
 
     def _part(self, name: str, one: Held) -> None:
         if one.state == "pending":
+            self.first.setdefault(self.disk[name].data, name)
             self._loads(name, refused=(Held("loaded", one.content), None))
-        elif self.disk[name].begins_with(one.content, one.committed):
-            self._loads(name, refused=(None,), behind=one.committed)
-        else:
-            self._loads(name, refused=(None,))
+        elif self._is_original(name, None):
+            behind = one.committed if self.disk[name].begins_with(one.content, one.committed) else 0
+            self._loads(name, refused=(None,), behind=behind)
 
     def _changed(self, name: str, one: Held) -> None:
         how, content = self.options["on_change"], self.disk[name]
