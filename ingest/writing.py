@@ -150,8 +150,9 @@ class Writing:
 
     def ahead(self, order: Apply) -> None:
         """Have the writer get ready for an order whose turn is yet to come, if it has a connection to spare."""
-        busy = len(self._out) + len(self._told)
-        if busy < self._connections and not (self._waiting or self._again or self._alone is not None):
+        if self._connections == 1 or self._waiting or self._again or self._alone is not None:
+            return
+        if len(self._out) + len(self._told) < self._connections:
             self._told.add(order.order)
             self._say(Ahead(message=order))
 
