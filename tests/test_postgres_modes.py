@@ -45,8 +45,10 @@ def load(path: Path, url: str, **settings: Any) -> Any:
     return tools.load(path, url, **settings)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("ledger_schema", [None, "books"])
-@pytest.mark.parametrize("kind", [kind for kind, (_, _, said) in TABLES.items() if said])
+@pytest.mark.parametrize(
+    ("kind", "ledger_schema"),
+    [("unique", "books"), *((kind, None) for kind, (_, _, said) in TABLES.items() if said)],
+)
 def test_a_record_that_breaks_a_constraint_is_a_reject_with_its_name_and_place(
     tmp_path: Path, postgresql: str, query: Any, kind: str, ledger_schema: str | None, bulk: str
 ) -> None:
