@@ -341,9 +341,8 @@ class _Planner:
         for row in self._rows.values():
             sizes[(row.table_name, row.size)] = sizes.get((row.table_name, row.size), 0) + 1
         for work in pending:
-            if work.row is None or work.row.state is not FileState.LOADED:
-                place = (work.home, work.source.size)
-                sizes[place] = sizes.get(place, 0) + 1
+            place = (work.home, work.source.size)
+            sizes[place] = sizes.get(place, 0) + 1
         wanted = [
             work
             for work in pending

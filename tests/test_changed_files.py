@@ -149,6 +149,16 @@ def test_a_touched_file_is_skipped_and_remembered_with_its_new_time(data: Path, 
 # changed
 
 
+def test_a_file_that_becomes_the_copy_of_a_new_one_is_loaded_or_that_one(data: Path, db: Database) -> None:
+    path = orders(data / "orders_1.csv", 10)
+    load(data, db)
+    orders(path, 20, first=50)
+    other = Path(shutil.copy(path, data / "orders_2.csv"))
+    report = load(data, db, on_change="reload", on_duplicate="skip")
+    assert {name: state for name, (state, _) in told(report).items()} == {path.name: "loaded", other.name: "skipped"}
+    assert_loaded_once(db, "orders", [path])
+
+
 @pytest.mark.core
 def test_a_changed_file_is_refused_until_the_user_chooses(data: Path, db: Database, tmp_path: Path) -> None:
     path, other = orders(data / "orders_1.csv", 10), orders(data / "orders_2.csv", 5, first=100)
