@@ -151,7 +151,7 @@ class Applying:
         with contextlib.ExitStack() as stack:
             connection = stack.enter_context(self._target.transaction(order.batches))
             self._begin_apply(connection, order)
-            gathered = self._gather_to_merge(connection, order, shape, merge)
+            gathered = self._gather_to_merge(connection, order, shape)
             number, same = self._changes.number(shape.table), None
             if self._changes.idle(shape.table) and len(order.moves) == 1:
                 rows = merging.Merging(connection, self._target, self._target.sql_table(shape), gathered, merge)
@@ -221,29 +221,28 @@ class Applying:
         self._target.discard(connection, gathered)
         return inserted
 
-    def _gather_to_merge(self, connection: Connection, order: Apply, shape: TableShape, merge: Merge) -> sa.Table:
+    def _gather_to_merge(self, connection: Connection, order: Apply, shape: TableShape) -> sa.Table:
         # Rows that are put in as they are, each for another key, need no numbers.
-        numbered = not (_distinct(order) and merge.ordered)
-        return self._gather(connection, order, shape, parts=len(order.moves) > 1, numbered=numbered)
+        return self._gather(connection, order, shape, parts=len(order.moves) > 1, numbered=not _distinct(order))
 
     def _merge(
         self, connection: Connection, order: Apply, shape: TableShape, merge: Merge, ready: Ready | None
     ) -> tuple[Move, ...]:
         """Merge the rows of each file, in their order, and count what became of them."""
         table = self._target.sql_table(shape)
-        gathered = ready.gathered if ready is not None else self._gather_to_merge(connection, order, shape, merge)
+        gathered = ready.gathered if ready is not None else self._gather_to_merge(connection, order, shape)
         rows = merging.Merging(connection, self._target, table, gathered, merge)
+        known = None  # of a ready one that is no bundle, it may be
+        if ready is not None and ready.number == self._changes.number(shape.table):
+            known = ready.same
         moves, last, changed = [], 0, False
         for move in order.moves:
             first, last = last + 1, last + move.rows if len(order.moves) > 1 else order.rows
-            same = None  # of a ready one that is no bundle, it may be known
-            if ready is not None and ready.number == self._changes.number(shape.table):
-                same = ready.same
-            if same is None:
+            if (same := known) is None:
                 rows.supersede(first, last)
                 same = rows.same(first, last)
-            offered = order.rows if _distinct(order) and merge.ordered else rows.offered(first, last)
-            written = rows.put(first, last, same)
+            offered = order.rows if _distinct(order) else rows.offered(first, last)
+            written = offered if same == offered else rows.put(first, last, same)
             changed = changed or same != offered
             failpoint("after_merge")
             # Of insert-ignore, and with --newest-by, rows may be left out; but only where there is one with their key.
@@ -444,9 +443,10 @@ class Refused(Exception):
 
 
 def _distinct(order: Apply) -> bool:
-    """Whether no two of its rows have the same key, as its worker has found out."""
+    """Whether its rows are merged as they are, no two of them with the same key, as its worker has found out."""
     told = [batch.staged.distinct for batch in order.batches] == [True]
-    return told and not order.left_out and len(order.moves) == 1
+    ordered = order.merge is not None and order.merge.ordered
+    return told and ordered and not order.left_out and len(order.moves) == 1
 
 
 def _row(connection: Connection, file_id: int) -> FileRow:

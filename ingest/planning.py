@@ -9,6 +9,7 @@ import functools
 import json
 import os
 import shlex
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -337,17 +338,13 @@ class _Planner:
 
     def _hash(self, pending: list[Work]) -> list[Work]:
         """Content hashes, but only where a size gives a reason to compare."""
-        sizes: dict[tuple[str, int], int] = {}
-        for row in self._rows.values():
-            sizes[(row.table_name, row.size)] = sizes.get((row.table_name, row.size), 0) + 1
-        for work in pending:
-            place = (work.home, work.source.size)
-            sizes[place] = sizes.get(place, 0) + 1
+        sizes = Counter((row.table_name, row.size) for row in self._rows.values())
+        sizes.update((work.home, work.source.size) for work in pending)
         wanted = [
             work
             for work in pending
             if (work.row is not None and work.row.state is FileState.LOADED)
-            or sizes.get((work.home, work.source.size), 0) > 1
+            or sizes[(work.home, work.source.size)] > 1
             or (work.header is not None and not work.header.has_data)
         ]
         hashes = manifest.sha256_many([work.source for work in wanted])

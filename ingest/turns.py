@@ -26,7 +26,6 @@ class Turns:
         self._writing = writing
         self._lines: dict[str, list[Load]] = {}
         self._held: dict[int, Apply] = {}  # by id() of the load
-        self._given: set[int] = set()  # id() of loads whose order the writer has, and whose turn it is
 
     def join(self, load: Load) -> None:
         """The next file, or bundle, in the order of files."""
@@ -39,7 +38,6 @@ class Turns:
         if load in line:
             at = line.index(load)
             line[at : at + 1] = parts
-            self._given.discard(id(load))
 
     def order(self, load: Load, order: Apply) -> None:
         """Have a load's order done when it is its turn."""
@@ -68,7 +66,6 @@ class Turns:
         line = self._line(load)
         if load not in line:
             return []
-        self._given.discard(id(load))
         at, merge = line.index(load), load.layout.merge
         if load.doom is not None and merge is not None and merge.ordered:
             behind = line[at + 1 :]
@@ -81,12 +78,11 @@ class Turns:
 
     def _give(self, line: list[Load], order: Apply) -> None:
         self._writing.order(order)
-        self._given.add(id(line[0]))
         self._next(line)
 
     def _next(self, line: list[Load]) -> None:
-        """Have the writer get ready for the order behind the one that it has, if there is one that only adds rows."""
-        order = self._held.get(id(line[1])) if len(line) > 1 and id(line[0]) in self._given else None
+        """Have the writer get ready for the order behind one that is out, if it has come and only adds rows."""
+        order = self._held.get(id(line[1])) if len(line) > 1 and line[0].ended else None
         if order is not None and order.shape is not None and not order.reset:
             self._writing.ahead(order)
 

@@ -82,32 +82,26 @@ def writer(pipe: Pipe, lock: Any, database: Database, run_id: int, connections: 
 
 
 class _Turn:
-    """An order that somebody has begun with before its turn, and the word whether it is to be done."""
+    """An order that somebody begins with before its turn, and the word whether it is to be done."""
 
     def __init__(self, order: Apply) -> None:
         self.order = order
-        self._words: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self._leaving = threading.Lock()
+        self.word: bool | None = None  #: None: it has not come
         self._left = False
-        self.forgotten = False
+        self._changed = threading.Condition()
 
     def say(self, word: bool) -> bool:
         """Whether somebody hears it; nobody does who has waited for too long."""
-        self.forgotten = not word
-        with self._leaving:
-            if not self._left:
-                self._words.put(word)
+        with self._changed:
+            self.word = word
+            self._changed.notify()
             return not self._left
 
     def come(self) -> bool:
         """Wait for the word, for a time."""
-        try:
-            return self._words.get(timeout=AHEAD_SECONDS)
-        except queue.Empty:
-            pass
-        with self._leaving:
-            self._left = self._words.empty()
-            return not self._left and self._words.get()
+        with self._changed:
+            self._left = not self._changed.wait_for(lambda: self.word is not None, AHEAD_SECONDS)
+            return self.word is True
 
 
 def _serve(
@@ -207,7 +201,7 @@ class _Writer:
 
     def do_in_turn(self, turn: _Turn) -> Answer | None:
         """Begin with an order, and carry it out when it is its turn; None: it was not to be done."""
-        if turn.forgotten:
+        if turn.word is False:
             return None
         ready = None
         try:

@@ -162,8 +162,7 @@ class Writing:
             self._told.remove(order)
             self._say(Forget(order=order))
 
-    def _say(self, message: Ahead | Forget) -> None:
-        """Say what needs no answer: a writer that dies has nothing ready, and that is all."""
+    def _say(self, message: Order | Again | Ahead | Forget) -> None:
         if self._life is not None:
             with contextlib.suppress(OSError):  # one that is gone is found by its sentinel
                 self._life.pipe.send(message)
@@ -273,13 +272,11 @@ class Writing:
 
     def _give(self, order: Order, message: Order | Again) -> None:
         self.start()
-        assert self._life is not None
         self._out[order.order] = order
         self._told.discard(order.order)
         while self._told and len(self._out) + len(self._told) > self._connections:
             self.forget(next(iter(self._told)))
-        with contextlib.suppress(OSError):  # one that is gone is found by its sentinel
-            self._life.pipe.send(message)
+        self._say(message)
 
     def _bury(self, life: _Life) -> None:
         """The writer died: each of its transactions is gone or was committed; the next one asks the ledger which."""

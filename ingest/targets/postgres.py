@@ -446,11 +446,9 @@ class PostgresTarget(ServerTarget):
 
     def merge_rows(self, connection: Connection, table: sa.Table, merge: Merge, offer: Offer, same: int | None) -> int:
         if same:
+            others = self.merge_statement(table, merge, offer, lambda row: _same_values(table, row, offer.names))
             offered = _count(connection, offer)
-            if same == offered:
-                return offered
-            changed = self.merge_statement(table, merge, offer, lambda row: _same_values(table, row, offer.names))
-            if self.counted(connection, changed) + same == offered:
+            if self.counted(connection, others) + same == offered:
                 return offered
             # Another program has written to the table in between.
         return super().merge_rows(connection, table, merge, offer, None)
