@@ -10,7 +10,7 @@ import pyarrow as pa
 from sqlalchemy import Connection, Engine, create_engine, event
 
 from ingest import ledger
-from ingest.model import LINEAGE_COLUMN, FileState, Reason, Reject, TableShape
+from ingest.model import LINEAGE_COLUMN, Column, ColumnType, FileState, Reason, Reject, TableName, TableShape
 from ingest.orders import Apply
 from ingest.rows import FileRow, Move, NewFile
 from ingest.targets.base import BatchRef, Target
@@ -29,6 +29,21 @@ def open_engine(path: Path) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
+
+
+ORDERS = TableName(name="orders")
+
+
+def begun(target: Target) -> tuple[int, TableShape]:
+    """A new ledger, a run, and an empty table of ours with one column, `id`: the run's number, the table's shape."""
+    columns = (Column(name="id", type=ColumnType.BIGINT), Column(name=LINEAGE_COLUMN, type=ColumnType.BIGINT))
+    with target.begin() as connection:
+        ledger.create(connection)
+        target.create_table(connection, TableShape(table=ORDERS, columns=columns), "0" * 32)
+    with target.begin() as connection:
+        shape = target.shape(connection, ORDERS)
+    assert shape is not None
+    return start(target.engine), shape
 
 
 def start(engine: Engine) -> int:

@@ -23,9 +23,8 @@ import pytest
 import servers
 import sqlalchemy as sa
 
-from ingest import ledger
 from ingest.applying import Applying
-from ingest.model import LINEAGE_COLUMN, Column, ColumnType, FileState, Reason, TableName, TableShape
+from ingest.model import FileState, Reason, TableName, TableShape
 from ingest.orders import Answer, Apply, Delayed, Done, Failed, Replace, Settle
 from ingest.rows import FileRow
 from ingest.targets import faults, target_for
@@ -35,8 +34,6 @@ from ingest.writer import _Writer
 
 ROWS = 7
 """Rows of a step, as `ledger_tools.move` counts them."""
-
-ORDERS = TableName(name="orders")
 
 
 @pytest.fixture(params=["postgresql", "mariadb"])
@@ -101,14 +98,7 @@ def bench(
     monkeypatch.setattr(faults, "FIRST_PAUSE", 0.001)
     with proxy.between(db.server) as between:
         own, target = (target_for(url, bulk=bulk == "auto") for url in (db.url, between.url(db.url)))
-        columns = (Column(name="id", type=ColumnType.BIGINT), Column(name=LINEAGE_COLUMN, type=ColumnType.BIGINT))
-        with own.begin() as connection:
-            ledger.create(connection)
-            own.create_table(connection, TableShape(table=ORDERS, columns=columns), "0" * 32)
-        run_id = ledger_tools.start(own.engine)
-        with own.begin() as connection:
-            shape = own.shape(connection, ORDERS)
-        assert shape is not None
+        run_id, shape = ledger_tools.begun(own)
         yield Bench(db=db, proxy=between, own=own, target=target, shape=shape, run_id=run_id, folder=tmp_path)
         target.close()
         own.close()
@@ -364,7 +354,7 @@ def test_the_victim_of_a_deadlock_is_tried_again(bench: Bench) -> None:
     sql = bench.db.query
     sql("ALTER TABLE orders ADD PRIMARY KEY (id)")
     with bench.own.begin() as connection:
-        shape = bench.own.shape(connection, ORDERS)
+        shape = bench.own.shape(connection, ledger_tools.ORDERS)
     assert shape is not None
     bench.shape = shape
     row = bench.file()

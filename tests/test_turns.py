@@ -17,9 +17,9 @@ import pytest
 import tools
 from oracle import KINDS, OnServer
 
-from ingest import ledger, writer
+from ingest import writer
 from ingest.applying import Applying, Ready
-from ingest.model import LINEAGE_COLUMN, Column, ColumnType, Merge, Mode, TableName, TableShape
+from ingest.model import Merge, Mode
 from ingest.orders import Ahead, Apply, Done, Forget
 from ingest.targets import Database, target_for
 
@@ -156,16 +156,12 @@ class Share:
         self.db = db
         self.folder = folder
         self.target = target_for(str(db))
+        self.run_id, shape = ledger_tools.begun(self.target)
         with self.target.begin() as connection:
-            ledger.create(connection)
-        self.run_id = ledger_tools.start(self.target.engine)
-        columns = (Column(name="id", type=ColumnType.BIGINT), Column(name=LINEAGE_COLUMN, type=ColumnType.BIGINT))
-        with self.target.begin() as connection:
-            self.target.create_table(connection, TableShape(table=TableName(name="t"), columns=columns), "0" * 32)
-            connection.exec_driver_sql("CREATE UNIQUE INDEX t_id ON t (id)")
-            shape = self.target.shape(connection, TableName(name="t"))
-        assert shape is not None
-        self.shape = shape
+            connection.exec_driver_sql("CREATE UNIQUE INDEX orders_id ON orders (id)")
+            indexed = self.target.shape(connection, shape.table)
+        assert indexed is not None
+        self.shape = indexed
         self.ours, theirs = Pipe()
         work = (theirs, threading.Lock(), Database(url=str(db), bulk=True, ledger_schema=None), self.run_id, 2)
         self.thread = threading.Thread(target=writer._share, args=work, daemon=True)
@@ -191,7 +187,7 @@ class Share:
         killing.wait_for(lambda: self.db.query(READY[self.db.kind]) == [(count,)], f"{count} that are ready")
 
     def ids(self) -> list[int]:
-        return [number for (number,) in self.db.query("SELECT id FROM t ORDER BY id")]
+        return [number for (number,) in self.db.query("SELECT id FROM orders ORDER BY id")]
 
 
 @pytest.fixture
@@ -276,6 +272,6 @@ def test_what_waits_for_its_turn_too_long_is_left_and_done_when_it_comes(
     order = share.order(1)
     share.ours.send(Ahead(message=order))
     share.wait_ready(1)
-    share.db.query("ALTER TABLE t OWNER TO CURRENT_USER")
+    share.db.query("ALTER TABLE orders OWNER TO CURRENT_USER")
     share.do(order)
     assert share.ids() == [10, 11]

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import tools
-from ledger_tools import read, register, reject, staged_order
+from ledger_tools import begun, read, register, reject, staged_order
 
 from ingest import ledger, writer
 from ingest.applying import Applying
-from ingest.model import LINEAGE_COLUMN, Column, ColumnType, FileState, Reason, TableName, TableShape
+from ingest.model import FileState, Reason, TableShape
 from ingest.orders import Again, Apply, Delayed, Done, Failed, RejectsRef, Settle
 from ingest.rows import FileRow
 from ingest.targets import Database, target_for
@@ -59,13 +59,7 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path, bulk: str) -> Iterator[Bench]:
     target = target_for(f"sqlite:///{tmp_path / 'test.db'}", bulk=bulk == "auto")
-    columns = (Column(name="id", type=ColumnType.BIGINT), Column(name=LINEAGE_COLUMN, type=ColumnType.BIGINT))
-    with target.begin() as connection:
-        ledger.create(connection)
-        run_id = ledger.start_run(connection, host="here", pid=7, version="0.1", options="{}")
-        target.create_table(connection, TableShape(table=TableName(name="orders"), columns=columns), "0" * 32)
-        shape = target.shape(connection, TableName(name="orders"))
-    assert shape is not None
+    run_id, shape = begun(target)
     yield Bench(target=target, shape=shape, run_id=run_id, folder=tmp_path)
     target.close()
 
