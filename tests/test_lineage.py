@@ -80,12 +80,9 @@ def test_a_table_that_is_there_stays_as_it_is(tmp_path: Path, db: Database) -> N
     assert load(write_csv(tmp_path / "u.csv", ["_ingest_record"], [[2]]), db).files[0].code.value == "header"
 
 
+@pytest.mark.known_kinds
 @pytest.mark.parametrize("mode", ["replace", "upsert"])
-def test_rows_are_numbered_in_every_mode(
-    tmp_path: Path, db: Database, mode: str, request: pytest.FixtureRequest
-) -> None:
-    if "plain" in str(request.node.callspec.params["db"]):
-        pytest.skip("append is the only mode there")
+def test_rows_are_numbered_in_every_mode(tmp_path: Path, db: Database, mode: str) -> None:
     path = write_csv(tmp_path / "t.csv", ["id", "note"], [[1, "a"], [2, "b"]])
     more = {"mode": mode, "key": ("id",)} if mode == "upsert" else {"mode": mode}
     assert load(path, db, lineage="row", **more).exit_code == 0

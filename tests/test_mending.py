@@ -185,11 +185,10 @@ def test_a_reload_takes_mended_rows_along(home: Path, db: Database) -> None:
 
 
 @pytest.mark.every_target
+@pytest.mark.known_kinds
 def test_a_record_that_the_table_refuses_stays_open(tmp_path: Path, db: Database, bulk: str) -> None:
     """Constraints are found row by row, as in a load; a key that is there is told, the others go in."""
     path = write_csv(tmp_path / "k.csv", ["id", "n"], [[1, 1], [2, 2]])
-    if "plain" in str(type(db)).lower():
-        pytest.skip("constraints refuse a whole file there")
     load(path, db, mode="upsert", key=("id",))
     more = write_csv(tmp_path / "k_2.csv", ["id", "n"], [[3, 3], [4, "x"], [5, "y"], [6, "z"]])
     assert load(more, db, max_rejects=Budget(count=3)).rejected == 3
@@ -206,10 +205,9 @@ def test_a_record_that_the_table_refuses_stays_open(tmp_path: Path, db: Database
 
 
 @pytest.mark.every_target
+@pytest.mark.known_kinds
 @pytest.mark.parametrize("mode", ["upsert", "insert-ignore"])
 def test_keys_are_merged_as_the_file_was(tmp_path: Path, db: Database, mode: str) -> None:
-    if "plain" in str(type(db)).lower():
-        pytest.skip("append is the only mode there")
     path = write_csv(tmp_path / "k.csv", ["id", "n"], [[1, 1], [2, 2], [1, "x"], [3, "y"]])
     load(write_csv(tmp_path / "k_0.csv", ["id", "n"], [[7, 7]]), db, mode=mode, key=("id",))
     assert load(path, db, mode=mode, key=("id",), max_rejects=Budget(count=2)).exit_code == 3
@@ -240,11 +238,10 @@ def test_killed_anywhere_every_record_is_loaded_once(home: Path, db: Database, p
 
 
 @pytest.mark.every_target
+@pytest.mark.known_kinds
 @pytest.mark.parametrize("mode", ["upsert", "insert-ignore"])
 def test_killed_behind_its_commit_it_counts_as_the_ledger_does(tmp_path: Path, db: Database, mode: str) -> None:
     """With a key only the database knows what became of the records: what it counted is asked of the ledger then."""
-    if "plain" in str(type(db)).lower():
-        pytest.skip("append is the only mode there")
     path = write_csv(tmp_path / "k.csv", ["id", "n"], [[1, 1], [2, 2], [2, 3], [1, "x"], [3, "y"], [3, "z"]])
     settings = {"mode": mode, "key": ("id",), "declared": (parse_type("n=bigint"),)}
     assert load(path, db, **settings, max_rejects=Budget(count=3)).rejected == 3

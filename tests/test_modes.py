@@ -71,6 +71,7 @@ def table(db: Database) -> dict[int, str]:
 
 
 @pytest.mark.every_target
+@pytest.mark.known_kinds
 @pytest.mark.parametrize("mode", KEYED)
 def test_the_order_of_files_and_records_decides_whatever_is_parallel(
     data: Path, db: Database, mode: str, bulk: str
@@ -87,6 +88,7 @@ def test_the_order_of_files_and_records_decides_whatever_is_parallel(
 
 
 @pytest.mark.every_target
+@pytest.mark.known_kinds
 @pytest.mark.parametrize("mode", KEYED)
 def test_a_later_run_meets_the_rows_that_are_there(data: Path, db: Database, mode: str, bulk: str) -> None:
     files = make(data)
@@ -104,6 +106,7 @@ def test_a_later_run_meets_the_rows_that_are_there(data: Path, db: Database, mod
 
 
 @pytest.mark.every_target
+@pytest.mark.known_kinds
 def test_every_row_says_which_file_wrote_it_last(data: Path, db: Database, bulk: str) -> None:
     first = write_csv(data / "t_1.csv", ["id", "note"], [[1, "a"], [2, "a"]])
     second = write_csv(data / "t_2.csv", ["id", "note"], [[2, "b"]])
@@ -129,6 +132,7 @@ def test_a_key_that_is_no_column_is_told_which_there_are(data: Path, db: Databas
 
 
 @pytest.mark.every_target
+@pytest.mark.known_kinds
 def test_a_table_of_keys_alone_is_filled_once(data: Path, db: Database, bulk: str) -> None:
     write_csv(data / "t_1.csv", ["id"], [[1], [2], [2]])
     write_csv(data / "t_2.csv", ["id"], [[2], [3]])
@@ -146,6 +150,7 @@ def test_only_of_numbers_and_dates_a_worker_knows_that_no_two_are_the_same() -> 
 
 
 @pytest.mark.every_target
+@pytest.mark.known_kinds
 def test_the_newest_stays_whatever_the_order(data: Path, db: Database, bulk: str) -> None:
     header = ["id", "day", "note"]
     write_csv(data / "t_1.csv", header, [[1, "2024-01-03", "new"], [2, "", "none"], [3, "2024-01-01", "a"]])
@@ -181,6 +186,7 @@ def test_no_value_in_the_key_is_a_reject(data: Path, db: Path, mode: str, bulk: 
 
 
 @pytest.mark.every_target
+@pytest.mark.known_kinds
 def test_a_record_that_breaks_another_constraint_supersedes_nothing(data: Path, db: Database, bulk: str) -> None:
     query(db, "CREATE TABLE t (id INTEGER PRIMARY KEY, note TEXT CHECK (note <> 'bad'), other INTEGER UNIQUE)")
     write_csv(
@@ -351,6 +357,7 @@ def test_the_newest_wins_without_waiting_for_a_failed_file(data: Path, db: Path,
 
 
 @pytest.mark.every_target
+@pytest.mark.known_kinds
 @pytest.mark.parametrize("mode", KEYED)
 @pytest.mark.parametrize("place", ["after_merge", "before_advance", "before_commit", "after_commit"])
 def test_a_writer_killed_while_it_merges_merges_once(

@@ -61,6 +61,7 @@ def assert_is(db: Database, files: list[Path]) -> None:
 
 
 @pytest.mark.every_target
+@pytest.mark.known_kinds
 @pytest.mark.parametrize("made_by", ["us", "the user"])
 def test_the_table_becomes_what_the_files_hold(data: Path, db: Database, bulk: str, made_by: str) -> None:
     if made_by == "the user":
@@ -176,6 +177,7 @@ def test_a_record_that_breaks_a_constraint_is_a_reject_with_its_place(data: Path
 
 
 @pytest.mark.every_target
+@pytest.mark.known_kinds
 def test_only_if_every_file_is_loaded_and_the_loaded_ones_are_not_read_again(
     data: Path, db: Database, bulk: str
 ) -> None:
@@ -206,6 +208,7 @@ def test_only_if_every_file_is_loaded_and_the_loaded_ones_are_not_read_again(
 
 
 @pytest.mark.every_target
+@pytest.mark.known_kinds
 def test_a_run_that_was_taken_over_drops_no_staging_table(data: Path, db: Database) -> None:
     make(data, "old", 4)
     load(data, db)
@@ -230,6 +233,7 @@ def test_a_run_that_was_taken_over_drops_no_staging_table(data: Path, db: Databa
 
 
 @pytest.mark.every_target
+@pytest.mark.known_kinds
 def test_a_file_that_is_equal_to_another_is_left_out(data: Path, db: Database, bulk: str) -> None:
     make(data, "old", 4)
     load(data, db)
@@ -256,6 +260,7 @@ def known_states(db: Database, table: str) -> list[str]:
 
 
 @pytest.mark.every_target
+@pytest.mark.known_kinds
 def test_the_staging_table_is_made_anew_where_the_table_has_changed(data: Path, db: Database, bulk: str) -> None:
     query(db, "CREATE TABLE t (id INTEGER, note TEXT)")
     files = make(data, "new", 4, 4)
@@ -271,6 +276,7 @@ def test_the_staging_table_is_made_anew_where_the_table_has_changed(data: Path, 
 
 
 @pytest.mark.every_target
+@pytest.mark.known_kinds
 def test_a_column_more_is_added_to_both(data: Path, db: Database, bulk: str) -> None:
     make(data, "old", 4)
     load(data, db)
@@ -319,6 +325,7 @@ OF_MAIN = ("after_staging_intent", "after_staging", "after_register", "before_dr
 
 
 @pytest.mark.every_target
+@pytest.mark.known_kinds
 @pytest.mark.parametrize("place", PLACES)
 def test_killed_anywhere_readers_see_the_old_rows_or_the_new(
     tmp_path: Path, data: Path, db: Database, place: str
@@ -343,6 +350,7 @@ def test_killed_anywhere_readers_see_the_old_rows_or_the_new(
 
 
 @pytest.mark.every_target
+@pytest.mark.known_kinds
 def test_killed_midway_it_goes_on_with_the_same_staging_table(tmp_path: Path, data: Path, db: Database) -> None:
     make(data, "old", 10)
     load(data, db)
