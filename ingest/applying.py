@@ -135,6 +135,12 @@ class Applying:
                     Reason.COUNTS,
                     f"{order.staging.table} has {inserted} of {expected} rows; {order.shape.table} stays as it was.",
                 )
+            if (found := self._target.count_rows(connection, order.shape.table)) != expected:
+                raise Refused(
+                    Reason.COUNTS,
+                    f"{order.shape.table} would have {found} rows instead of {expected}: a trigger, a rule or another "
+                    "program keeps or adds some; it stays as it was.",
+                )
             failpoint("before_replace")
             self._target.assert_open(connection)
             files = [(row, wanted[row.path_key]) for row in kept]

@@ -55,7 +55,7 @@ def unsafe(target: Target, connection: Connection | None, table: TableName) -> T
     return TableError(
         f"the rows of {table} cannot be replaced: rows of {', '.join(others)} would go with them, or be changed.",
         code=Reason.CONSTRAINT,
-        hint="Its foreign key says so (ON DELETE); without that, the rows stay and are checked at the end.",
+        hint="A foreign key (ON DELETE) or INHERITS says so; without that, the rows stay and are checked at the end.",
     )
 
 

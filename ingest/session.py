@@ -467,8 +467,8 @@ class Session:
                 self._incomplete = True
                 self._tell(
                     "warning",
-                    f"the table {key} is as it was: {len(missing)} of {len(mine)} files could not be loaded; "
-                    f"the others wait in {staging.table}",
+                    f"the table {key} is as it was: {len(missing)} of {len(mine)} files could not be loaded"
+                    + (f"; the others wait in {staging.table}" if len(missing) < len(mine) else ""),
                 )
                 continue
             # What another file holds as well, and was left out, is in no table.

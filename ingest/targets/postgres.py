@@ -28,7 +28,8 @@ from ingest.model import (
     TableShape,
 )
 from ingest.tables import ingest_file
-from ingest.targets.base import GATHERED, LINEAGE, POSITION, BatchRef, Offer, fingerprint_of
+from ingest.targets import pgreplacing
+from ingest.targets.base import LINEAGE, POSITION, BatchRef, Offer, fingerprint_of
 from ingest.targets.faults import Fault
 from ingest.targets.pgtypes import TEXTS, bare, why_text
 from ingest.targets.server import BUSY_SECONDS, ServerTarget
@@ -408,14 +409,11 @@ class PostgresTarget(ServerTarget):
         self.set_token(connection, staging, token)
 
     def replace_rows(self, connection: Connection, shape: TableShape, staging: TableShape) -> int:
-        # One statement, for a foreign key that cannot be deferred looks at the end of each: what other tables refer to
-        # is there again. The INSERT needs the number of deleted rows, so it waits for all of them.
-        table, source = self.sql_table(shape), self.sql_table(staging)
-        names = [c.name for c in shape.columns]
-        gone = table.delete().returning(sa.literal_column("1")).cte(f"{GATHERED}_gone")
-        deleted = sa.select(sa.func.count()).select_from(gone).scalar_subquery()
-        rows = self.rows_of(*(source.c[name] for name in names)).where(deleted.is_not(None))
-        return self.counted(connection, table.insert().from_select(names, rows))
+        return pgreplacing.replace(self, connection, shape, staging)
+
+    def cascades(self, connection: Connection, table: TableName) -> list[str]:
+        found = self._find(connection, table)
+        return pgreplacing.others(connection, found.oid) if found is not None else []
 
     def defer_foreign_keys(self, connection: Connection) -> None:
         connection.exec_driver_sql("SET CONSTRAINTS ALL DEFERRED")
@@ -602,7 +600,8 @@ def _count(connection: Connection, offer: Offer, *those: sa.ColumnElement[bool])
 
 
 def _comparable(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    return column.collate("C") if isinstance(column.type, sa.Text) else column
+    # By another name (citext), a text has an `=` of its own.
+    return sa.cast(column, sa.Text).collate("C") if isinstance(column.type, sa.Text) else column
 
 
 def _place(schema: str | None, name: str) -> str:
