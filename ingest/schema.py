@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ingest import filtering, naming, widening
+from ingest import filtering, keying, naming, widening
 from ingest.errors import SourceError, TableError
 from ingest.jobs import Layout
 from ingest.model import (
@@ -259,12 +259,8 @@ def _merge(planned: Planned, schema: TableSchema, settings: Settings, target: Ta
     schema.groups = [one for one in schema.groups if one.work]
     known = [column for column in columns if column is not None]
     key = tuple(known[: len(settings.key)])
-    if schema.groups and not schema.is_new and frozenset(key) not in schema.state.unique:
-        raise TableError(
-            f"the table {schema.key} has no unique index on {', '.join(key)}, and --mode {settings.mode} goes by one.",
-            code=Reason.KEY,
-            hint=f"Make one: {target.unique_index_sql(schema.state.table, key)};",
-        )
+    if schema.groups and not schema.is_new:
+        keying.check_index(schema.state, key, settings.mode, target)
     return Merge(mode=Mode(settings.mode), key=key, newest_by=known[-1] if settings.newest_by and known else None)
 
 

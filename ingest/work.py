@@ -68,7 +68,7 @@ class TableState:
     unusable: TableError | None = None  #: nothing can be loaded into it
     staging: TableName | None = None  #: to be replaced: the table that is filled for it
     staged: TableShape | None = None  #: the same, if it is there already and can be gone on with
-    unique: tuple[frozenset[str], ...] = ()  #: with --key: the sets of columns that have a unique index
+    unique: dict[frozenset[str], str] = field(default_factory=dict)  #: with --key: `Target.unique_keys`
 
     @property
     def key(self) -> str:

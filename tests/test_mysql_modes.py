@@ -348,6 +348,33 @@ def test_a_table_without_the_key_is_refused_with_the_sql_to_type(data: Path, db:
     assert tools.load(data, db, mode="upsert", key=("the id",)).rows == 1
 
 
+def test_a_key_is_found_whatever_its_column_is_called(data: Path, db: oracle.OnServer, bulk: str) -> None:
+    write_csv(data / "t_1.csv", ["a`b", "c%", "v"], [[1, 1, "x"], [2, 1, "y"]])
+    options: dict[str, Any] = {"mode": "upsert", "key": ("a`b", "c%"), "bulk": bulk}
+    assert tools.load(data, db, **options).rows == 2
+    write_csv(data / "t_2.csv", ["a`b", "c%", "v"], [[2, 1, "z"], [3, 1, "new"]])
+    report = tools.load(data, db, **options)
+    assert (report.exit_code, report.rows) == (0, 2), report.files
+    assert query(db, "SELECT v FROM t ORDER BY v") == [("new",), ("x",), ("z",)]
+
+
+def test_an_index_on_the_beginning_of_a_column_is_no_key(data: Path, db: oracle.OnServer) -> None:
+    query(db, "CREATE TABLE t (k VARCHAR(20), v TEXT, UNIQUE (k(2)))")
+    write_csv(data / "t.csv", ["k", "v"], [["one", "x"]])
+    assert tools.told(tools.load(data, db, mode="upsert", key=("k",))) == {"t.csv": ("refused", "key")}
+
+
+@pytest.mark.parametrize("options", [("upsert", "--key", "id"), ("replace",)], ids=["upsert", "replace"])
+def test_nothing_is_said_of_types_that_only_the_server_knows(
+    data: Path, db: oracle.OnServer, options: tuple[str, ...]
+) -> None:
+    query(db, "CREATE TABLE t (id INTEGER PRIMARY KEY, up INTEGER REFERENCES t (id), a INET6, u UUID)")
+    path = write_csv(data / "t.csv", ["id", "up", "a", "u"], [[1, 1, "::1", ""]])
+    done = tools.ingest("load", path, "--to", db, "--mode", *options, cwd=data)
+    assert (done.returncode, query(db, "SELECT CAST(a AS CHAR) FROM t")) == (0, [("::1",)]), done.stderr
+    assert "arning" not in done.stderr
+
+
 # a table that is replaced
 
 

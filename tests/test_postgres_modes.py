@@ -108,6 +108,38 @@ def test_upsert_and_insert_ignore(
     assert load(folder, postgresql, mode=Mode.UPSERT, **options).count("skipped") == 4
 
 
+@pytest.mark.parametrize("mode", [Mode.UPSERT, Mode.INSERT_IGNORE])
+@pytest.mark.parametrize(
+    "index",
+    [
+        "ALTER TABLE t ADD UNIQUE (id) DEFERRABLE",
+        'ALTER TABLE t ADD CONSTRAINT "the % "" key" PRIMARY KEY (id) DEFERRABLE INITIALLY DEFERRED',
+        "ALTER TABLE t ADD UNIQUE (id) DEFERRABLE, ADD PRIMARY KEY (id)",
+        "CREATE UNIQUE INDEX part ON t (id) WHERE v IS NULL",
+        "CREATE UNIQUE INDEX half ON t (id, lower(v))",
+        "CREATE UNIQUE INDEX pair ON t (id, v)",
+    ],
+)
+def test_an_index_that_on_conflict_cannot_go_by_is_no_key(
+    tmp_path: Path, postgresql: str, query: Any, mode: Mode, index: str
+) -> None:
+    query("CREATE TABLE t (id INTEGER, v TEXT)")
+    query(index)
+    path = write_csv(tmp_path / "t.csv", ["id", "v"], [[1, "x"]])
+    report = load(path, postgresql, mode=mode, key=("id",))
+    assert tools.told(report) == {"t.csv": ("refused", "key")}
+    hint = report.files[0].hint
+    query(hint[hint.index(":") + 1 :])
+    assert load(path, postgresql, mode=mode, key=("id",)).rows == 1
+
+
+def test_a_key_may_be_of_an_index_that_holds_more(tmp_path: Path, postgresql: str, query: Any) -> None:
+    query('CREATE TABLE t ("i%d" INTEGER, v TEXT, a INET, p POINT)')
+    query('CREATE UNIQUE INDEX more ON t ("i%d") INCLUDE (v)')
+    path = write_csv(tmp_path / "t.csv", ["i%d", "v"], [[1, "x"]])
+    assert load(path, postgresql, mode=Mode.UPSERT, key=("i%d",)).rows == 1
+
+
 @pytest.mark.parametrize("ledger_schema", [None, "books"])
 def test_replace_keeps_what_hangs_on_the_table(
     tmp_path: Path, postgresql: str, query: Any, bulk: str, ledger_schema: str | None

@@ -25,6 +25,7 @@ from ingest import model
 from ingest.errors import DatabaseUnreachable, IngestError, LedgerError, SourceError, TableError
 from ingest.jobs import ARROW, Place, Staged
 from ingest.model import LINEAGE_COLUMN, Column, ColumnType, Merge, Mode, Origin, Reason, TableName, TableShape
+from ingest.targets import keys
 from ingest.targets.faults import Fault
 
 POSITION = model.POSITION_COLUMN
@@ -332,16 +333,9 @@ class Target(ABC):
         )
         connection.execute(sa.schema.SetTableComment(commented))
 
-    def unique_keys(self, connection: Connection, table: TableName) -> tuple[frozenset[str], ...]:
-        """The sets of columns of which the table has no two rows with the same values (NULL apart)."""
-        seen = sa.inspect(connection)
-        keys = [seen.get_pk_constraint(table.name, schema=table.schema)["constrained_columns"]]
-        keys += [one["column_names"] for one in seen.get_unique_constraints(table.name, schema=table.schema)]
-        for index in seen.get_indexes(table.name, schema=table.schema):
-            partial = any(name.endswith("_where") for name in index.get("dialect_options", {}))
-            if index["unique"] and not partial and None not in index["column_names"]:
-                keys.append([name for name in index["column_names"] if name is not None])
-        return tuple(frozenset(key) for key in keys if key)
+    def unique_keys(self, connection: Connection, table: TableName) -> keys.Keys:
+        """What tells the rows of the table apart."""
+        return keys.of_any(connection, table.schema, table.name)
 
     def unique_index_sql(self, table: TableName, key: Sequence[str]) -> str:
         """What to type to give the table a unique index on these columns."""

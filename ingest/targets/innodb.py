@@ -12,11 +12,11 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from sqlalchemy.engine.interfaces import ReflectedForeignKeyConstraint
 
 from ingest.model import TableShape
 from ingest.targets import mysqlerrors, updating
 from ingest.targets.base import POSITION, Target
+from ingest.targets.keys import ForeignKey, foreign_of_mysql
 
 
 def insert(target: Target, connection: Connection, gathered: sa.Table, into: sa.Table, *, first: int, last: int) -> int:
@@ -37,7 +37,7 @@ def replace(target: Target, connection: Connection, shape: TableShape, staging: 
     """Put the rows of a staging table in the place of those of the table; how many that were."""
     table, source = target.sql_table(shape), target.sql_table(staging)
     keys = _keys_if_to_itself(connection, table, table)
-    own = {name for key in keys if _is_to_itself(key, table) for name in key["constrained_columns"]}
+    own = {name for key in keys if _is_to_itself(key, table) for name in key.columns}
     free = {column: None for column in table.columns if column.name in own and column.nullable}
     if free:  # else no row could go before those that refer to it
         connection.execute(table.update().values(free))
@@ -58,7 +58,7 @@ def replace(target: Target, connection: Connection, shape: TableShape, staging: 
         return sum(target.counted(connection, statement) for statement in statements)
 
 
-def _keys_if_to_itself(connection: Connection, table: sa.Table, rows: sa.Table) -> list[ReflectedForeignKeyConstraint]:
+def _keys_if_to_itself(connection: Connection, table: sa.Table, rows: sa.Table) -> list[ForeignKey]:
     """The foreign keys of a table that refers to itself, if all can be looked up for these rows; of others none.
 
     A trigger may write to other tables, or change what is looked up: with one, the checks stay on.
@@ -69,20 +69,20 @@ def _keys_if_to_itself(connection: Connection, table: sa.Table, rows: sa.Table) 
     place = {"schema": table.schema, "name": table.name}
     if connection.execute(sa.text(query), place).first() is not None:
         return []
-    keys = sa.inspect(connection).get_foreign_keys(table.name, schema=table.schema)
+    keys = foreign_of_mysql(connection, table.schema, table.name)
     there = {column.name for column in rows.columns}
-    known = all(set(key["constrained_columns"]) <= there for key in keys)
+    known = all(set(key.columns) <= there for key in keys)
     return keys if known and any(_is_to_itself(key, table) for key in keys) else []
 
 
-def _is_to_itself(key: ReflectedForeignKeyConstraint, table: sa.Table) -> bool:
-    return (key["referred_schema"], key["referred_table"]) == (table.schema, table.name)
+def _is_to_itself(key: ForeignKey, table: sa.Table) -> bool:
+    return (key.schema, key.table) == (table.schema, table.name)
 
 
 @contextlib.contextmanager
 def _looked_up_later(
     connection: Connection,
-    keys: Sequence[ReflectedForeignKeyConstraint],
+    keys: Sequence[ForeignKey],
     rows: sa.Table,
     those: sa.ColumnElement[bool],
 ) -> Iterator[None]:
@@ -98,7 +98,7 @@ def _looked_up_later(
             connection.exec_driver_sql("SET SESSION foreign_key_checks = 1")
     for key in keys:
         if connection.execute(updating.orphan(rows, key, those)).first() is not None:
-            name = (key["name"] or "").replace("`", "``")
+            name = key.name.replace("`", "``")
             raise integrity_error(1452, f"a row refers to one that is not there, CONSTRAINT `{name}` FOREIGN KEY")
 
 

@@ -21,7 +21,7 @@ from sqlalchemy.schema import CreateColumn, CreateTable
 from ingest.errors import DatabaseUnreachable, LedgerError, SourceError, TableError
 from ingest.jobs import LOAD_DATA
 from ingest.model import LINEAGE_COLUMN, Column, ColumnType, Merge, Mode, Reason, TableName, TableShape
-from ingest.targets import innodb, mysqldefinitions, mysqlerrors, mysqltypes, updating
+from ingest.targets import innodb, keys, mysqldefinitions, mysqlerrors, mysqltypes, updating
 from ingest.targets.base import POSITION, BatchRef, Offer, fingerprint_of
 from ingest.targets.faults import Fault
 from ingest.targets.loaddata import FORMAT
@@ -333,6 +333,9 @@ class MySQLTarget(ServerTarget):
             return ""
         # The next number to be given is part of the text, and none of the definition.
         return fingerprint_of(re.sub(r" AUTO_INCREMENT=\d+", "", text))
+
+    def unique_keys(self, connection: Connection, table: TableName) -> keys.Keys:
+        return keys.of_mysql(connection, self.schema_of(table), table.name)
 
     def new_table(self, shape: TableShape) -> sa.Table:
         table = self.sql_table(replace(shape, columns=tuple(_for_a_key(c, shape.key) for c in shape.columns)))

@@ -28,7 +28,7 @@ from ingest.model import (
     TableShape,
 )
 from ingest.tables import ingest_file
-from ingest.targets import pgreplacing
+from ingest.targets import keys, pgreplacing
 from ingest.targets.base import LINEAGE, POSITION, BatchRef, Offer, fingerprint_of
 from ingest.targets.faults import Fault
 from ingest.targets.pgtypes import TEXTS, bare, why_text
@@ -352,6 +352,9 @@ class PostgresTarget(ServerTarget):
             return None
         query = sa.text("SELECT pg_catalog.obj_description(CAST(:oid AS oid), 'pg_class')")
         return connection.execute(query, {"oid": found.oid}).scalar()
+
+    def unique_keys(self, connection: Connection, table: TableName) -> keys.Keys:
+        return keys.of_postgresql(connection, self.schema_of(table), table.name)
 
     def sql_type(self, column: Column) -> Any:
         if column.type is ColumnType.TEXT and column.native and not _is_text(column.native):

@@ -27,6 +27,7 @@ from ingest.jobs import SQLITE
 from ingest.model import LINEAGE_COLUMN, Column, ColumnType, Origin, Reason, TableName, TableShape
 from ingest.targets.base import POSITION, BatchRef, Target, fingerprint_of
 from ingest.targets.faults import Fault
+from ingest.targets.keys import Keys
 
 BUSY_SECONDS = 60
 """How long a statement waits for another program's lock on the file."""
@@ -268,14 +269,14 @@ class SQLiteTarget(Target):
         found: str | None = connection.exec_driver_sql(query, (table.name,)).scalar()
         return found
 
-    def unique_keys(self, connection: Connection, table: TableName) -> tuple[frozenset[str], ...]:
+    def unique_keys(self, connection: Connection, table: TableName) -> Keys:
         infos = connection.exec_driver_sql(f"PRAGMA table_info({_quoted(table.name)})").all()
         keys = [[info[1] for info in infos if info[5]]]  # a key that is the rowid has no index
         for _, index, unique, _, partial in connection.exec_driver_sql(f"PRAGMA index_list({_quoted(table.name)})"):
             columns = [row[2] for row in connection.exec_driver_sql(f"PRAGMA index_info({_quoted(index)})")]
             if unique and not partial and None not in columns:
                 keys.append(columns)
-        return tuple(frozenset(key) for key in keys if key)
+        return {frozenset(key): "" for key in keys if key}
 
     def create_table(self, connection: Connection, shape: TableShape, token: str) -> None:
         # SQLite keeps the text of CREATE TABLE, comments included, through every ALTER TABLE.

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine.interfaces import ReflectedForeignKeyConstraint
 
 from ingest.model import Merge
 from ingest.targets.base import POSITION
+from ingest.targets.keys import ForeignKey
 
 
 def update(table: sa.Table, gathered: sa.Table, merge: Merge, those: sa.ColumnElement[bool]) -> sa.Update:
@@ -45,11 +45,11 @@ def insert(table: sa.Table, gathered: sa.Table, merge: Merge, those: sa.ColumnEl
     return table.insert().from_select(names, rows.order_by(ranked.c[POSITION]))
 
 
-def orphan(source: sa.Table, key: ReflectedForeignKeyConstraint, those: sa.ColumnElement[bool]) -> sa.Select[Any]:
+def orphan(source: sa.Table, key: ForeignKey, those: sa.ColumnElement[bool]) -> sa.Select[Any]:
     """One of those rows without the parent that a foreign key demands. Locks the parents of the others."""
-    names = key["referred_columns"]
-    parent = sa.table(key["referred_table"], *map(sa.column, names), schema=key["referred_schema"]).alias("parent")
-    mine = [source.c[name] for name in key["constrained_columns"]]
+    names = key.referred
+    parent = sa.table(key.table, *map(sa.column, names), schema=key.schema).alias("parent")
+    mine = [source.c[name] for name in key.columns]
     same = sa.and_(*(parent.c[name] == column for name, column in zip(names, mine, strict=True)))
     found = sa.select(sa.literal(1)).select_from(source.outerjoin(parent, same))
     # A NOT EXISTS would lock nothing.
