@@ -371,6 +371,8 @@ class Column:
     reason: str = ""  #: why this type, of every column whose values were looked at, for people
     spelling: Spelling = PLAIN
     native: str = ""  #: the type as the database itself spells it, where the target needs to know
+    #: what to type before an UPDATE can set it; "": nothing. A table like this one need not share it
+    fixed: str = field(default="", compare=False)
 
     @property
     def typed(self) -> str:

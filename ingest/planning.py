@@ -167,7 +167,7 @@ class _Planner:
 
     def _look_at_staging(self, connection: Connection | None, state: TableState, rows: list[FileRow]) -> None:
         """The table that is filled in the place of another; and whether what is in it can be gone on with."""
-        state.staging = replacing.staging_name(state.table)
+        state.staging = replacing.staging_name(self._target, state.table)
         there = connection if state.shape is not None else None
         state.unusable = replacing.unsafe(self._target, there, state.table)
         row = next((row for row in self._known.values() if row.table_name == str(state.staging)), None)

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 SUFFIX = "_ingest_new"
 
 
-def staging_name(table: TableName) -> TableName:
-    """The table that is filled in the place of this one."""
-    return replace(table, name=f"{table.name}{SUFFIX}")
+def staging_name(target: Target, table: TableName) -> TableName:
+    """The table that is filled in the place of this one; always the same, for a run finds what another has left."""
+    return replace(table, name=target.fitting(table.name, SUFFIX))
 
 
 def staged(target: Target, connection: Connection, state: TableState, row: TableRow) -> TableShape | None:

@@ -261,6 +261,9 @@ def _merge(planned: Planned, schema: TableSchema, settings: Settings, target: Ta
     key = tuple(known[: len(settings.key)])
     if schema.groups and not schema.is_new:
         keying.check_index(schema.state, key, settings.mode, target)
+        for one in schema.groups if settings.mode == Mode.UPSERT else ():
+            one.work = keying.settable(planned, one.work, schema.columns, set(one.where.values()) - set(key))
+        schema.groups = [one for one in schema.groups if one.work]
     return Merge(mode=Mode(settings.mode), key=key, newest_by=known[-1] if settings.newest_by and known else None)
 
 

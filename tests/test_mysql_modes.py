@@ -375,7 +375,28 @@ def test_nothing_is_said_of_types_that_only_the_server_knows(
     assert "arning" not in done.stderr
 
 
+def test_the_index_to_type_has_a_name_that_fits(data: Path, db: oracle.OnServer) -> None:
+    table, key = "t" * 40, "é" * 40
+    query(db, f"CREATE TABLE {table} ({key} INTEGER)")
+    path = write_csv(data / f"{table}.csv", [key], [[1]])
+    hint = tools.load(path, db, mode="upsert", key=(key,)).files[0].hint
+    db.server.execute(hint[hint.index("CREATE UNIQUE INDEX") :], db.name)
+    assert tools.load(path, db, mode="upsert", key=(key,)).rows == 1
+
+
 # a table that is replaced
+
+
+@pytest.mark.parametrize("length", [53, 54, 64])
+def test_a_table_of_any_name_is_replaced(data: Path, db: oracle.OnServer, length: int) -> None:
+    name = "é" * length
+    for word in ("old", "new"):
+        path = write_csv(data / f"{name}.csv", ["id", "note"], [[1, word]])
+        report = tools.load(path, db, mode="replace")
+        assert (report.exit_code, report.rows) == (0, 1), (report.files, report.warnings)
+        assert query(db, f"SELECT note FROM {name}") == [(word,)]
+    assert name in oracle.oracle(db).tables()
+    assert not [table for table in oracle.oracle(db).tables() if "ingest_new" in table]
 
 
 @pytest.mark.parametrize("parts", [False, True], ids=["", "partitions"])

@@ -32,6 +32,12 @@ TABLES = {
         100,
         "FOREIGN KEY parent",
     ),
+    "partition": (
+        "CREATE TABLE t (a INTEGER, b TEXT) PARTITION BY RANGE (a);"
+        "CREATE TABLE low PARTITION OF t FOR VALUES FROM (0) TO (100)",
+        100,
+        "no partition takes it",
+    ),
     "deferred foreign key": (
         "CREATE TABLE p (a INTEGER PRIMARY KEY); INSERT INTO p VALUES (1), (2), (3);"
         "CREATE TABLE t (a INTEGER CONSTRAINT parent REFERENCES p (a) DEFERRABLE INITIALLY DEFERRED, b TEXT)",
@@ -138,6 +144,85 @@ def test_a_key_may_be_of_an_index_that_holds_more(tmp_path: Path, postgresql: st
     query('CREATE UNIQUE INDEX more ON t ("i%d") INCLUDE (v)')
     path = write_csv(tmp_path / "t.csv", ["i%d", "v"], [[1, "x"]])
     assert load(path, postgresql, mode=Mode.UPSERT, key=("i%d",)).rows == 1
+
+
+def test_a_number_that_no_update_can_set_refuses_its_file_with_the_sql_to_type(
+    tmp_path: Path, postgresql: str, query: Any, bulk: str
+) -> None:
+    query('CREATE TABLE t ("i%d" INTEGER GENERATED ALWAYS AS IDENTITY, code TEXT UNIQUE, v TEXT)')
+    query("INSERT INTO t (code, v) VALUES ('a', 'old')")
+    options: dict[str, Any] = {"mode": Mode.UPSERT, "key": ("code",), "bulk": bulk}
+    write_csv(tmp_path / "in" / "t_1.csv", ["code", "v"], [["a", "new"]])
+    assert load(tmp_path / "in", postgresql, **options).rows == 1
+    write_csv(tmp_path / "in" / "t_2.csv", ["i%d", "code", "v"], [[7, "a", "newer"], [8, "b", "x"]])
+    report = load(tmp_path / "in", postgresql, **options)
+    assert tools.told(report)["t_2.csv"] == ("refused", "key"), report.files
+    hint = next(one.hint for one in report.files if one.hint)
+    query(hint[hint.index("ALTER TABLE") :])
+    assert load(tmp_path / "in", postgresql, **options).exit_code == 0
+    assert query("SELECT * FROM t ORDER BY code") == [(7, "a", "newer"), (8, "b", "x")]
+
+
+@pytest.mark.parametrize(
+    ("columns", "header", "rows"),
+    [
+        ("id INTEGER GENERATED ALWAYS AS IDENTITY PRIMARY KEY", ["id"], [[1], [2]]),
+        ("id INTEGER GENERATED ALWAYS AS IDENTITY, k TEXT, UNIQUE (id, k)", ["id", "k"], [[1, "x"], [2, "y"]]),
+    ],
+)
+def test_a_key_that_no_update_can_set_is_counted(
+    tmp_path: Path, postgresql: str, query: Any, columns: str, header: list[str], rows: list[Any], bulk: str
+) -> None:
+    query(f"CREATE TABLE t ({columns})")
+    options: dict[str, Any] = {"mode": Mode.UPSERT, "key": tuple(header), "bulk": bulk}
+    assert load(write_csv(tmp_path / "t_1.csv", header, rows[:1]), postgresql, **options).rows == 1
+    report = load(write_csv(tmp_path / "t_2.csv", header, rows), postgresql, **options)
+    assert (report.exit_code, report.rows) == (0, 2), report.files
+    assert query(f"SELECT {', '.join(header)} FROM t ORDER BY 1") == [tuple(row) for row in rows]
+
+
+@pytest.mark.parametrize("length", [52, 53, 63])
+def test_a_table_of_any_name_is_replaced(tmp_path: Path, postgresql: str, query: Any, length: int) -> None:
+    names = ["ä" * 20 + "x" * (length - 41) + end for end in "ab"]
+    for word in ("old", "new"):
+        for name in names:
+            write_csv(tmp_path / f"{name}.csv", ["id", "note"], [[1, f"{word} {name[-1]}"], [2, word]])
+        report = load(tmp_path, postgresql, mode=Mode.REPLACE)
+        assert (report.exit_code, report.rows) == (0, 4), (report.files, report.warnings)
+    for name in names:
+        assert query(f'SELECT note FROM "{name}" ORDER BY id') == [(f"new {name[-1]}",), ("new",)]
+    assert query("SELECT count(*) FROM pg_class WHERE relname LIKE '%ingest_new%'") == [(0,)]
+
+
+def test_the_index_to_type_has_a_name_that_fits(tmp_path: Path, postgresql: str, query: Any) -> None:
+    query(f"CREATE TABLE {'t' * 40} ({'k' * 30}a INTEGER, {'k' * 30}b INTEGER)")
+    for key in ("k" * 30 + "a", "k" * 30 + "b"):
+        path = write_csv(tmp_path / key / f"{'t' * 40}.csv", [key], [[1]])
+        hint = load(path, postgresql, mode=Mode.UPSERT, key=(key,)).files[0].hint
+        query(hint[hint.index("CREATE UNIQUE INDEX") :])
+        assert load(path, postgresql, mode=Mode.UPSERT, key=(key,)).rows == 1
+
+
+def test_a_user_who_may_not_make_temporary_tables_is_told_what_to_type(
+    tmp_path: Path, postgresql: str, postgresql_server: servers.Server, query: Any
+) -> None:
+    name, role = urlsplit(postgresql).path[1:], f"clerk_{urlsplit(postgresql).path[1:]}"
+    query("CREATE TABLE t (a INTEGER UNIQUE, b TEXT)")
+    query(f"CREATE ROLE {role} LOGIN PASSWORD 'clerk'; REVOKE TEMPORARY ON DATABASE \"{name}\" FROM PUBLIC")
+    try:
+        query(f"GRANT CREATE ON SCHEMA public TO {role}; GRANT ALL ON t TO {role}")
+        url = f"postgresql://{role}:clerk@127.0.0.1:{postgresql_server.port}/{name}"
+        write_csv(tmp_path / "t_1.csv", ["a", "b"], [[1, "x"], [1, "y"]])
+        write_csv(tmp_path / "u_1.csv", ["a", "b"], [[1, "x"]])
+        report = load(tmp_path, url)
+        assert tools.told(report) == {"t_1.csv": ("failed", "database"), "u_1.csv": ("loaded", "new")}
+        hint = report.files[0].hint or report.files[1].hint
+        query(hint[hint.index("GRANT") :])
+        report = load(tmp_path, url, max_rejects=ONE)
+        assert (report.exit_code, report.rejected) == (3, 1)
+    finally:
+        query(f"DROP OWNED BY {role} CASCADE")
+        query(f"DROP ROLE {role}")
 
 
 @pytest.mark.parametrize("ledger_schema", [None, "books"])

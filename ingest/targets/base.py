@@ -267,6 +267,15 @@ class Target(ABC):
         too_long = self.max_name is not None and self.name_length(name) > self.max_name
         return f"is longer than the {self.max_name} that the database takes" if too_long else ""
 
+    def fitting(self, name: str, suffix: str = "") -> str:
+        """The name with a suffix; where that is too long, its beginning and a hash of it with that suffix."""
+        if self.max_name is None or self.name_length(name + suffix) <= self.max_name:
+            return name + suffix
+        end = f"_{fingerprint_of(name)[:8]}{suffix}"
+        while self.name_length(name + end) > self.max_name:
+            name = name[:-1]
+        return name + end
+
     def hold(self, connection: Connection, table: TableName) -> None:
         """Keep others from changing the table's definition until the transaction ends, where that can be."""
         del connection, table
@@ -341,7 +350,7 @@ class Target(ABC):
         """What to type to give the table a unique index on these columns."""
         made = sa.Table(table.name, sa.MetaData(), *(sa.Column(name, quote=True) for name in key), quote=True)
         made.schema = table.schema
-        index = sa.Index("_".join((table.name, *key)), *made.columns, unique=True, quote=True)
+        index = sa.Index(self.fitting("_".join((table.name, *key))), *made.columns, unique=True, quote=True)
         return str(CreateIndex(index).compile(dialect=self._writing()))
 
     def add_columns(self, connection: Connection, table: TableName, columns: Sequence[Column]) -> None:
@@ -382,6 +391,7 @@ class Target(ABC):
             sa.MetaData(),
             *(sa.Column(c.name, self.sql_type(c), nullable=c.nullable, quote=self.quote) for c in shape.columns),
             *([sa.UniqueConstraint(*shape.key)] if shape.key else []),
+            info={"fixed": {c.name for c in shape.columns if c.fixed}},
             schema=self.schema_of(shape.table),
             quote=self.quote,
             quote_schema=self.quote,
@@ -545,7 +555,8 @@ class Target(ABC):
             there, offered = table.c[merge.newest_by], statement.excluded[merge.newest_by]
             wanted = there.is_(None) | (offered >= there)
         # Where there is nothing but the key, it is set to what it is: so the row counts as written.
-        changed = [name for name in offer.names if name not in merge.key] or [merge.key[0]]
+        changed = [name for name in offer.names if name not in merge.key]
+        changed = changed or [name for name in merge.key if name not in table.info.get("fixed", ())][:1]
         values = {name: statement.excluded[name] for name in changed}
         return statement.on_conflict_do_update(index_elements=merge.key, set_=values, where=wanted)
 

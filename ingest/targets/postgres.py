@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
@@ -12,14 +13,11 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.compiler import compiles
 
-from ingest.errors import TableError
+from ingest.errors import SourceError, TableError
 from ingest.jobs import POSTGRES, POSTGRES_BINARY, POSTGRES_TEXT
 from ingest.model import (
-    LINEAGE_COLUMN,
-    OWN_COLUMNS,
     Column,
     ColumnType,
-    FileState,
     Merge,
     Mode,
     Origin,
@@ -27,8 +25,7 @@ from ingest.model import (
     TableName,
     TableShape,
 )
-from ingest.tables import ingest_file
-from ingest.targets import keys, pgreplacing
+from ingest.targets import keys, pgmerging, pgreplacing
 from ingest.targets.base import LINEAGE, POSITION, BatchRef, Offer, fingerprint_of
 from ingest.targets.faults import Fault
 from ingest.targets.pgtypes import TEXTS, bare, why_text
@@ -39,9 +36,6 @@ MAKING_LEDGER = 0x696E67657374
 
 _SYSTEM_COLUMNS = frozenset(("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"))
 """What no column of a table can be called (PostgreSQL's manual, "System Columns")."""
-
-_PLAIN = (sa.BigInteger, sa.Boolean, sa.Date, sa.DateTime, sa.Text)
-"""What two values of are equal only if they are the same; of text, in the order of "C"."""
 
 COPY_BYTES = 64 * 1024
 """Bytes of a staged file that are handed to the driver at once: 1 MiB is no faster, and costs more for being copied."""
@@ -124,6 +118,9 @@ _CONSTRAINED = {
     "23514": "CHECK constraint",
     "23P01": "EXCLUDE constraint",
 }
+
+_PARTITIONS = {"ExecFindPartition": "no partition takes it", "ExecPartitionCheckEmitError": "its partition does not"}
+"""Of a row that no partition takes, the number is that of a CHECK: what happened is told by the place in the server."""
 
 _BUSY = frozenset(("40001", "40P01", "55P03"))
 """A serialization failure, a deadlock, a lock that was not given in time."""
@@ -224,6 +221,8 @@ class PostgresTarget(ServerTarget):
             return ""
         if _of_a_trigger(error):
             return "a trigger of the table"
+        if diag.source_function in _PARTITIONS:
+            return _PARTITIONS[diag.source_function]
         if diag.constraint_name:
             return f"{_CONSTRAINED.get(diag.sqlstate, 'constraint')} {diag.constraint_name}"
         return f"NOT NULL of the column {diag.column_name}" if diag.column_name else ""
@@ -261,6 +260,7 @@ class PostgresTarget(ServerTarget):
         if found is None:
             return None
         rows = connection.execute(_COLUMNS, {"oid": found.oid}).all()
+        place = _place(self.schema_of(table), found.relname)
         why = ""
         if found.relhasrules:
             why = "it has rules, which COPY does not follow"
@@ -270,7 +270,7 @@ class PostgresTarget(ServerTarget):
             why = "--bulk off"
         return TableShape(
             table=TableName(name=found.relname, schema=table.schema),
-            columns=tuple(_column(row) for row in rows if not row.attgenerated),
+            columns=tuple(_column(row, place) for row in rows if not row.attgenerated),
             fingerprint=self._fingerprint(connection, found.oid, rows),
             bulk=not why,
             why_not_bulk=why,
@@ -423,7 +423,18 @@ class PostgresTarget(ServerTarget):
 
     def create_gathered(self, connection: Connection, gathered: sa.Table, source: sa.Table) -> None:
         # COPY gives each row in its turn what the column has by default: here its number.
-        super().create_gathered(connection, gathered, source)
+        try:
+            super().create_gathered(connection, gathered, source)
+        except sa.exc.ProgrammingError as error:
+            # By the place in the server: its number is that of every right that is lacking.
+            if getattr(getattr(error.orig, "diag", None), "source_function", None) != "InitTempTableNamespace":
+                raise
+            database = _quoted(self.url.database or "")
+            raise SourceError(
+                f"rows of {source.name} have to be sorted out, for which this user may not make a temporary table.",
+                code=Reason.DATABASE,
+                hint=f"The database's owner can type: GRANT TEMPORARY ON DATABASE {database} TO {self.url.username};",
+            ) from error
         if POSITION not in gathered.c:
             return
         place, numbers = _place(gathered.schema, gathered.name), _numbers(gathered)
@@ -436,19 +447,25 @@ class PostgresTarget(ServerTarget):
         # To write a row that is there already takes three times as long as to find that out, and space besides.
         (gathered,) = offer.rows.get_final_froms()
         keys = [table.c[name] == gathered.c[name] for name in merge.key]
-        same = sa.exists().where(*keys, _same_values(table, gathered.c, offer.names)).correlate(gathered)
+        same = sa.exists().where(*keys, pgmerging.same_values(table, gathered.c, offer.names)).correlate(gathered)
         # Key by key, each by the index: the planner would read all of a large table for a few rows.
         for way in ("hashjoin", "mergejoin"):
             _ddl(connection, f"SET LOCAL enable_{way} = off")
-        there = _count(connection, offer, same)
+        there = pgmerging.count(connection, offer, same)
         for way in ("hashjoin", "mergejoin"):
             _ddl(connection, f"SET LOCAL enable_{way} TO DEFAULT")
         return there
 
     def merge_rows(self, connection: Connection, table: sa.Table, merge: Merge, offer: Offer, same: int | None) -> int:
+        if merge.mode is Mode.UPSERT and set(offer.names) <= table.info["fixed"]:
+            # There is nothing to update: an identity column must not even be set to what it is.
+            self.counted(connection, self.merge_statement(table, replace(merge, mode=Mode.INSERT_IGNORE), offer))
+            return self.same_rows(connection, table, replace(merge, newest_by=None), offer) or 0
         if same:
-            others = self.merge_statement(table, merge, offer, lambda row: _same_values(table, row, offer.names))
-            offered = _count(connection, offer)
+            others = self.merge_statement(
+                table, merge, offer, lambda row: pgmerging.same_values(table, row, offer.names)
+            )
+            offered = pgmerging.count(connection, offer)
             if self.counted(connection, others) + same == offered:
                 return offered
             # Another program has written to the table in between.
@@ -532,8 +549,8 @@ def _of_a_trigger(error: sa.exc.DBAPIError) -> bool:
     return state is not None and (not _SERVERS_OWN.match(state) or diag.source_function == "exec_stmt_raise")
 
 
-def _column(row: Any) -> Column:
-    """A column as the catalogue has it."""
+def _column(row: Any, place: str) -> Column:
+    """A column of a table as the catalogue has it."""
     # What is text by another name (citext, most domains) is written like it; "char" and name are the catalogue's own.
     native = row.type
     if row.typcategory == "S" and bare(native) not in (*TEXTS, '"char"', "name"):
@@ -557,6 +574,9 @@ def _column(row: Any) -> Column:
         bits={"smallint": 16, "integer": 32}.get(native),
         length=length,
         native=native,
+        fixed=f"ALTER TABLE {place} ALTER {_quoted(row.attname)} SET GENERATED BY DEFAULT;"
+        if row.attidentity == "a"
+        else "",
     )
 
 
@@ -574,37 +594,6 @@ def _ddl(connection: Connection, statement: str) -> None:
 def _numbers(gathered: sa.Table) -> str:
     """The sequence that numbers the rows of a gathered table."""
     return _place(gathered.schema, f"{gathered.name}_numbers")
-
-
-def _same_values(table: sa.Table, offered: Any, names: Sequence[str]) -> sa.ColumnElement[bool]:
-    """Whether a row holds these very values, byte by byte: there are types without an `=`, and 1.0 equals 1.00.
-
-    That another file brought them is no difference, unless its rows may yet be taken back: this one would go along.
-    """
-    own = [name for name in names if name not in OWN_COLUMNS]
-    # Where `=` means just that, it is quicker; of text, that of "C" does.
-    plain = [name for name in own if isinstance(table.c[name].type, _PLAIN)]
-    same = [_comparable(table.c[name]).is_not_distinct_from(_comparable(offered[name])) for name in plain]
-    if rest := [name for name in own if name not in plain]:
-        there, new = (sa.func.row(*(columns[name] for name in rest)) for columns in (table.c, offered))
-        same.append(sa.func.record_image_eq(there, new, type_=sa.Boolean()))
-    if LINEAGE_COLUMN in names:
-        kept = ingest_file.c.mode.in_((Mode.UPSERT, Mode.INSERT_IGNORE)) & (ingest_file.c.state == FileState.LOADED)
-        taken_back = sa.select(ingest_file.c.file_id).where(~kept)
-        same.append(sa.func.coalesce(table.c[LINEAGE_COLUMN], 0).not_in(taken_back))
-    return sa.and_(*same)
-
-
-def _count(connection: Connection, offer: Offer, *those: sa.ColumnElement[bool]) -> int:
-    """How many of the rows there are, or of those of them."""
-    (gathered,) = offer.rows.get_final_froms()
-    wanted = [*those, *([offer.rows.whereclause] if offer.rows.whereclause is not None else [])]
-    return int(connection.execute(sa.select(sa.func.count()).select_from(gathered).where(*wanted)).scalar_one())
-
-
-def _comparable(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    # By another name (citext), a text has an `=` of its own.
-    return sa.cast(column, sa.Text).collate("C") if isinstance(column.type, sa.Text) else column
 
 
 def _place(schema: str | None, name: str) -> str:
