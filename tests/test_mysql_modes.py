@@ -293,6 +293,52 @@ def test_a_record_that_meets_a_row_by_another_unique_key_is_a_reject_and_changes
     assert_counts_add_up(db)
 
 
+@pytest.mark.parametrize("mode", ["upsert", "insert-ignore"])
+def test_a_record_with_a_key_may_refer_to_a_later_one(data: Path, db: oracle.OnServer, mode: str, bulk: str) -> None:
+    script(
+        db,
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, up INTEGER, n INTEGER, CONSTRAINT mine FOREIGN KEY (up) REFERENCES"
+        " t (id)); INSERT INTO t VALUES (1, NULL, 1), (2, 1, 2)",
+    )
+    options: dict[str, Any] = {"mode": mode, "key": ("id",), "bulk": bulk}
+    upsert = mode == "upsert"
+    # An update refers to a new row, a new row to a later one, and what is ignored may refer to anything.
+    rows = [[1, 4 if upsert else 99, 10], [3, 5, 30], [5, 3, 50], [4, "", 40], [2, 3, 20]]
+    write_csv(data / "t_1.csv", ["id", "up", "n"], rows)
+    report = tools.load(data, db, **options)
+    counted = (report.exit_code, report.rows, report.ignored)
+    assert counted == ((0, 5, 0) if upsert else (0, 3, 2)), report.files
+    old = [(1, 4, 10), (2, 3, 20)] if upsert else [(1, None, 1), (2, 1, 2)]
+    there = [*old, (3, 5, 30), (4, None, 40), (5, 3, 50)]
+    assert query(db, "SELECT id, up, n FROM t ORDER BY id") == there
+    # Beside a truly bad one, that one is the reject.
+    write_csv(data / "t_2.csv", ["id", "up", "n"], [[6, 8, 1], [7, 99, 2], [8, "", 3]])
+    report = tools.load(data, db, max_rejects=ONE, **options)
+    assert (report.exit_code, report.rows, report.rejected) == (3, 2, 1), report.files
+    assert [(r[2], r[5]) for r in tools.rejects(db)] == [(1, "7,99,2")]
+    assert query(db, "SELECT message FROM ingest_reject") == [("the table refuses it: FOREIGN KEY mine",)]
+    assert query(db, "SELECT id, up, n FROM t ORDER BY id") == [*there, (6, 8, 1), (8, None, 3)]
+    assert_counts_add_up(db)
+    with pytest.raises(pymysql.err.IntegrityError):
+        query(db, "INSERT INTO t VALUES (9, 99, 0)")
+
+
+def test_an_update_whose_new_rows_come_unchecked_is_checked_itself(data: Path, db: oracle.OnServer, bulk: str) -> None:
+    script(
+        db,
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, up INTEGER, code INTEGER UNIQUE, CONSTRAINT mine FOREIGN KEY (up)"
+        " REFERENCES t (id)); INSERT INTO t VALUES (1, NULL, 10); "
+        "CREATE TABLE child (code INTEGER, FOREIGN KEY (code) REFERENCES t (code)); INSERT INTO child VALUES (10)",
+    )
+    path = write_csv(data / "t_1.csv", ["id", "up", "code"], [[1, 2, 11], [2, 3, 20], [3, "", 30]])
+    options: dict[str, Any] = {"mode": "upsert", "key": ("id",), "bulk": bulk}
+    assert tools.load(data, db, **options).exit_code == 4
+    assert query(db, "SELECT id, up, code FROM t") == [(1, None, 10)]
+    write_csv(path, ["id", "up", "code"], [[1, 2, 10], [2, 3, 20], [3, "", 30]])
+    assert tools.load(data, db, **options).rows == 3
+    assert query(db, "SELECT id, up, code FROM t ORDER BY id") == [(1, 2, 10), (2, 3, 20), (3, None, 30)]
+
+
 @pytest.mark.parametrize(
     ("collation", "keys", "ignored"),
     [

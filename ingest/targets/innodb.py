@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from ingest.model import TableShape
+from ingest.model import Merge, Mode, TableShape
 from ingest.targets import mysqlerrors, updating
 from ingest.targets.base import POSITION, Target
 from ingest.targets.keys import ForeignKey, foreign_of_mysql
@@ -25,12 +25,36 @@ def insert(target: Target, connection: Connection, gathered: sa.Table, into: sa.
     try:
         return target.counted(connection, statement)
     except sa.exc.DBAPIError as error:
-        if mysqlerrors.answer(error)[0] not in mysqlerrors.NO_PARENT:
-            raise  # first: there may be no connection left to ask anything
-        if not (keys := _keys_if_to_itself(connection, into, gathered)):
+        if not (keys := _keys_if_no_parent(error, connection, into, gathered)):
             raise
     with _looked_up_later(connection, keys, gathered, gathered.c[POSITION].between(first, last)):
         return target.counted(connection, statement)
+
+
+def put(
+    target: Target,
+    connection: Connection,
+    table: sa.Table,
+    gathered: sa.Table,
+    *,
+    merge: Merge,
+    those: sa.ColumnElement[bool],
+) -> int:
+    """Update rows by their key if the mode says so, and insert the others; how many were written."""
+    update = updating.update(table, gathered, merge, those) if merge.mode is Mode.UPSERT else None
+    insert = updating.insert(table, gathered, merge, those)
+    try:
+        updated = 0 if update is None else target.counted(connection, update)
+        return updated + target.counted(connection, insert)
+    except sa.exc.DBAPIError as error:
+        if not (keys := _keys_if_no_parent(error, connection, table, table)):
+            raise
+    # The new rows come first, so that an update, too, may refer to them; it stays checked, for rows of others may refer
+    # to what it changes. Of what was left out for a row that is there, nothing is asked: parents are those of the row.
+    met = [table.c[name] == gathered.c[name] for name in merge.key]
+    with _looked_up_later(connection, keys, table, sa.and_(*met, those)):
+        inserted = target.counted(connection, insert)
+    return inserted if update is None else target.counted(connection, update)  # by now it meets the inserted ones, too
 
 
 def replace(target: Target, connection: Connection, shape: TableShape, staging: TableShape) -> int:
@@ -56,6 +80,15 @@ def replace(target: Target, connection: Connection, shape: TableShape, staging: 
         connection.execute(gone)
     with _looked_up_later(connection, keys, table, sa.true()):
         return sum(target.counted(connection, statement) for statement in statements)
+
+
+def _keys_if_no_parent(
+    error: sa.exc.DBAPIError, connection: Connection, table: sa.Table, rows: sa.Table
+) -> list[ForeignKey]:
+    """Those of `_keys_if_to_itself` where the error is that a row refers to one that is not there; else none."""
+    if mysqlerrors.answer(error)[0] not in mysqlerrors.NO_PARENT:
+        return []  # first: there may be no connection left to ask anything
+    return _keys_if_to_itself(connection, table, rows)
 
 
 def _keys_if_to_itself(connection: Connection, table: sa.Table, rows: sa.Table) -> list[ForeignKey]:

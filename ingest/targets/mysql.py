@@ -519,12 +519,10 @@ class MySQLTarget(ServerTarget):
     def merge_rows(self, connection: Connection, table: sa.Table, merge: Merge, offer: Offer, same: int | None) -> int:
         del same
         (gathered,) = offer.rows.get_final_froms()
-        those, updated = offer.rows.whereclause, 0
+        those = offer.rows.whereclause
         assert isinstance(gathered, sa.Table)
         assert those is not None
-        if merge.mode is Mode.UPSERT:
-            updated = self.counted(connection, updating.update(table, gathered, merge, those))
-        written = updated + self.counted(connection, updating.insert(table, gathered, merge, those))
+        written = innodb.put(self, connection, table, gathered, merge=merge, those=those)
         if merge.mode is Mode.UPSERT and merge.newest_by is None:
             offered = connection.execute(sa.select(sa.func.count()).select_from(gathered).where(those)).scalar_one()
             if written < offered:  # another program has put a key in between the two: now all of them are there
