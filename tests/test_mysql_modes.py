@@ -364,6 +364,23 @@ def test_keys_are_the_same_if_their_column_takes_them_for_the_same(
     assert_counts_add_up(db)
 
 
+def test_a_key_that_the_server_would_change_by_itself_stays(data: Path, db: oracle.OnServer, bulk: str) -> None:
+    query(
+        db,
+        "CREATE TABLE t (ts TIMESTAMP NOT NULL DEFAULT '2024-01-01' ON UPDATE CURRENT_TIMESTAMP PRIMARY KEY,"
+        " n INTEGER, at TIMESTAMP NOT NULL DEFAULT '2024-01-01' ON UPDATE CURRENT_TIMESTAMP)",
+    )
+    query(db, "INSERT INTO t (ts, n) VALUES ('2024-06-01', 1), ('2024-06-02', 2)")
+    rows = [["2024-06-01 00:00:00", 10], ["2024-06-03 00:00:00", 30]]
+    write_csv(data / "t.csv", ["ts", "n"], rows)
+    report = tools.load(data, db, mode="upsert", key=("ts",), bulk=bulk)
+    assert (report.exit_code, report.rows) == (0, 2), report.files
+    assert query(db, "SELECT day(ts), n, at > '2024-01-01' FROM t ORDER BY ts") == [(1, 10, 1), (2, 2, 0), (3, 30, 0)]
+    write_csv(data / "u.csv", ["ts", "n"], rows)
+    report = tools.load(data / "u.csv", db, mode="upsert", key=("ts",), bulk=bulk, table="t", on_duplicate="load")
+    assert (report.exit_code, report.rows) == (0, 2), report.files
+
+
 def test_a_new_table_has_a_key_by_which_its_rows_are_found(data: Path, db: oracle.OnServer, bulk: str) -> None:
     keyed: dict[str, Any] = {"mode": "upsert", "key": ("land", "at", "city"), "bulk": bulk}
     header = ["land", "at", "city", "note"]
@@ -519,6 +536,28 @@ def test_rows_of_a_replaced_table_may_refer_to_each_other(data: Path, db: oracle
     assert query(db, "SELECT id, up FROM t ORDER BY id") == there
     with pytest.raises(pymysql.err.IntegrityError):
         query(db, "INSERT INTO t VALUES (9, 8)")
+
+
+def test_numbers_go_on_where_the_files_have_none(data: Path, db: oracle.OnServer, bulk: str) -> None:
+    script(
+        db,
+        "CREATE TABLE t (id INTEGER AUTO_INCREMENT PRIMARY KEY, v TEXT) COMMENT ' AUTO_INCREMENT=900 DEFAULT CHARSET=';"
+        " INSERT INTO t (v) VALUES ('a'), ('b'), ('c')",
+    )
+    write_csv(data / "t_1.csv", ["v"], [["x"], ["y"]])
+    write_csv(data / "t_2.csv", ["id", "v"], [[1, "z"]])
+    assert tools.load(data, db, mode="replace", bulk=bulk).exit_code == 0
+    assert query(db, "SELECT id, v FROM t ORDER BY id") == [(1, "z"), (4, "x"), (5, "y")]
+    # Some of an interrupted attempt have theirs already.
+    write_csv(data / "t_1.csv", ["v"], [["v"], ["w"]])
+    second = write_csv(data / "t_2.csv", ["id", "v"], [["one", "z"]])
+    assert tools.load(data, db, mode="replace", bulk=bulk).exit_code == 4
+    write_csv(second, ["v"], [["u"]])
+    assert tools.load(data, db, mode="replace", bulk=bulk).exit_code == 0
+    query(db, "INSERT INTO t (v) VALUES ('own')")
+    found = query(db, "SELECT v, id FROM t ORDER BY id")  # the server gives out more numbers than are used
+    assert [v for v, _ in found] == ["v", "w", "u", "own"]
+    assert found[0][1] > 5
 
 
 def test_keys_are_spelt_anew_in_a_replaced_table_that_others_refer_to(data: Path, db: oracle.OnServer) -> None:

@@ -149,6 +149,28 @@ def test_what_hangs_on_the_table_stays(data: Path, db: Path, bulk: str) -> None:
     assert query(db, "SELECT id FROM t") == [(3,)]
 
 
+def test_numbers_go_on_where_the_files_have_none(data: Path, db: Path, bulk: str) -> None:
+    script(
+        db,
+        "CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, note TEXT);"
+        " INSERT INTO t (note) VALUES ('a'), ('b'), ('c')",
+    )
+    write_csv(data / "t_1.csv", ["note"], [["x"], ["y"]])
+    write_csv(data / "t_2.csv", ["id", "note"], [[1, "z"]])
+    assert load(data, db, mode="replace", bulk=bulk).exit_code == 0
+    assert query(db, "SELECT id, note FROM t ORDER BY id") == [(1, "z"), (4, "x"), (5, "y")]
+    query(db, "INSERT INTO t (note) VALUES ('own')")
+    assert query(db, "SELECT id FROM t WHERE note = 'own'") == [(6,)]
+    # Some of an interrupted attempt have theirs already.
+    write_csv(data / "t_1.csv", ["note"], [["v"], ["w"]])
+    second = write_csv(data / "t_2.csv", ["id", "note"], [["one", "z"]])
+    assert load(data, db, mode="replace", bulk=bulk).exit_code == 4
+    write_csv(second, ["note"], [["u"]])
+    assert load(data, db, mode="replace", bulk=bulk).exit_code == 0
+    assert query(db, "SELECT id, note FROM t ORDER BY id") == [(7, "v"), (8, "w"), (9, "u")]
+    assert query(db, "SELECT name FROM sqlite_sequence WHERE name LIKE 't%'") == [("t",)]
+
+
 def test_rows_of_others_are_not_deleted_along(data: Path, db: Path) -> None:
     script(
         db,

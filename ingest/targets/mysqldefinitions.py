@@ -6,7 +6,8 @@ import re
 
 _FOREIGN_KEY = re.compile(r"  CONSTRAINT `(?:[^`]|``)*` FOREIGN KEY ")
 _NAMED_CHECK = re.compile(r"  CONSTRAINT `(?:[^`]|``)*` CHECK ")
-_LETTERS = re.compile(r" DEFAULT CHARSET=\w+(?: COLLATE=\w+)?")
+_OPTIONS = re.compile(r"(?: AUTO_INCREMENT=\d+)? DEFAULT CHARSET=\w+(?: COLLATE=\w+)?")
+"""The next number to be given, and the letters."""
 
 
 def like(definition: str, place: str, *, comment: str, added: str | None, names: bool) -> str | None:
@@ -17,9 +18,9 @@ def like(definition: str, place: str, *, comment: str, added: str | None, names:
     """
     _, *lines = definition.split("\n")
     end = next((number for number, line in enumerate(lines) if line.startswith(")")), 0)
-    parts, letters = lines[:end], _LETTERS.search(lines[end])
+    parts, options = lines[:end], _OPTIONS.search(lines[end])
     # One part a line: a line break inside a value would be written with a backslash.
-    if not parts or letters is None or any(line.endswith(",") != (line is not parts[-1]) for line in parts):
+    if not parts or options is None or any(line.endswith(",") != (line is not parts[-1]) for line in parts):
         return None
     kept = [line.removesuffix(",") for line in parts if not _FOREIGN_KEY.match(line)]
     if not names:
@@ -27,4 +28,4 @@ def like(definition: str, place: str, *, comment: str, added: str | None, names:
     if added is not None:
         kept.append(f"  `{added}` bigint")
     body = ",\n".join(kept)
-    return f"CREATE TABLE {place} (\n{body}\n) ENGINE=InnoDB{letters[0]} ROW_FORMAT=DYNAMIC COMMENT='{comment}'"
+    return f"CREATE TABLE {place} (\n{body}\n) ENGINE=InnoDB{options[0]} ROW_FORMAT=DYNAMIC COMMENT='{comment}'"

@@ -300,6 +300,11 @@ class SQLiteTarget(Target):
 
         body = re.sub(rf"(\bREFERENCES\s+)({_WORD})", own, _TOKEN.sub("", sql[head.end() :]), flags=re.IGNORECASE)
         connection.exec_driver_sql(f"CREATE TABLE {_quoted(staging.name)} (/* ingest {token} */{body}")
+        if "AUTOINCREMENT" in _bare(sql):  # it goes on with the table's numbers
+            connection.exec_driver_sql(
+                "INSERT INTO sqlite_sequence (name, seq) SELECT ?, seq FROM sqlite_sequence WHERE name = ?",
+                (staging.name, shape.table.name),
+            )
         if not shape.lineage:
             # INTEGER is what a STRICT table takes.
             lineage = f"ADD COLUMN {_quoted(LINEAGE_COLUMN)} INTEGER"

@@ -27,9 +27,11 @@ def update(table: sa.Table, gathered: sa.Table, merge: Merge, those: sa.ColumnEl
         there = table.c[merge.newest_by]
         met.append(there.is_(None) | (gathered.c[merge.newest_by] >= there))
     values = {table.c[c.name]: c for c in gathered.columns if c.name not in (POSITION, *merge.key)}
-    # Where there is nothing but the key, it is set to what it is: so the row counts as written.
-    first = table.c[merge.key[0]]
-    return table.update().where(*met, those).values(values or {first: first})
+    # The key is set to what it is where an ON UPDATE CURRENT_TIMESTAMP may change it, and where there is nothing but
+    # the key: so the row counts as written.
+    key = [table.c[name] for name in merge.key]
+    values |= {column: column for column in key if not values or isinstance(column.type, sa.DateTime)}
+    return table.update().where(*met, those).values(values)
 
 
 def insert(table: sa.Table, gathered: sa.Table, merge: Merge, those: sa.ColumnElement[bool]) -> sa.Insert:
