@@ -13,7 +13,7 @@ import killing
 import pyarrow as pa
 import pytest
 from oracle import KINDS, Database
-from tools import assert_counts_add_up, ingest, known, load, query, rejects, start, told, write_csv
+from tools import assert_counts_add_up, ingest, known, load, query, rejects, script, start, told, write_csv
 
 from ingest import worker
 from ingest.errors import UsageError
@@ -22,6 +22,7 @@ from ingest.run import plan
 from ingest.settings import Budget, Settings
 
 KEYED = ["upsert", "insert-ignore"]
+COLUMNS = ("id", "note")
 UPSERT = {"mode": "upsert", "key": ("id",)}
 SMALL = {"slice_bytes": 2_000, "workers": 3}
 
@@ -171,6 +172,47 @@ def test_the_newest_stays_whatever_the_order(data: Path, db: Database, bulk: str
     report = load(data, db, newest_by="day", bulk=bulk, **UPSERT)
     assert (report.rows, report.superseded) == (1, 2)
     assert table(db) == {1: "new", 2: "some", 3: "b", 4: "new", 5: "x"}
+
+
+@pytest.mark.parametrize("mode", KEYED)
+@pytest.mark.parametrize(
+    ("kind", "same"),
+    [
+        ("TEXT PRIMARY KEY COLLATE NOCASE", "A"),
+        ("TEXT COLLATE RTRIM UNIQUE", "a  "),
+        ("TEXT COLLATE nocase, PRIMARY KEY (id)) WITHOUT ROWID; CREATE TABLE other (n", "A"),
+    ],
+)
+def test_keys_are_the_same_if_their_column_takes_them_for_the_same(
+    data: Path, db: Path, mode: str, kind: str, same: str
+) -> None:
+    script(db, f'CREATE TABLE t (note TEXT, id {kind}, "COLLATE")')
+    write_csv(data / "t_1.csv", COLUMNS, [["a", "007"], [same, "y"], ["b", "z"]])
+    report = load(data, db, mode=mode, key=("id",))
+    left = report.superseded if mode == "upsert" else report.ignored
+    assert (report.exit_code, report.rows, left) == (0, 2, 1), report.files
+    assert query(db, "SELECT note FROM t ORDER BY id") == [("y" if mode == "upsert" else "007",), ("z",)]
+    more = write_csv(data / "t_2.csv", COLUMNS, [["B", "new"], ["c", "new"], ["b   ", "new"]])
+    report = load(more, db, mode=mode, key=("id",))
+    left = report.superseded if mode == "upsert" else report.ignored
+    assert (report.exit_code, report.rows + left) == (0, 3), report.files
+    [(there,)] = query(db, "SELECT count(*) FROM t")
+    assert there == 4  # one of the two is another spelling of `b`
+    assert_counts_add_up(db)
+
+
+def test_an_index_that_takes_other_keys_for_the_same_than_the_column_is_no_key(data: Path, db: Path) -> None:
+    script(db, "CREATE TABLE t (id TEXT PRIMARY KEY, note TEXT); CREATE UNIQUE INDEX i ON t (id COLLATE NOCASE)")
+    write_csv(data / "t_1.csv", COLUMNS, [["a", "x"], ["A", "y"]])
+    upsert = {"mode": "upsert", "key": ("id",)}
+    report = load(data, db, **upsert)
+    assert told(report) == {"t_1.csv": ("refused", "key")}
+    assert report.files[0].hint is not None
+    query(db, report.files[0].hint.partition(": ")[2].rstrip(";"))
+    report = load(data, db, max_rejects=Budget(count=1), **upsert)
+    assert (report.exit_code, report.rows, report.rejected) == (3, 1, 1), report.files
+    assert query(db, "SELECT id, note FROM t") == [("a", "x")]
+    assert_counts_add_up(db)
 
 
 # rejects

@@ -270,13 +270,34 @@ class SQLiteTarget(Target):
         return found
 
     def unique_keys(self, connection: Connection, table: TableName) -> Keys:
-        infos = connection.exec_driver_sql(f"PRAGMA table_info({_quoted(table.name)})").all()
-        keys = [[info[1] for info in infos if info[5]]]  # a key that is the rowid has no index
+        own = self._collations(connection, table)
+        keys: dict[frozenset[str], bool] = {}
         for _, index, unique, _, partial in connection.exec_driver_sql(f"PRAGMA index_list({_quoted(table.name)})"):
-            columns = [row[2] for row in connection.exec_driver_sql(f"PRAGMA index_info({_quoted(index)})")]
+            found = connection.exec_driver_sql(f"PRAGMA index_xinfo({_quoted(index)})").all()
+            columns = {row[2]: row[4] for row in found if row[5]}
             if unique and not partial and None not in columns:
-                keys.append(columns)
-        return {frozenset(key): "" for key in keys if key}
+                # One that takes other values for the same than its columns do is no key. ON CONFLICT goes by the first
+                # index on the same columns, whatever it compares by.
+                same = all(own.get(name, "BINARY") == collation.upper() for name, collation in columns.items())
+                keys.setdefault(frozenset(columns), same)
+        infos = connection.exec_driver_sql(f"PRAGMA table_info({_quoted(table.name)})")
+        keys.setdefault(frozenset(info[1] for info in infos if info[5]), True)  # one that is the rowid has no index
+        return {key: "" for key, same in keys.items() if key and same}
+
+    def _collations(self, connection: Connection, table: TableName) -> dict[str, str]:
+        """By what columns are compared, where it is not said otherwise of some."""
+        sql = self._definition(connection, table) or ""
+        words = _bare(sql)
+        if words[:2] != ["CREATE", "TABLE"] or "COLLATE" not in words:
+            return {}
+        # Only of an index it is told.
+        with contextlib.closing(sqlite3.connect(":memory:")) as memory, contextlib.suppress(sqlite3.Error):
+            memory.execute(sql)  # fails where it needs functions that we have not, so that it takes no rows
+            infos = memory.execute(f"PRAGMA table_info({_quoted(table.name)})").fetchall()
+            names = ", ".join(_quoted(info[1]) for info in infos)
+            memory.execute(f"CREATE INDEX ingest_all ON {_quoted(table.name)} ({names})")
+            return {row[2]: row[4].upper() for row in memory.execute("PRAGMA index_xinfo(ingest_all)") if row[5]}
+        return {}
 
     def create_table(self, connection: Connection, shape: TableShape, token: str) -> None:
         # SQLite keeps the text of CREATE TABLE, comments included, through every ALTER TABLE.
@@ -357,6 +378,15 @@ class SQLiteTarget(Target):
             )
             inserted += result.rowcount
         return inserted
+
+    def create_gathered(self, connection: Connection, gathered: sa.Table, source: sa.Table) -> None:
+        super().create_gathered(connection, gathered, source)
+        if collations := self._collations(connection, TableName(name=source.name)):
+            # They are lost on this way, and by them the table tells which keys are the same.
+            infos = connection.exec_driver_sql(f"PRAGMA temp.table_info({_quoted(gathered.name)})").all()
+            columns = (f"{_quoted(i[1])} {i[2]} COLLATE {collations.get(i[1], 'BINARY')}" for i in infos)
+            self.discard(connection, gathered)
+            connection.exec_driver_sql(f"CREATE TEMPORARY TABLE {_quoted(gathered.name)} ({', '.join(columns)})")
 
     def fill(self, connection: Connection, gathered: sa.Table, batch: BatchRef, first: int) -> int:
         if batch.staged.format != SQLITE:
