@@ -271,6 +271,8 @@ class _Mending:
 
     def _load(self, run_id: int, batch: _Batch, stem: str) -> None:
         bad = {id(record) for record, _ in batch.still_bad}
+        # However the lines of the mended file are sorted: which of two records with one key stays, their file tells.
+        batch.records.sort(key=lambda record: record.reject.record)
         records = [record for record in batch.records if id(record) not in bad]
         try:
             order, rows = self._staged(batch, records, stem)

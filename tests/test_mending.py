@@ -220,6 +220,32 @@ def test_keys_are_merged_as_the_file_was(tmp_path: Path, db: Database, mode: str
 
 
 @pytest.mark.every_target
+@pytest.mark.known_kinds
+@pytest.mark.parametrize("turned", [False, True], ids=["as exported", "turned round"])
+@pytest.mark.parametrize("mode", ["upsert", "insert-ignore"])
+def test_mended_records_with_one_key_go_in_in_the_order_of_their_file(
+    tmp_path: Path, db: Database, mode: str, turned: bool
+) -> None:
+    """The later of the two is refused in an earlier round than the other, which it supersedes at first."""
+    query(db, "CREATE TABLE p (id INTEGER PRIMARY KEY, v VARCHAR(20), n INTEGER, CHECK (n < 100))")
+    path = write_csv(tmp_path / "p.csv", ["id", "v", "n"], [[1, "x", 1], [2, "old", 500], [2, "new", 700]])
+    assert load(path, db, mode=mode, key=("id",), max_rejects=Budget(count=5)).rejected == 2
+    listed = ingest("rejects", "list", "--to", db, cwd=tmp_path).stdout
+    assert re.findall(r"p\.csv:(\d)", listed) == ["3", "4"]
+    done = ingest("rejects", "export", "fixed.csv", "--to", db, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "fixed.csv", encoding="utf-8", newline="") as file:
+        head, *rows = csv.reader(file)
+    assert [row[5] for row in rows] == ["old", "new"]
+    rows = [[*row[:6], row[6].rstrip("0")] for row in (reversed(rows) if turned else rows)]
+    report = mended(save(tmp_path / "fixed.csv", [head, *rows]), db)
+    kept = ("new", 7) if mode == "upsert" else ("old", 5)
+    assert (report.exit_code, report.loaded, report.superseded + report.ignored) == (0, 1, 1)
+    assert query(db, "SELECT id, v, n FROM p ORDER BY id") == [(1, "x", 1), (2, *kept)]
+    assert_counts_add_up(db)
+
+
+@pytest.mark.every_target
 @pytest.mark.parametrize("place", ["before_commit", "after_commit", "after_mending"])
 def test_killed_anywhere_every_record_is_loaded_once(home: Path, db: Database, place: str) -> None:
     rows = export(home / "fixed.csv", db)

@@ -52,11 +52,12 @@ def run(connection: Connection, run_id: int, *, lock: bool = False) -> RunRow | 
 def rejects(
     connection: Connection, *, file_id: int | None = None, limit: int | None = None, still_open: bool = False
 ) -> Iterator[RejectRow]:
-    """The rejects of one file or of all, in the order in which they were written; read as they are asked for.
+    """The rejects of one file or of all, in the order of the files and of their records; read as they are asked for.
 
     `still_open`: without those that were mended and loaded back.
     """
-    query = select(ingest_reject).order_by(ingest_reject.c.reject_id).limit(limit)
+    c = ingest_reject.c  # those that a table refuses are found late, and in no order: their numbers tell none
+    query = select(ingest_reject).order_by(c.file_id, c.record, c.reject_id).limit(limit)
     if file_id is not None:
         query = query.where(ingest_reject.c.file_id == file_id)
     if still_open:
