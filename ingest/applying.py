@@ -290,8 +290,10 @@ class Applying:
             connection.execute(gathered.delete().where(number), [{"number": row} for row in order.left_out])
         return gathered
 
-    def refused(self, order: Apply) -> Constrained | None:
+    def refused(self, order: Apply, error: sa.exc.DBAPIError) -> Constrained | None:
         """Which rows of an order the table refuses; None where that is not to be known, or no new ones are found.
+
+        `error` is what the database said to the order.
 
         A bundle is not searched: its files are done again one by one. Changes nothing in the database.
         """
@@ -320,6 +322,8 @@ class Applying:
                 insert=insert,
                 last=order.rows,
                 limit=order.reject_limit,
+                merged_by=order.merge.key if order.merge is not None else (),
+                late=None if order.left_out is None else self._target.constraint(error),
             )
             failpoint("after_search")
             raise _Undone

@@ -257,7 +257,7 @@ class _Writer:
                 return self._applying.apply(order, ready)
             except sa.exc.DBAPIError as error:
                 broken = self._target.breaks_constraint(error)
-                if broken and (refused := self._applying.refused(order)) is not None:
+                if broken and (refused := self._applying.refused(order, error)) is not None:
                     return refused
                 raise
         if isinstance(order, Settle):

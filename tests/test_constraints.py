@@ -203,6 +203,19 @@ def test_a_row_may_refer_to_a_later_one_of_its_file(data: Path, db: Path, bulk: 
     assert query(db, "PRAGMA foreign_key_check") == []
 
 
+@pytest.mark.parametrize("late", ["", "DEFERRABLE INITIALLY DEFERRED"], ids=["at once", "deferred"])
+def test_a_record_that_is_ignored_needs_no_parent(data: Path, db: Path, bulk: str, late: str) -> None:
+    script(db, "CREATE TABLE p (a INTEGER PRIMARY KEY); INSERT INTO p VALUES (1)")
+    query(db, f"CREATE TABLE t (a INTEGER PRIMARY KEY, p INTEGER REFERENCES p (a) {late}, c INTEGER CHECK (c > 0))")
+    query(db, "INSERT INTO t VALUES (1, 1, 1)")
+    path = write_csv(data / "t.csv", ["a", "p", "c"], [[1, 99, 1], [2, 1, 1], [3, 1, -1], [4, 77, 1], [4, 1, 1]])
+    report = load(path, db, bulk=bulk, mode="insert-ignore", key=("a",), max_rejects=Budget(count=5))
+    assert (report.exit_code, report.rows, report.ignored) == (3, 2, 1), report.files
+    assert sorted(r[5] for r in rejects(db)) == ["3,1,-1", "4,77,1"]
+    assert query(db, "SELECT a, p FROM t ORDER BY a") == [(1, 1), (2, 1), (4, 1)]
+    assert_counts_add_up(db)
+
+
 @pytest.mark.parametrize(
     ("budget", "state"),
     [

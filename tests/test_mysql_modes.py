@@ -231,6 +231,37 @@ def test_a_user_who_may_not_make_temporary_tables_is_told_what_to_type(
         mariadb_server.execute("DROP USER clerk")
 
 
+def test_a_table_that_rows_refer_to_is_read_only_where_it_has_to_be(
+    data: Path, db: oracle.OnServer, mariadb_server: servers.Server
+) -> None:
+    """Where rows refer to later ones of their file, for these go in unchecked."""
+    rights = "CREATE, ALTER, SELECT, INSERT, UPDATE, DELETE, INDEX, CREATE TEMPORARY TABLES"
+    other = f"{db.name}_par"
+    columns = f"a INTEGER PRIMARY KEY, par INTEGER REFERENCES {other}.par (id), c INTEGER CHECK (c > 0)"
+    script(db, f"CREATE DATABASE {other}; CREATE TABLE {other}.par (id INTEGER PRIMARY KEY)")
+    script(db, f"INSERT INTO {other}.par VALUES (1); CREATE TABLE t ({columns})")
+    query(db, f"CREATE TABLE tree ({columns}, up INTEGER REFERENCES tree (a))")
+    script(db, f"CREATE USER clerk IDENTIFIED BY 'pass'; GRANT {rights} ON {db.name}.* TO clerk")
+    try:
+        url = f"mariadb://clerk:pass@127.0.0.1:{mariadb_server.port}/{db.name}"
+        options: dict[str, Any] = {"spool": str(db.folder), "max_rejects": Budget(count=5)}
+        write_csv(data / "t.csv", ["a", "par", "c"], [[1, 1, 1], [2, 1, -1], [3, 9, 1]])
+        path = write_csv(data / "tree.csv", ["a", "par", "c", "up"], [[1, 1, 1, 2], [2, 1, 1, ""], [3, 9, 1, 1]])
+        report = tools.load(data, url, **options)  # type: ignore[arg-type]
+        assert tools.told(report) == {"t.csv": ("loaded", "new"), "tree.csv": ("failed", "database")}, report.files
+        messages = [message for (message,) in query(db, "SELECT message FROM ingest_reject ORDER BY line")]
+        assert messages[0] == "the table refuses it: CHECK constraint t.c"
+        assert messages[1] in ("the table refuses it: FOREIGN KEY t_ibfk_1", "the table refuses it: a constraint")
+        assert query(db, "SELECT a FROM t") == [(1,)]
+        (hint,) = [one.hint for one in report.files if one.hint]
+        assert "GRANT SELECT ON " in hint
+        mariadb_server.execute(hint[hint.index("GRANT") : hint.index(";")])
+        assert tools.load(path, url, **options).rejected == 1  # type: ignore[arg-type]
+        assert query(db, "SELECT a, up FROM tree ORDER BY a") == [(1, 2), (2, None)]
+    finally:
+        script(db, f"DROP USER clerk; DROP TABLE t; DROP TABLE tree; DROP DATABASE {other}")
+
+
 def test_a_writer_killed_over_refused_rows_loads_the_others_once(
     tmp_path: Path, data: Path, db: oracle.OnServer
 ) -> None:
@@ -337,6 +368,17 @@ def test_an_update_whose_new_rows_come_unchecked_is_checked_itself(data: Path, d
     write_csv(path, ["id", "up", "code"], [[1, 2, 10], [2, 3, 20], [3, "", 30]])
     assert tools.load(data, db, **options).rows == 3
     assert query(db, "SELECT id, up, code FROM t ORDER BY id") == [(1, 2, 10), (2, 3, 20), (3, None, 30)]
+
+
+def test_a_record_that_is_ignored_needs_no_parent(data: Path, db: oracle.OnServer, bulk: str) -> None:
+    script(db, "CREATE TABLE par (id INTEGER PRIMARY KEY); INSERT INTO par VALUES (1)")
+    query(db, "CREATE TABLE p (id INTEGER PRIMARY KEY, par INTEGER REFERENCES par (id), c INTEGER CHECK (c > 0))")
+    query(db, "INSERT INTO p VALUES (1, 1, 1)")
+    path = write_csv(data / "p.csv", ["id", "par", "c"], [[1, 99, 1], [2, 1, 1], [3, 1, -1]])
+    report = tools.load(path, db, mode="insert-ignore", key=("id",), bulk=bulk, max_rejects=Budget(count=5))
+    assert (report.exit_code, report.rows, report.ignored, report.rejected) == (3, 1, 1, 1), report.files
+    assert [r[5] for r in tools.rejects(db)] == ["3,1,-1"]
+    assert query(db, "SELECT id, par FROM p ORDER BY id") == [(1, 1), (2, 1)]
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,71 @@ def test_a_record_that_breaks_a_constraint_is_a_reject_with_its_name_and_place(
     assert load(path, postgresql, bulk=bulk, ledger_schema=ledger_schema).count("skipped") == 1
 
 
+PARENTS = "CREATE TABLE par (id TEXT PRIMARY KEY); INSERT INTO par VALUES ('A'), ('1')"
+UPPER = """
+    CREATE FUNCTION up() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.par = upper(NEW.par); RETURN NEW; END';
+    CREATE TRIGGER up BEFORE INSERT ON p FOR EACH ROW EXECUTE FUNCTION up()
+"""
+
+
+def test_of_foreign_keys_only_what_the_table_refused_is_a_reject(
+    tmp_path: Path, postgresql: str, query: Any, bulk: str
+) -> None:
+    """A trigger may have mended the others."""
+    query(f"{PARENTS}; CREATE TABLE p (id INT PRIMARY KEY, par TEXT REFERENCES par (id), c INT CHECK (c > 0)); {UPPER}")
+    path = write_csv(tmp_path / "p.csv", ["id", "par", "c"], [[1, "a", 1], [2, "a", 1], [3, "a", -1], [4, "b", 1]])
+    report = load(path, postgresql, bulk=bulk, max_rejects=Budget(count=5))
+    assert (report.exit_code, report.rows, report.rejected) == (3, 2, 2), report.files
+    assert query("SELECT line, message FROM ingest_reject ORDER BY line") == [
+        (4, "the table refuses it: CHECK constraint p_c_check"),
+        (5, "the table refuses it: FOREIGN KEY p_par_fkey"),
+    ]
+    assert query("SELECT id, par FROM p ORDER BY id") == [(1, "A"), (2, "A")]
+
+
+@pytest.mark.parametrize("late", ["", "DEFERRABLE INITIALLY DEFERRED"], ids=["at once", "deferred"])
+def test_a_record_that_is_ignored_needs_no_parent(
+    tmp_path: Path, postgresql: str, query: Any, late: str, bulk: str
+) -> None:
+    query(f"{PARENTS}; CREATE TABLE p (id INT PRIMARY KEY, par TEXT REFERENCES par (id) {late}, c INT CHECK (c > 0))")
+    query("INSERT INTO p VALUES (1, '1', 1)")
+    path = write_csv(tmp_path / "p.csv", ["id", "par", "c"], [[1, 99, 1], [2, 1, 1], [3, 1, -1], [4, 77, 1], [4, 1, 1]])
+    report = load(path, postgresql, bulk=bulk, mode=Mode.INSERT_IGNORE, key=("id",), max_rejects=Budget(count=5))
+    assert (report.exit_code, report.rows, report.ignored, report.rejected) == (3, 2, 1, 2), report.files
+    assert query("SELECT raw FROM ingest_reject ORDER BY line") == [("3,1,-1",), ("4,77,1",)]
+    assert query("SELECT id, par FROM p ORDER BY id") == [(1, "1"), (2, "1"), (4, "1")]
+
+
+def test_a_table_that_rows_refer_to_is_read_only_where_the_server_does_not_tell_them(
+    tmp_path: Path, postgresql: str, postgresql_server: servers.Server, query: Any
+) -> None:
+    name, role = urlsplit(postgresql).path[1:], f"clerk_{urlsplit(postgresql).path[1:]}"
+    late = "DEFERRABLE INITIALLY DEFERRED"
+    query(f"{PARENTS}; CREATE TABLE p (par TEXT REFERENCES par (id), c INT CHECK (c > 0))")
+    query(f"CREATE TABLE late (par TEXT REFERENCES par (id) {late}, c INT CHECK (c > 0))")
+    query(f"CREATE ROLE {role} LOGIN PASSWORD 'clerk'")
+    try:
+        query(f"GRANT CREATE ON SCHEMA public TO {role}; GRANT SELECT, INSERT, UPDATE ON p, late TO {role}")
+        url = f"postgresql://{role}:clerk@127.0.0.1:{postgresql_server.port}/{name}"
+        for table, rejected in (("p", 2), ("late", 1)):
+            rows = [["A", 1], ["A", -1], *([["B", 1]] if table == "p" else [])]
+            path = write_csv(tmp_path / f"{table}.csv", ["par", "c"], rows)
+            report = load(path, url, table=table, max_rejects=Budget(count=5))
+            assert (report.exit_code, report.rows, report.rejected) == (3, 1, rejected), report.files
+        path = write_csv(tmp_path / "late_2.csv", ["par", "c"], [["B", 1], ["A", 2], ["A", -2]])
+        write_csv(tmp_path / "in" / "late_3.csv", ["par", "c"], [["A", 3]])
+        report = load([path, tmp_path / "in"], url, table="late", max_rejects=Budget(count=5))  # type: ignore[arg-type]
+        assert tools.told(report) == {"late_2.csv": ("failed", "database"), "late_3.csv": ("loaded", "new")}
+        (hint,) = [one.hint for one in report.files if one.hint]
+        assert hint.endswith(f'GRANT SELECT ON "public".par TO {role};')
+        query(hint[hint.index("GRANT") :])
+        assert load(path, url, table="late", max_rejects=Budget(count=5)).rejected == 2
+        assert query("SELECT c FROM late ORDER BY c") == [(1,), (2,), (3,)]
+    finally:
+        query(f"DROP OWNED BY {role} CASCADE")
+        query(f"DROP ROLE {role}")
+
+
 def test_a_constraint_that_is_only_checked_at_the_end_refuses_the_file(
     tmp_path: Path, postgresql: str, query: Any
 ) -> None:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ingest.model import Merge, Mode, TableShape
-from ingest.targets import mysqlerrors, updating
+from ingest.targets import mysqlerrors, refusals, updating
 from ingest.targets.base import POSITION, Target
 from ingest.targets.keys import ForeignKey, foreign_of_mysql
 
@@ -27,7 +27,7 @@ def insert(target: Target, connection: Connection, gathered: sa.Table, into: sa.
     except sa.exc.DBAPIError as error:
         if not (keys := _keys_if_no_parent(error, connection, into, gathered)):
             raise
-    with _looked_up_later(connection, keys, gathered, gathered.c[POSITION].between(first, last)):
+    with _looked_up_later(connection, target, keys, gathered, gathered.c[POSITION].between(first, last)):
         return target.counted(connection, statement)
 
 
@@ -52,7 +52,7 @@ def put(
     # The new rows come first, so that an update, too, may refer to them; it stays checked, for rows of others may refer
     # to what it changes. Of what was left out for a row that is there, nothing is asked: parents are those of the row.
     met = [table.c[name] == gathered.c[name] for name in merge.key]
-    with _looked_up_later(connection, keys, table, sa.and_(*met, those)):
+    with _looked_up_later(connection, target, keys, table, sa.and_(*met, those)):
         inserted = target.counted(connection, insert)
     return inserted if update is None else target.counted(connection, update)  # by now it meets the inserted ones, too
 
@@ -78,7 +78,7 @@ def replace(target: Target, connection: Connection, shape: TableShape, staging: 
         # What others refer to cannot go, not even until the end of the transaction: what stays is changed.
         gone, *statements = updating.become(table, source, lasting)
         connection.execute(gone)
-    with _looked_up_later(connection, keys, table, sa.true()):
+    with _looked_up_later(connection, target, keys, table, sa.true()):
         return sum(target.counted(connection, statement) for statement in statements)
 
 
@@ -115,6 +115,7 @@ def _is_to_itself(key: ForeignKey, table: sa.Table) -> bool:
 @contextlib.contextmanager
 def _looked_up_later(
     connection: Connection,
+    target: Target,
     keys: Sequence[ForeignKey],
     rows: sa.Table,
     those: sa.ColumnElement[bool],
@@ -130,7 +131,9 @@ def _looked_up_later(
         if not connection.invalidated:
             connection.exec_driver_sql("SET SESSION foreign_key_checks = 1")
     for key in keys:
-        if connection.execute(updating.orphan(rows, key, those)).first() is not None:
+        with refusals.reading_parents(connection, target, key.table, key.schema):
+            orphan = connection.execute(updating.orphan(rows, key, those)).first()
+        if orphan is not None:
             name = key.name.replace("`", "``")
             raise integrity_error(1452, f"a row refers to one that is not there, CONSTRAINT `{name}` FOREIGN KEY")
 

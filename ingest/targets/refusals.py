@@ -5,7 +5,8 @@ Inserts what the table takes and leaves it there: who only wants to know rolls t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import ReflectedForeignKeyConstraint
 
+from ingest.errors import SourceError
+from ingest.model import Reason
 from ingest.targets.base import POSITION, Target
 
 
@@ -33,11 +36,15 @@ def find(
     insert: Callable[[int, int], object],
     last: int,
     limit: int | None,
+    merged_by: Sequence[str] = (),
+    late: str | None = None,
 ) -> Refused:
     """Insert rows 1 to `last` but for those that break a constraint; at most `limit` of them are looked for.
 
     Of two rows that cannot both be there the first one stays. `insert(a, b)` inserts the rows a to b, or raises what
-    the target knows for a broken constraint.
+    the target knows for a broken constraint; `merged_by` is the key by which it meets the rows that are there. `late`:
+    the constraint that the last attempt broke, "" where the database does not tell; None where rows that this search
+    would have found may have been in it.
     """
     found = Refused()
     keys = sa.inspect(connection).get_foreign_keys(table.name, schema=table.schema)
@@ -58,9 +65,12 @@ def find(
     if found.complete:
         if any(_refers_to(key, table) for key in keys):
             _again(connection, target, insert, found)
-        # What is checked at the end of a transaction only has let them in.
-        found.rows = _orphans(connection, table, gathered, keys) | found.rows
-    _name_foreign_keys(connection, table, gathered, keys, found)
+        if late is not None and not found.rows:
+            # A key that is checked at the end of the transaction only has let them in. No other is looked up, for a
+            # trigger may have changed the values, and the user may not be allowed to read the other table.
+            broken = [key for key in keys if late in ("", f"FOREIGN KEY {key['name']}")]
+            found.rows = _orphans(connection, target, gathered, broken, put=(table, merged_by))
+    _name_foreign_keys(connection, target, gathered, keys, found)
     return found
 
 
@@ -100,12 +110,17 @@ def _refers_to(key: ReflectedForeignKeyConstraint, table: sa.Table) -> bool:
 
 def _orphans(
     connection: Connection,
-    table: sa.Table,
+    target: Target,
     gathered: sa.Table,
     keys: Sequence[ReflectedForeignKeyConstraint],
+    *,
     rows: Collection[int] | None = None,
+    put: tuple[sa.Table, Sequence[str]] | None = None,
 ) -> dict[int, str]:
-    """The rows (all, or these) without the parent that a foreign key demands, by their number."""
+    """The rows (all, or these) without the parent that a foreign key demands, by their number.
+
+    `put`: only those that were put into this table, by this key: others were left out for a row that is there.
+    """
     found: dict[int, str] = {}
     there = {c.name for c in gathered.columns}
     for key in keys:
@@ -119,22 +134,53 @@ def _orphans(
             *(column.is_not(None) for column in mine),
             ~sa.exists(sa.select(sa.literal(1)).select_from(parent).where(*same)),
         )
+        if put is not None and put[1]:
+            into = put[0].alias("put_into")
+            met = [into.c[name] == gathered.c[name] for name in {*put[1], *own}]
+            query = query.where(sa.exists(sa.select(sa.literal(1)).select_from(into).where(*met)))
         name = key["name"] or f"({', '.join(own)}) REFERENCES {key['referred_table']} ({', '.join(others)})"
-        for row in connection.execute(query).scalars():
+        with reading_parents(connection, target, key["referred_table"], key["referred_schema"]):
+            numbers = connection.execute(query).scalars().all()
+        for row in numbers:
             if rows is None or row in rows:
                 found.setdefault(row, f"FOREIGN KEY constraint failed: {name}")
     return found
 
 
+@contextlib.contextmanager
+def reading_parents(connection: Connection, target: Target, name: str, schema: str | None) -> Iterator[None]:
+    """Inside the block the table that a foreign key refers to is read, which this user may not be allowed to."""
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        if target.fault(error) is not None:
+            raise
+        parent = sa.table(name, schema=schema)
+        place = connection.dialect.identifier_preparer.format_table(parent)
+        raise SourceError(
+            f"the records that break a foreign key to {parent.name} cannot be found: {target.said(error)}.",
+            code=Reason.DATABASE,
+            hint=f"Its owner can type: GRANT SELECT ON {place} TO {target.url.username};",
+        ) from error
+
+
 def _name_foreign_keys(
     connection: Connection,
-    table: sa.Table,
+    target: Target,
     gathered: sa.Table,
     keys: Sequence[ReflectedForeignKeyConstraint],
     found: Refused,
 ) -> None:
-    """Some databases say that a foreign key was broken, and not which."""
+    """Some databases say that a foreign key was broken, and not which; where it cannot be looked up, it stays so."""
     nameless = {row for row, why in found.rows.items() if not why}
-    named = _orphans(connection, table, gathered, keys, nameless) if nameless else {}
+    named: dict[int, str] = {}
+    if nameless:
+        savepoint = connection.begin_nested()
+        try:
+            named = _orphans(connection, target, gathered, keys, rows=nameless)
+        except SourceError:
+            savepoint.rollback()
+        else:
+            savepoint.commit()
     for row in nameless:
         found.rows[row] = named.get(row, "a constraint")
