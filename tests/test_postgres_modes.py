@@ -141,6 +141,26 @@ def test_a_table_that_rows_refer_to_is_read_only_where_the_server_does_not_tell_
         query(f"DROP ROLE {role}")
 
 
+@pytest.mark.parametrize("number", ["", "USING ERRCODE = 'U0001'"], ids=["none", "its own"])
+@pytest.mark.parametrize("mode", [Mode.APPEND, Mode.UPSERT])
+def test_a_record_that_a_trigger_refuses_is_a_reject(
+    tmp_path: Path, postgresql: str, query: Any, number: str, mode: Mode, bulk: str
+) -> None:
+    query("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT)")
+    query(
+        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        f"IF NEW.a > 99 THEN RAISE EXCEPTION 'not %', NEW.b {number}; END IF; RETURN NEW; END $$"
+    )
+    query("CREATE TRIGGER early BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION no()")
+    path = write_csv(tmp_path / "t.csv", ["a", "b"], [[1, "x"], [100, "hunter2"], [3, "z"]])
+    key = ("a",) if mode is Mode.UPSERT else ()
+    report = load(path, postgresql, bulk=bulk, mode=mode, key=key, max_rejects=ONE)
+    assert (report.exit_code, report.rows, report.rejected) == (3, 2, 1), report.files
+    said = "the table refuses it: a trigger of the table"
+    assert query("SELECT line, reason, message FROM ingest_reject") == [(3, "constraint", said)]
+    assert query("SELECT a FROM t ORDER BY a") == [(1,), (3,)]
+
+
 def test_a_constraint_that_is_only_checked_at_the_end_refuses_the_file(
     tmp_path: Path, postgresql: str, query: Any
 ) -> None:

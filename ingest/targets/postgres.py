@@ -129,12 +129,12 @@ _LOST = frozenset(("53300", "57P01", "57P02", "57P03", "57P05", "25P03"))
 """Besides class 08: no connection left; the server is told to stop, has crashed, does not take connections yet; it has
 ended an idle session."""
 
-_VALUES_NAMED = {"22", "P0", "38", "39"}
+_VALUES_NAMED = {"22", "38", "39"}
 """Classes of SQLSTATE whose sentence can hold a value of a row: what does not fit its type, and people's own words."""
 
-_SERVERS_OWN = re.compile("0[012389ABFLPZ]|10|2[0-8BDF]|3[489BDF]|4[024]|5[34578]|72|F0|HV|P0|XX")
-"""The classes of SQLSTATE that the server gives numbers in (the manual's "PostgreSQL Error Codes"); a trigger can take
-any other."""
+_SERVERS_OWN = re.compile("0[012389ABFLPZ]|10|2[0-8BDF]|3[489BDF]|4[024]|5[34578]|72|F0|HV|XX")
+"""The classes of SQLSTATE that the server gives numbers in (the manual's "PostgreSQL Error Codes"), but for P0, that of
+PL/pgSQL's functions; a trigger can take any other."""
 
 
 class PostgresTarget(ServerTarget):
@@ -241,11 +241,15 @@ class PostgresTarget(ServerTarget):
 
     def refuses_rows(self, error: sa.exc.DBAPIError) -> bool:
         # 22: it does not fit its type; 23: a constraint; 44: a view's check; 54: the row is too long for a page;
-        # P0, 38: a trigger's own words.
+        # 38: a trigger's own words.
         state = getattr(error.orig, "sqlstate", None)
         if state is None:
             return isinstance(error, sa.exc.DataError)
-        return state[:2] in ("22", "23", "38", "44", "54", "P0") or _of_a_trigger(error)
+        return state[:2] in ("22", "23", "38", "44", "54") or _of_a_trigger(error)
+
+    def breaks_constraint(self, error: sa.exc.DBAPIError) -> bool:
+        # A trigger that takes the number of a fault (a deadlock, a lost connection) means that the row may come again.
+        return super().breaks_constraint(error) or (_of_a_trigger(error) and self.fault(error) is None)
 
     # tables ------------------------------------------------------------------------------------------------
 
