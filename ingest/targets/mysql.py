@@ -42,8 +42,12 @@ _SESSION = (
     "net_write_timeout = 3600",
     # For the one table of the ledger whose definition is not ours alone.
     "default_storage_engine = InnoDB",
-    # Values that are cut in silence are at least noted.
-    "sql_notes = 1",
+    # Values that are cut in silence are at least noted, and so that it can be read which constraint a row broke.
+    "sql_notes = 1, max_error_count = 64, lc_messages = 'en_US'",
+    # Every statement does and returns all that it says: the ledger is read whole, and a COMMIT only commits.
+    "sql_select_limit = 18446744073709551615, sql_big_selects = 1, sql_safe_updates = 0, completion_type = 0",
+    # A definition looks always the same.
+    "sql_quote_show_create = 1",
     # A connection is never idle for so long inside a transaction: our machine is gone, and what it locked is released.
     "wait_timeout = 600 /*M!100300 , idle_transaction_timeout = 600 */",
 )

@@ -96,9 +96,9 @@ def constraint(code: int, text: str) -> str:
     match code:
         case 1062 | 1586:
             # The sentence quotes the values first, and they may hold any words.
-            _, _, key = text.rpartition(" for key ")
+            _, before, key = text.rpartition(" for key ")
             name = key.strip().strip("'")
-            return f"UNIQUE constraint {name}"
+            return f"UNIQUE constraint {name}" if before else ""
         case 1526 | 1748:
             return "no partition takes it"
     pattern, said = _CONSTRAINTS.get(code, (None, ""))

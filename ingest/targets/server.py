@@ -110,7 +110,8 @@ class ServerTarget(Target):
             raise UsageError(
                 f"the driver {self.driver} cannot be used: {error}.", hint=f"Type: pip install 'ingest[{self.extra}]'"
             ) from None
-        sa.event.listen(engine, "connect", lambda driver, record: self._prepare(driver))
+        # First of all: what SQLAlchemy asks a new server must be answered in full, too.
+        sa.event.listen(engine, "connect", lambda driver, record: self._prepare(driver), insert=True)
         if self.ledger_schema is not None:
             # Only statements about the ledger name no schema: the user's tables are always named with theirs.
             engine = engine.execution_options(schema_translate_map={None: self.ledger_schema})
