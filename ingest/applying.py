@@ -128,7 +128,8 @@ class Applying:
             if len(kept) != len(wanted) or any(row.state is not FileState.LOADED for row in kept):
                 raise Refused(Reason.COUNTS, f"not every file is in {order.staging.table}; {order.shape.table} stays.")
             self._target.defer_foreign_keys(connection)
-            inserted = self._target.replace_rows(connection, order.shape, order.staging)
+            with self._putting():
+                inserted = self._target.replace_rows(connection, order.shape, order.staging)
             expected = sum(row.rows_loaded for row in kept)
             if inserted != expected:
                 raise Refused(
@@ -170,10 +171,12 @@ class Applying:
         moves = order.moves
         with self._begun(order, ready) as connection:
             if order.shape is not None and order.merge is not None:
-                moves = self._merge(connection, order, order.shape, order.merge, ready)
+                with self._putting():
+                    moves = self._merge(connection, order, order.shape, order.merge, ready)
             elif order.shape is not None:
                 expected = order.rows - len(order.left_out or ())
-                inserted = self._insert(connection, order, order.shape)
+                with self._putting():
+                    inserted = self._insert(connection, order, order.shape)
                 if inserted != expected:
                     raise Refused(
                         Reason.COUNTS, f"the database took {inserted} of {expected} rows; nothing of them was kept."
@@ -191,6 +194,16 @@ class Applying:
             failpoint("before_commit")
         failpoint("after_commit")
         return moves if order.merge is not None else ()
+
+    @contextlib.contextmanager
+    def _putting(self) -> Iterator[None]:
+        """Inside the block rows are on their way in: what only they can have caused refuses them."""
+        try:
+            yield
+        except sa.exc.DBAPIError as error:
+            if self._target.refuses_rows(error) or not (said := self._target.said_of_a_value(error)):
+                raise
+            raise Refused(Reason.CONSTRAINT, f"the table refused a row: {said}.") from error
 
     @contextlib.contextmanager
     def _begun(self, order: Apply, ready: Ready | None) -> Iterator[Connection]:
@@ -305,26 +318,27 @@ class Applying:
         found = refusals.Refused()
         with contextlib.suppress(_Undone), self._target.transaction(order.batches) as connection:
             self._begin_apply(connection, order)
-            gathered = self._gather(connection, order, shape, parts=True)
-            table = self._target.sql_table(shape)
-            insert: Callable[[int, int], int] = functools.partial(
-                self._target.insert_gathered, connection, table, gathered
-            )
-            if order.merge is not None:
-                rows = merging.Merging(connection, self._target, table, gathered, order.merge)
-                rows.supersede(1, order.rows)
-                insert = rows.put_others
-            found = refusals.find(
-                connection,
-                self._target,
-                table,
-                gathered,
-                insert=insert,
-                last=order.rows,
-                limit=order.reject_limit,
-                merged_by=order.merge.key if order.merge is not None else (),
-                late=None if order.left_out is None else self._target.constraint(error),
-            )
+            with self._putting():
+                gathered = self._gather(connection, order, shape, parts=True)
+                table = self._target.sql_table(shape)
+                insert: Callable[[int, int], int] = functools.partial(
+                    self._target.insert_gathered, connection, table, gathered
+                )
+                if order.merge is not None:
+                    rows = merging.Merging(connection, self._target, table, gathered, order.merge)
+                    rows.supersede(1, order.rows)
+                    insert = rows.put_others
+                found = refusals.find(
+                    connection,
+                    self._target,
+                    table,
+                    gathered,
+                    insert=insert,
+                    last=order.rows,
+                    limit=order.reject_limit,
+                    merged_by=order.merge.key if order.merge is not None else (),
+                    late=None if order.left_out is None else self._target.constraint(error),
+                )
             failpoint("after_search")
             raise _Undone
         if not found.rows:

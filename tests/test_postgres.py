@@ -386,6 +386,71 @@ def test_what_the_table_refuses_is_told_without_the_value(
     assert query("SELECT count(*) FROM own") == [(1,)]
 
 
+OF_TYPES = {
+    "tsquery": ("v tsquery", "not-shown &"),
+    "long tsquery": ("v tsquery", "not-shown" * 300),
+    "regclass": ("v regclass", "not-shown"),
+    "regtype": ("v regtype", "not-shown"),
+    "regproc": ("v regproc", "not-shown"),
+    "regrole": ("v regrole", "not-shown"),
+    "schema": ("v regclass", "not-shown.x"),
+    "jsonpath": ("v jsonpath", "$.not-shown["),
+    "hstore": ("v hstore", "not-shown"),
+    "ltree": ("v ltree", "not shown"),
+    "check": ("v text CHECK (v::regclass IS NOT NULL)", "not-shown"),
+    "row security": ("v text", "not-shown"),
+}
+
+
+@pytest.mark.parametrize("kind", OF_TYPES)
+def test_whatever_number_a_value_is_refused_with_it_is_that_of_its_file_alone(
+    tmp_path: Path, postgresql: str, query: Any, bulk: str, kind: str
+) -> None:
+    column, value = OF_TYPES[kind]
+    if kind in ("hstore", "ltree"):
+        if not query(f"SELECT 1 FROM pg_available_extensions WHERE name = '{kind}'"):
+            pytest.skip(f"no {kind} on this machine")
+        query(f"CREATE EXTENSION {kind}")
+    query(f"CREATE TABLE q (n int, {column})")
+    if kind == "row security":
+        query("ALTER TABLE q ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON q USING (true) WITH CHECK (v IS NULL)")
+        query("CREATE ROLE guest LOGIN PASSWORD 'guest'; GRANT ALL ON SCHEMA public TO guest; GRANT ALL ON q TO guest")
+    url = (
+        postgresql.replace(f"{servers.USER}:{servers.PASSWORD}", "guest:guest")
+        if kind == "row security"
+        else postgresql
+    )
+    tools.write_csv(tmp_path / "in" / "q.csv", ["n", "v"], [[1, value]])
+    tools.write_csv(tmp_path / "in" / "other.csv", ["n"], [[1]])
+    options = ("--max-rejects", "5", "--bulk", bulk, "-v", "--log-file", "log")
+    done = tools.ingest("load", "in", "--to", url, *options, cwd=tmp_path)
+    try:
+        assert done.returncode == 4, done.stderr
+        assert "the table refused a row: " in done.stderr
+        told = done.stderr + (tmp_path / "log").read_text() + str(query("SELECT error FROM ingest_file"))
+        assert "shown" not in told
+        assert query("SELECT (SELECT count(*) FROM other), (SELECT count(*) FROM q)") == [(1, 0)]
+    finally:
+        if kind == "row security":
+            query("DROP OWNED BY guest; DROP ROLE guest")
+
+
+@pytest.mark.parametrize("mode", [(), ("--mode", "upsert", "--key", "n"), ("--mode", "replace")])
+def test_a_right_that_is_missing_is_no_fault_of_a_file(
+    tmp_path: Path, postgresql: str, query: Any, bulk: str, mode: tuple[str, ...]
+) -> None:
+    query("CREATE TABLE q (n int PRIMARY KEY, v regclass)")
+    query("CREATE ROLE guest LOGIN PASSWORD 'guest'; GRANT ALL ON SCHEMA public TO guest; GRANT SELECT ON q TO guest")
+    url = postgresql.replace(f"{servers.USER}:{servers.PASSWORD}", "guest:guest")
+    path = tools.write_csv(tmp_path / "q.csv", ["n"], [[1]])
+    try:
+        done = tools.ingest("load", path, "--to", url, "--bulk", bulk, *mode, cwd=tmp_path)
+        assert done.returncode == 1, done.stderr
+        assert "permission denied for table q (SQLSTATE 42501)" in done.stderr
+    finally:
+        query("DROP OWNED BY guest; DROP ROLE guest")
+
+
 def test_domains_are_read_as_what_they_stand_for(tmp_path: Path, postgresql: str, query: Any, bulk: str) -> None:
     query("CREATE DOMAIN word AS varchar(9) CHECK (VALUE <> 'not-shown')")
     query("CREATE DOMAIN more AS integer NOT NULL CHECK (VALUE > 0)")

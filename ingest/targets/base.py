@@ -38,7 +38,6 @@ INSERT_ROWS = 5_000
 
 _TOKEN = re.compile(r"\bingest ([0-9a-f]{32})\b")
 
-
 LINEAGE = Column(name=LINEAGE_COLUMN, type=ColumnType.BIGINT, origin=Origin.LINEAGE)
 
 
@@ -123,9 +122,8 @@ class Target(ABC):
 
     def close(self) -> None:
         """Close every connection; the target can be used again."""
-        if self._engine is not None:
-            self._engine.dispose()
-            self._engine = None
+        self.disconnect()
+        self._engine = None
 
     def disconnect(self) -> None:
         """Close the connections that nobody uses: the next transaction begins on a new one."""
@@ -199,6 +197,11 @@ class Target(ABC):
     def refuses_rows(self, error: sa.exc.DBAPIError) -> bool:
         """Whether the error is about the rows of these files, so that others may fare better."""
         return isinstance(error, sa.exc.IntegrityError | sa.exc.DataError)
+
+    def said_of_a_value(self, error: sa.exc.DBAPIError) -> str:
+        """What the database said to rows on their way in, if they are to blame though `refuses_rows` cannot tell."""
+        del error
+        return ""
 
     def breaks_constraint(self, error: sa.exc.DBAPIError) -> bool:
         """Whether the error is that a row breaks a constraint of its table, so that other rows can be inserted."""
@@ -356,8 +359,7 @@ class Target(ABC):
     def add_columns(self, connection: Connection, table: TableName, columns: Sequence[Column]) -> None:
         """Add columns, all nullable, at the end of the table."""
         preparer = connection.dialect.identifier_preparer
-        shape = TableShape(table=table, columns=tuple(columns))
-        made = self.sql_table(shape)
+        made = self.sql_table(TableShape(table=table, columns=tuple(columns)))
         for column in made.columns:
             text = CreateColumn(column).compile(dialect=connection.dialect)
             connection.exec_driver_sql(f"ALTER TABLE {preparer.format_table(made)} {self.add_column} {text}")
@@ -575,8 +577,7 @@ class Target(ABC):
 
     def create_like(self, connection: Connection, shape: TableShape, staging: TableName, token: str) -> None:
         """Create an empty table with the columns and keys of another, and with lineage."""
-        source = self.sql_table(shape)
-        nothing = sa.select(source).where(sa.false())
+        nothing = sa.select(self.sql_table(shape)).where(sa.false())
         connection.execute(CreateTableAs(nothing, staging.name, schema=self.schema_of(staging)))
         for number, key in enumerate(self.unique_keys(connection, shape.table)):
             made = sa.Table(staging.name, sa.MetaData(), *(sa.Column(name, quote=True) for name in sorted(key)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -25,7 +24,7 @@ from ingest.model import (
     TableName,
     TableShape,
 )
-from ingest.targets import keys, pgmerging, pgreplacing
+from ingest.targets import keys, pgerrors, pgmerging, pgreplacing
 from ingest.targets.base import LINEAGE, POSITION, BatchRef, Offer, fingerprint_of
 from ingest.targets.faults import Fault
 from ingest.targets.pgtypes import TEXTS, bare, why_text
@@ -112,30 +111,6 @@ _IDENTITIES = sa.text(
     """
 )
 
-_CONSTRAINED = {
-    "23503": "FOREIGN KEY",
-    "23505": "UNIQUE constraint",
-    "23514": "CHECK constraint",
-    "23P01": "EXCLUDE constraint",
-}
-
-_PARTITIONS = {"ExecFindPartition": "no partition takes it", "ExecPartitionCheckEmitError": "its partition does not"}
-"""Of a row that no partition takes, the number is that of a CHECK: what happened is told by the place in the server."""
-
-_BUSY = frozenset(("40001", "40P01", "55P03"))
-"""A serialization failure, a deadlock, a lock that was not given in time."""
-
-_LOST = frozenset(("53300", "57P01", "57P02", "57P03", "57P05", "25P03"))
-"""Besides class 08: no connection left; the server is told to stop, has crashed, does not take connections yet; it has
-ended an idle session."""
-
-_VALUES_NAMED = {"22", "38", "39"}
-"""Classes of SQLSTATE whose sentence can hold a value of a row: what does not fit its type, and people's own words."""
-
-_SERVERS_OWN = re.compile("0[012389ABFLPZ]|10|2[0-8BDF]|3[489BDF]|4[024]|5[34578]|72|F0|HV|XX")
-"""The classes of SQLSTATE that the server gives numbers in (the manual's "PostgreSQL Error Codes"), but for P0, that of
-PL/pgSQL's functions; a trigger can take any other."""
-
 
 class PostgresTarget(ServerTarget):
     """A PostgreSQL database."""
@@ -198,58 +173,22 @@ class PostgresTarget(ServerTarget):
         return [name for name in connection.exec_driver_sql(query).scalars() if name != own]
 
     def said(self, error: sa.exc.DBAPIError) -> str:
-        diag = getattr(error.orig, "diag", None)
-        state = getattr(error.orig, "sqlstate", None)
-        if diag is None or state is None:
-            # Of a connection, whose words name hosts and users; the driver's own words of a value are left out.
-            known = isinstance(error, sa.exc.OperationalError)
-            return " ".join(str(error.orig).split()) if known else type(error.orig).__name__
-        trigger = _of_a_trigger(error)
-        column = f' in the column "{diag.column_name}"' if diag.column_name and not trigger else ""
-        if not column and (match := re.search(r", column (.+?)(?::|$)", (diag.context or "").partition("\n")[0])):
-            column = f' in the column "{match[1]}"'
-        # A function in another language may take any number for its own words; the server's name what was broken.
-        own = state[:2] == "23" and not (diag.constraint_name or diag.column_name)
-        if trigger or own or state[:2] in _VALUES_NAMED:
-            words = re.sub(r"(?<!^)(?=[A-Z])", " ", type(error.orig).__name__).lower()
-            return f"{words}{column} (SQLSTATE {state})"
-        return f"{diag.message_primary} (SQLSTATE {state})"
+        return pgerrors.words(error)
+
+    def said_of_a_value(self, error: sa.exc.DBAPIError) -> str:
+        return pgerrors.words_of_a_value(error)
 
     def constraint(self, error: sa.exc.DBAPIError) -> str:
-        diag: Any = getattr(error.orig, "diag", None)
-        if diag is None:
-            return ""
-        if _of_a_trigger(error):
-            return "a trigger of the table"
-        if diag.source_function in _PARTITIONS:
-            return _PARTITIONS[diag.source_function]
-        if diag.constraint_name:
-            return f"{_CONSTRAINED.get(diag.sqlstate, 'constraint')} {diag.constraint_name}"
-        return f"NOT NULL of the column {diag.column_name}" if diag.column_name else ""
+        return pgerrors.constraint(error)
 
     def fault_of(self, error: Any) -> Fault | None:
-        import psycopg
-
-        state = getattr(error, "sqlstate", None)
-        if state is None:  # of the driver: what it says of connections that fail, or are no more, has no number
-            return Fault.LOST if isinstance(error, psycopg.OperationalError) else None
-        if state in _BUSY:
-            return Fault.BUSY
-        if state == "53100":
-            return Fault.FULL
-        return Fault.LOST if state in _LOST or state.startswith("08") else None
+        return pgerrors.fault(error)
 
     def refuses_rows(self, error: sa.exc.DBAPIError) -> bool:
-        # 22: it does not fit its type; 23: a constraint; 44: a view's check; 54: the row is too long for a page;
-        # 38: a trigger's own words.
-        state = getattr(error.orig, "sqlstate", None)
-        if state is None:
-            return isinstance(error, sa.exc.DataError)
-        return state[:2] in ("22", "23", "38", "44", "54") or _of_a_trigger(error)
+        return pgerrors.of_a_row(error)
 
     def breaks_constraint(self, error: sa.exc.DBAPIError) -> bool:
-        # A trigger that takes the number of a fault (a deadlock, a lost connection) means that the row may come again.
-        return super().breaks_constraint(error) or (_of_a_trigger(error) and self.fault(error) is None)
+        return super().breaks_constraint(error) or pgerrors.of_a_trigger(error)
 
     # tables ------------------------------------------------------------------------------------------------
 
@@ -543,14 +482,6 @@ class _AsText(sa.types.UserDefinedType[str]):
     def bind_processor(self, dialect: Any) -> Any:
         del dialect
         return lambda value: value or None
-
-
-def _of_a_trigger(error: sa.exc.DBAPIError) -> bool:
-    """Whether a function of the user's has raised this error, and not the server: it may hold a cell in every part."""
-    diag: Any = getattr(error.orig, "diag", None)
-    state = getattr(error.orig, "sqlstate", None)
-    # A RAISE can take a number of the server's, too; it is told by the place in the server that answers.
-    return state is not None and (not _SERVERS_OWN.match(state) or diag.source_function == "exec_stmt_raise")
 
 
 def _column(row: Any, place: str) -> Column:
