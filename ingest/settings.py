@@ -18,6 +18,12 @@ KIB = 1024
 MIB = 1024 * KIB
 
 DEFAULT_DATABASE = "sqlite:///ingest.db"
+
+_MISTYPED = re.compile(
+    r"(sqlite|postgres(?:ql)?|mysql|mariadb|oracle|mssql|duckdb|snowflake)(?:\+\w+)?(?::|//)|[^/\\:@]+:[^/\\][^@]*@",
+    re.IGNORECASE,
+)
+"""What begins like a URL and is none: by its first word, or by a user and a password."""
 DATABASE_VARIABLE = "INGEST_DATABASE_URL"
 
 SLICE_BYTES = 16 * MIB
@@ -406,4 +412,12 @@ def database_url(to: str | None) -> str:
     text = to or os.environ.get(DATABASE_VARIABLE) or DEFAULT_DATABASE
     if "://" in text:
         return text
+    if (url := _MISTYPED.match(text)) and not os.path.exists(text):
+        # It is not repeated, for it may hold a password.
+        kind = (url[1] or "postgresql").lower()
+        right = "sqlite:///loaded.db" if kind == "sqlite" else f"{kind}://user:password@host/database"
+        raise UsageError(
+            "the database URL has no ://, and would be taken for the name of a file.",
+            hint=f"Write {right}, or ./NAME for a file of such a name.",
+        )
     return f"sqlite:///{Path(text)}"

@@ -154,7 +154,7 @@ class Target(ABC):
 
     def unreachable(self, error: Exception) -> DatabaseUnreachable:
         """The driver's error in our words; its text is kept, for it names hosts and files, not rows."""
-        text = str(getattr(error, "orig", error)).strip().removesuffix(".") or type(error).__name__
+        text = " ".join(str(getattr(error, "orig", error)).split()).rstrip(".?") or type(error).__name__
         return DatabaseUnreachable(f"{self.label} cannot be opened: {text}.", hint="Look at --to and try again.")
 
     def said(self, error: sa.exc.DBAPIError) -> str:

@@ -66,7 +66,7 @@ an index. A LONGTEXT has no index by which it could be found: MariaDB keeps hash
 
 LOCAL_INFILE_OFF = "the server's local_infile is off"
 
-_OURS = ("charset", "sql_mode", "local_infile", "autocommit", "use_unicode", "conv", "cursorclass")
+_OURS = ("charset", "sql_mode", "local_infile", "autocommit", "use_unicode", "conv", "cursorclass", "defer_connect")
 """What a URL may say to the driver, but not to us: values would be altered, or transactions not be ours."""
 
 _IN_TRANSACTION = 1  # SERVER_STATUS_IN_TRANS
@@ -170,7 +170,9 @@ class MySQLTarget(ServerTarget):
                 hint = "Look whether the server runs, and at host and port in --to."
             case 2061:
                 hint = "Install what is missing with: pip install 'ingest[mysql]'"
-        return DatabaseUnreachable(f"{self.label} cannot be opened: {mysqlerrors.words(code, text)}.", hint=hint)
+        return DatabaseUnreachable(
+            f"{self.label} cannot be opened: {mysqlerrors.words(code, text) or code}.", hint=hint
+        )
 
     def assert_open(self, connection: Connection) -> None:
         # DDL of a trigger or of a server's own commits, a deadlock rolls back; each answer to a ping says how it is.

@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import importlib.util
 import logging
+import re
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
@@ -18,13 +19,15 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.pool import NullPool
 
 from ingest import ledger
-from ingest.errors import LedgerError, TableError, UsageError
+from ingest.errors import DatabaseUnreachable, LedgerError, TableError, UsageError
 from ingest.model import Reason, TableName
 from ingest.targets import lease
 from ingest.targets.base import Target
 
 # A connection that has gone when it is given back is no news, and would be told on stderr with a traceback.
 logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
+# Nor is what was under way when a statement before it failed.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 BUSY_SECONDS = 60
 """How long a statement waits for another session's lock."""
@@ -98,14 +101,15 @@ class ServerTarget(Target):
     def _make_engine(self, **options: Any) -> Engine:
         given = {name: value for name, value in self._connect_args().items() if name not in self.url.query}
         try:
-            engine = sa.create_engine(
-                self.url,
-                connect_args=given,
-                isolation_level="READ COMMITTED",  # a server may be set to another; ours is what the fences count on
-                hide_parameters=True,  # values of rows must not reach an error text
-                pool_pre_ping=True,  # one that was idle for long may have been ended by the server, or on the way
-                **options,
-            )
+            with self._options_taken():
+                engine = sa.create_engine(
+                    self.url,
+                    connect_args=given,
+                    isolation_level="READ COMMITTED",  # a server may be set to another; the fences count on this one
+                    hide_parameters=True,  # values of rows must not reach an error text
+                    pool_pre_ping=True,  # one that was idle for long may have been ended by the server, or on the way
+                    **options,
+                )
         except ImportError as error:
             raise UsageError(
                 f"the driver {self.driver} cannot be used: {error}.", hint=f"Type: pip install 'ingest[{self.extra}]'"
@@ -118,9 +122,30 @@ class ServerTarget(Target):
         return engine
 
     @contextlib.contextmanager
+    def _options_taken(self) -> Iterator[None]:
+        """Inside the block a driver may refuse the URL's options, by any error, whose text may hold what they say."""
+        try:
+            yield
+        except sa.exc.NoSuchModuleError:
+            raise
+        except (sa.exc.ArgumentError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+            names = sorted(self.url.query)
+            if not names:
+                raise
+            named = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+            which = named[1] if named and named[1] in names else names[0] if len(names) == 1 else ""
+            what = f"the option {which}" if which else f"one of the options {', '.join(names)}"
+            why = getattr(error, "strerror", None) or type(error).__name__
+            raise DatabaseUnreachable(
+                f"{self.label} cannot be opened: {self.driver} does not take {what} as it is written ({why}).",
+                hint="Look at what follows the ? in --to and try again.",
+            ) from error
+
+    @contextlib.contextmanager
     def _opened(self, engine: Engine | None = None) -> Iterator[Connection]:
         try:
-            connection = (engine or self.engine).connect()
+            with self._options_taken():
+                connection = (engine or self.engine).connect()
         except sa.exc.DBAPIError as error:
             raise self.unreachable(error) from error
         with connection:
