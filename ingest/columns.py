@@ -63,6 +63,9 @@ PLAIN_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)$"
 ANY_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 DECIMAL_NUMBER = r"^-?[0-9]+(\.[0-9]+)?$"
 
+_SECOND = "(:[0-9]{1,2}|(^|[^0-9])[0-9]{6})"
+"""What stands before the fraction of a second, in every way that a database may read: 10:00:05.5 and T100005.5."""
+
 _TRUE = words("true", "t", "yes", "y", "1")
 _FALSE = words("false", "f", "no", "n", "0")
 
@@ -357,6 +360,9 @@ def _narrowed(found: Converted, column: Column) -> Converted:
     elif column.type is ColumnType.TIMESTAMP and column.scale is not None and column.scale < 6:
         ticks = np.frombuffer(array.buffers()[1] or b"", dtype=np.int64)[array.offset : array.offset + len(array)]
         beyond = ticks % 10 ** (6 - column.scale) != 0
+        code, why = Reason.LOSSY, f"keeps {column.scale} digits of a second, and others would be lost"
+    elif column.type is ColumnType.TEXT and column.scale is not None:
+        beyond = flags(pc.match_substring_regex(array, f"{_SECOND}[.][0-9]{{{column.scale}}}[0-9]*[1-9]"))
         code, why = Reason.LOSSY, f"keeps {column.scale} digits of a second, and others would be lost"
     else:
         return found

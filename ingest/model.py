@@ -362,7 +362,7 @@ class Column:
     origin: Origin = Origin.EXISTING
     nullable: bool = True
     precision: int | None = None  #: DECIMAL: digits in all
-    scale: int | None = None  #: DECIMAL: digits after the point; TIMESTAMP: digits of a second, None: 6
+    scale: int | None = None  #: DECIMAL: digits after the point; TIMESTAMP, and TEXT for a moment: of a second
     strict: bool = False  #: leading zeros, plus signs and the like are rejects, for they would be lost
     bits: int | None = None  #: BIGINT: of the table's own, narrower type
     length: int | None = None  #: TEXT: characters that the table's own type takes

@@ -367,6 +367,50 @@ def test_what_a_narrower_type_would_cut_is_a_reject(
     assert query("SELECT line, column_name, reason FROM ingest_reject") == [(3, column, reason)]
 
 
+@pytest.mark.parametrize("column", ["a", "b", "c", "d", "e", "f"])
+def test_digits_of_a_second_that_a_type_would_round_are_a_reject(
+    tmp_path: Path, postgresql: str, query: Any, bulk: str, column: str
+) -> None:
+    query(
+        "CREATE TABLE own (a timestamp(0), b time(1), c timestamptz(2), d timetz(0), e time, f timestamptz,"
+        " g interval(1))"
+    )
+    fits = {
+        "a": "2024-12-31 23:59:59.00",
+        "b": "10:00:00.90",
+        "c": "2024-12-31 23:59:59.990+01:00",
+        "d": "10:00:00.0+01",
+        "e": "10:00:00.1234560",
+        "f": "20241231T235959.1234560Z",
+        "g": "1.7 s",
+    }
+    cut = {
+        "a": "2024-12-31 23:59:59.7",
+        "b": "10:00:00.95",
+        "c": "2024-12-31 23:59:59.995+01:00",
+        "d": "10:00:00.9+01",
+        "e": "10:00:00.1234567",
+        "f": "20241231T235959.1234567Z",
+    }
+    rows = [list(fits.values()), list((fits | {column: cut[column]}).values()), [""] * len(fits)]
+    path = tools.write_csv(tmp_path / "own.csv", list(fits), rows)
+    report = load(path, postgresql, bulk=bulk, max_rejects_run=1)
+    assert (report.rows, report.rejected) == (2, 1), report.files
+    assert query("SELECT line, column_name, reason FROM ingest_reject") == [(3, column, "lossy")]
+    assert query("SELECT a::text, b::text, c::text, d::text, e::text, f::text, g::text FROM own ORDER BY a") == [
+        (
+            "2024-12-31 23:59:59",
+            "10:00:00.9",
+            "2024-12-31 22:59:59.99+00",
+            "10:00:00+01",
+            "10:00:00.123456",
+            "2024-12-31 23:59:59.123456+00",
+            "00:00:01.7",
+        ),
+        (None,) * 7,
+    ]
+
+
 @pytest.mark.parametrize(
     ("column", "value"),
     [("uid", "not-to-be-shown"), ("how", "not-to-be-shown"), ("clock", "not-to-be-shown")],

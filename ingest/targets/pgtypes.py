@@ -26,6 +26,8 @@ ENCODED = (
 )
 """Types whose binary form depends on nothing but the value; `numeric` has a rule of its own."""
 
+_CLOCKS = tuple(f"{kind} {zone} time zone" for kind in ("timestamp", "time") for zone in ("with", "without"))
+
 DIGITS = 38
 """Of a decimal number that Arrow holds."""
 
@@ -33,6 +35,14 @@ DIGITS = 38
 def bare(native: str) -> str:
     """A type without its length: `timestamp(3) without time zone` and `character varying(20)` have theirs inside."""
     return re.sub(r"\(.*?\)", "", native).strip()
+
+
+def digits_of_a_second(native: str) -> int | None:
+    """How many a type keeps of a moment or a time of the day; None: it is another type, or an array of them."""
+    if bare(native) not in _CLOCKS:
+        return None
+    found = re.search(r"\((\d)\)", native)
+    return int(found[1]) if found else 6
 
 
 def encodable(column: Column) -> bool:

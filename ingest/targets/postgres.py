@@ -27,7 +27,7 @@ from ingest.model import (
 from ingest.targets import keys, pgerrors, pgmerging, pgreplacing
 from ingest.targets.base import LINEAGE, POSITION, BatchRef, Offer, fingerprint_of
 from ingest.targets.faults import Fault
-from ingest.targets.pgtypes import TEXTS, bare, why_text
+from ingest.targets.pgtypes import TEXTS, bare, digits_of_a_second, why_text
 from ingest.targets.server import BUSY_SECONDS, ServerTarget
 
 MAKING_LEDGER = 0x696E67657374
@@ -492,7 +492,7 @@ def _column(row: Any, place: str) -> Column:
         native = "text"
     _, _, arguments = native.partition("(")
     kind = _TYPES.get(bare(native), ColumnType.TEXT)
-    precision = scale = None
+    precision, scale = None, digits_of_a_second(native)
     if kind is ColumnType.DECIMAL and arguments:
         digits = [int(part) for part in arguments.rstrip(")").split(",")]
         precision, scale = digits[0], digits[1]
