@@ -152,7 +152,24 @@ def to_double(array: Any, *, strict: bool) -> Any:
         if numbers is None or numbers.padded.any() or numbers.bare.any() or numbers.inexact().any():
             return None
     typed = try_cast(array, pa.float64())
-    return None if typed is None or not pc.all(pc.is_finite(typed), min_count=0).as_py() else typed
+    if typed is None or not pc.all(pc.is_finite(typed), min_count=0).as_py() or _underflows(array, typed).any():
+        return None
+    return typed
+
+
+def _underflows(array: Any, typed: Any) -> Mask:
+    """Numbers that became 0, and are none."""
+    mask: Mask = _behind(typed, np.float64) == 0
+    if mask.any():
+        mask &= lengths(array) >= len("1e-324")  # no shorter one does
+        rows = np.flatnonzero(mask)
+        mask[rows] = matches(array.take(row_array(rows)), "^[^eE]*[1-9]")
+    return mask
+
+
+def _behind(array: Any, kind: type[Any]) -> NDArray[Any]:
+    """The numbers of a column as they lie in memory; what stands under a null is undefined."""
+    return np.frombuffer(array.buffers()[1] or b"", dtype=kind)[array.offset : array.offset + len(array)]
 
 
 def _boolean_words(array: Any) -> tuple[Mask, Mask]:
@@ -233,11 +250,13 @@ def _bigint_culprits(array: Any, column: Column) -> Culprits:
 def _double_culprits(array: Any, column: Column) -> Culprits:
     if not column.strict:
         misfit = ~matches(array, ANY_NUMBER)
-        typed = without(array, misfit).cast(pa.float64())
+        shaped = without(array, misfit)
+        typed = shaped.cast(pa.float64())
         infinite = ~flags(pc.is_finite(typed)) & valid_rows(typed)
         return [
             (misfit, Reason.BAD_NUMBER, "the value is no number"),
             (infinite, Reason.BAD_NUMBER, "the number is too large"),
+            (_underflows(shaped, typed), Reason.BAD_NUMBER, "the number is too small"),
         ]
     odd = ~matches(array, CANONICAL_NUMBER)
     cells = Cells.of(without(array, odd))
@@ -347,31 +366,41 @@ def _finish(array: Any, column: Column, culprits: Culprits) -> Converted:
     return Converted(array=array, faults=tuple(faults))
 
 
-def _narrowed(found: Converted, column: Column) -> Converted:
-    """The column without what the table's own type, which is narrower than ours, would refuse or cut."""
-    array = found.array
+def _narrow_culprits(array: Any, column: Column) -> Culprits:
     if column.type is ColumnType.BIGINT and column.bits is not None:
         limit = 2 ** (column.bits - 1)
         beyond = flags(pc.or_(pc.greater_equal(array, limit), pc.less(array, -limit)))
-        code, why = Reason.BAD_INTEGER, f"the number does not fit into {column.bits} bits"
-    elif column.type is ColumnType.TEXT and column.length is not None:
+        return [(beyond, Reason.BAD_INTEGER, f"the number does not fit into {column.bits} bits")]
+    if column.type is ColumnType.DOUBLE and column.bits is not None:
+        numbers = _behind(array, np.float64)
+        with np.errstate(all="ignore"):
+            narrow = numbers.astype(np.float32)
+        return [
+            (np.isinf(narrow), Reason.BAD_NUMBER, "the number is too large"),
+            ((narrow == 0) & (numbers != 0), Reason.BAD_NUMBER, "the number is too small"),
+        ]
+    if column.type is ColumnType.TEXT and column.length is not None:
         beyond = flags(pc.greater(pc.utf8_length(array), column.length))
-        code, why = Reason.LOSSY, f"takes {column.length} characters, and the rest would be lost"
-    elif column.type is ColumnType.TIMESTAMP and column.scale is not None and column.scale < 6:
-        ticks = np.frombuffer(array.buffers()[1] or b"", dtype=np.int64)[array.offset : array.offset + len(array)]
-        beyond = ticks % 10 ** (6 - column.scale) != 0
-        code, why = Reason.LOSSY, f"keeps {column.scale} digits of a second, and others would be lost"
+        return [(beyond, Reason.LOSSY, f"takes {column.length} characters, and the rest would be lost")]
+    if column.type is ColumnType.TIMESTAMP and column.scale is not None:
+        beyond = _behind(array, np.int64) % 10 ** (6 - column.scale) != 0
     elif column.type is ColumnType.TEXT and column.scale is not None:
         beyond = flags(pc.match_substring_regex(array, f"{_SECOND}[.][0-9]{{{column.scale}}}[0-9]*[1-9]"))
-        code, why = Reason.LOSSY, f"keeps {column.scale} digits of a second, and others would be lost"
     else:
-        return found
-    beyond = beyond & valid_rows(array)
-    if not beyond.any():
-        return found
-    message = f"column {column.name!r} is {column.native or column.type.value} and {why}"
-    fault = Fault(rows=np.flatnonzero(beyond), code=code, message=message)
-    return Converted(array=without(array, beyond), faults=(*found.faults, fault))
+        return []
+    return [(beyond, Reason.LOSSY, f"keeps {column.scale} digits of a second, and others would be lost")]
+
+
+def _narrowed(found: Converted, column: Column) -> Converted:
+    """The column without what the table's own type, which is narrower than ours, would refuse or cut."""
+    array, faults = found.array, list(found.faults)
+    for mask, code, why in _narrow_culprits(array, column):
+        beyond = mask & valid_rows(array)
+        if beyond.any():
+            message = f"column {column.name!r} is {column.native or column.type.value} and {why}"
+            faults.append(Fault(rows=np.flatnonzero(beyond), code=code, message=message))
+            array = without(array, beyond)
+    return Converted(array=array, faults=tuple(faults))
 
 
 def convert(text: Any, column: Column, *, dates_as_text: bool = False) -> Converted:

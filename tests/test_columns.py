@@ -59,6 +59,10 @@ AWKWARD = [
         "e5",
         "1e400",
         "1e-400",
+        "-2e-324",
+        "3e-324",
+        "0e-999",
+        "0.000e-999",
         "nan",
         "-inf",
         "Infinity",
@@ -178,7 +182,8 @@ def number(value: str, column: Column) -> object:
             return Reason.LOSSY
     elif not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", value):
         return Reason.BAD_NUMBER
-    return float(value) if math.isfinite(float(value)) else Reason.BAD_NUMBER
+    lost = float(value) == 0 and re.search("[1-9]", re.split("[eE]", value)[0])
+    return float(value) if math.isfinite(float(value)) and not lost else Reason.BAD_NUMBER
 
 
 def boolean(value: str, column: Column) -> object:

@@ -184,6 +184,8 @@ MISFITS = {
     "too fine": ("at DATETIME", (2, "w", "2024-01-01 00:00:00.5"), "lossy"),
     "too fine by a little": ("at TIMESTAMP(3) NULL", (2, "w", "2024-01-01 00:00:00.0001"), "lossy"),
     "out of range": ("id MEDIUMINT", (2**23, "w", ""), "bad_integer"),
+    "too large": ("id FLOAT", ("1e39", "w", ""), "bad_number"),
+    "too small": ("id FLOAT", ("-1e-46", "w", ""), "bad_number"),
     "out of a larger range": ("id TINYINT UNSIGNED", (256, "w", ""), "bad_integer"),
 }
 

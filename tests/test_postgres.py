@@ -355,6 +355,8 @@ def test_values_of_the_file_go_into_an_identity_column(tmp_path: Path, postgresq
         ("code", "abcde", "lossy"),
         ("exact", "0.00001", "lossy"),
         ("exact", "123456789012345678901234567", "bad_number"),
+        ("single", "1e300", "bad_number"),
+        ("single", "-1e-300", "bad_number"),
     ],
 )
 def test_what_a_narrower_type_would_cut_is_a_reject(

@@ -132,6 +132,18 @@ def test_what_does_not_fit_later_is_a_reject_and_never_changed(data: Path, db: D
     assert_counts_add_up(db)
 
 
+@pytest.mark.core
+def test_a_number_so_small_that_it_would_be_0_is_a_reject(data: Path, db: Database, bulk: str) -> None:
+    query(db, "CREATE TABLE t (n INTEGER, d DOUBLE PRECISION)")
+    small = ["1e-400", "-4.9E-999", "0." + "0" * 400 + "1"]
+    zero = ["0e-999", "0.000000000", "-0"]
+    write_csv(data / "t.csv", ["n", "d"], [*enumerate([*small, *zero, "1e-300"])])
+    report = load(data, db, max_rejects=Budget(count=3), bulk=bulk)
+    assert (report.rows, report.rejected) == (4, 3), report.files
+    assert [(r[2], r[3], r[4]) for r in rejects(db)] == [(n, "d", "bad_number") for n in range(3)]
+    assert query(db, "SELECT n, d FROM t ORDER BY n") == [(3, 0), (4, 0), (5, 0), (6, 1e-300)]
+
+
 def test_types_text_takes_everything_as_it_stands(data: Path, db: Database, bulk: str) -> None:
     write_csv(data / "t_1.csv", ["a", "b"], [["1", "2024-01-01"], ["007", "true"], ["", "x"]])
     assert load(data, db, types="text", bulk=bulk).exit_code == 0

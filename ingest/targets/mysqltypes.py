@@ -38,6 +38,8 @@ def column(info: Any) -> Column:
         precision, scale = int(digits), int(decimals)
     elif kind is ColumnType.TIMESTAMP:
         scale = int(fraction or 0)
+    elif kind is ColumnType.DOUBLE:
+        bits = 32 if word == "float" else None
     elif word in _BITS and word != "bigint":
         bits = _BITS[word] + ("unsigned" in full)  # that a number is negative, the server tells
     return Column(
@@ -47,7 +49,7 @@ def column(info: Any) -> Column:
         nullable=nullable == "YES",
         precision=precision,
         scale=scale,
-        bits=bits if kind is ColumnType.BIGINT else None,
+        bits=bits if kind is not ColumnType.BOOLEAN else None,
         length=int(characters) if word in ("char", "varchar") else None,
         native=full,
     )
