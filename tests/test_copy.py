@@ -39,6 +39,7 @@ VALUES: dict[str, tuple[str, Any, list[Any]]] = {
             "2024-07-01 12:00:00.5+02:00",
             "2024-07-01T12:00:00Z",
             "2024-07-01 12:00:00-0330",
+            "2024-07-01 12:00:00+15:59",
             "2024-07-01 12:00",
             "0001-01-01 00:00:00+00",
             "9999-12-31 23:59:59.999999Z",
@@ -145,6 +146,9 @@ def test_random_numbers_arrive_to_the_last_digit(tmp_path: Path, postgresql: str
     ("native", "value", "state"),
     [
         ("timestamptz", "2024-13-01 00:00:00Z", "datetime field overflow"),
+        ("timestamptz", "2024-02-29 12:30:45+16:00", "invalid time zone displacement value"),
+        ("timestamptz", "2024-02-29 12:30:45-23:59", "invalid time zone displacement value"),
+        ("timestamptz", "2024-02-29 12:30:45+1560", "invalid time zone displacement value"),
         ("uuid", "secret", "invalid text representation"),
     ],
 )

@@ -45,8 +45,8 @@ ENCODED_ROWS = 8_192
 """Rows that are encoded at once: all of a batch in one piece costs twice the time, for memory that is new each time."""
 
 _MOMENT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
-_ZONE = r"(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"
-
+_ZONE = r"(Z|[+-](0[0-9]|1[0-5])(:?[0-5][0-9])?)$"
+"""Others the server refuses, which reads them."""
 
 _ZERO = pa.Array.from_buffers(pa.float32(), 1, [None, pa.py_buffer(bytes(4))])[0]
 _NOTHING, _TAB, _NEWLINE, _NULL = map(word, ("", "\t", "\n", "\\N"))
