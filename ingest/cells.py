@@ -189,6 +189,21 @@ def matches(array: Any, pattern: str) -> Mask:
     return found | ~valid_rows(array) if array.null_count else found
 
 
+def underflows(array: Any, typed: Any) -> Mask:
+    """Numbers that became 0, and are none."""
+    mask: Mask = behind(typed, np.float64) == 0
+    if mask.any():
+        mask &= lengths(array) >= len("1e-324")  # no shorter one does
+        rows = np.flatnonzero(mask)
+        mask[rows] = matches(array.take(row_array(rows)), "^[^eE]*[1-9]")
+    return mask
+
+
+def behind(array: Any, kind: type[Any]) -> NDArray[Any]:
+    """The numbers of a column as they lie in memory; what stands under a null is undefined."""
+    return np.frombuffer(array.buffers()[1] or b"", dtype=kind)[array.offset : array.offset + len(array)]
+
+
 def words(*texts: str) -> Any:
     """A pa.StringArray of these."""
     data = [text.encode() for text in texts]

@@ -26,12 +26,14 @@ from ingest.cells import (
     Integers,
     Mask,
     Numbers,
+    behind,
     contiguous,
     flags,
     lengths,
     mask_array,
     matches,
     row_array,
+    underflows,
     valid_rows,
     without,
     words,
@@ -130,9 +132,19 @@ class Typed:
     kept: Integers | None = None  #: numbers of the rows that stayed, from 0 in the table that came in; None: all
 
 
-def to_bigint(array: Any, *, strict: bool) -> Any:
-    """int64, or None where a value does not fit. Arrow also reads hexadecimal, and drops zeros and the sign of -0."""
+def _is_wide(column: Column) -> bool:
+    """Whether the numbers need not fit into int64."""
+    return column.unsigned and column.bits == 64
+
+
+def to_bigint(array: Any, column: Column) -> Any:
+    """int64, or None where a value does not fit. Arrow also reads hexadecimal, and drops zeros and the sign of -0.
+
+    Of a column that is unsigned and has 64 bits, uint64 where values need it; else a transform can count as ever.
+    """
     typed = try_cast(array, pa.int64())
+    if typed is None and _is_wide(column):
+        typed = try_cast(array, pa.uint64())
     if typed is None:
         return None
     cells = Cells.of(array)
@@ -140,7 +152,7 @@ def to_bigint(array: Any, *, strict: bool) -> Any:
     length = cells.ends - cells.starts
     zero = np.flatnonzero((head == ord("0")) & (length > 1))
     minus = np.flatnonzero(head == ord("-"))
-    if strict:
+    if column.strict:
         return None if len(zero) or (cells.data[cells.starts[minus] + 1] == ord("0")).any() else typed
     return None if ((cells.data[cells.starts[zero] + 1] | 0x20) == ord("x")).any() else typed
 
@@ -152,24 +164,9 @@ def to_double(array: Any, *, strict: bool) -> Any:
         if numbers is None or numbers.padded.any() or numbers.bare.any() or numbers.inexact().any():
             return None
     typed = try_cast(array, pa.float64())
-    if typed is None or not pc.all(pc.is_finite(typed), min_count=0).as_py() or _underflows(array, typed).any():
+    if typed is None or not pc.all(pc.is_finite(typed), min_count=0).as_py() or underflows(array, typed).any():
         return None
     return typed
-
-
-def _underflows(array: Any, typed: Any) -> Mask:
-    """Numbers that became 0, and are none."""
-    mask: Mask = _behind(typed, np.float64) == 0
-    if mask.any():
-        mask &= lengths(array) >= len("1e-324")  # no shorter one does
-        rows = np.flatnonzero(mask)
-        mask[rows] = matches(array.take(row_array(rows)), "^[^eE]*[1-9]")
-    return mask
-
-
-def _behind(array: Any, kind: type[Any]) -> NDArray[Any]:
-    """The numbers of a column as they lie in memory; what stands under a null is undefined."""
-    return np.frombuffer(array.buffers()[1] or b"", dtype=kind)[array.offset : array.offset + len(array)]
 
 
 def _boolean_words(array: Any) -> tuple[Mask, Mask]:
@@ -213,7 +210,7 @@ def to_uuid(array: Any, *, strict: bool) -> Any:
 def _clean(array: Any, column: Column) -> Any:
     match column.type:
         case ColumnType.BIGINT:
-            return to_bigint(array, strict=column.strict)
+            return to_bigint(array, column)
         case ColumnType.DOUBLE:
             return to_double(array, strict=column.strict)
         case ColumnType.BOOLEAN:
@@ -236,13 +233,15 @@ def _bigint_culprits(array: Any, column: Column) -> Culprits:
     found: Culprits = [(~matches(array, INTEGER), Reason.BAD_INTEGER, "the value is no whole number")]
     if column.strict:
         found.append((~matches(array, CANONICAL_INTEGER), Reason.LOSSY, "its leading zeros or its sign would be lost"))
+    if wide := _is_wide(column):
+        found.append((matches(array, "^-0*[1-9]") & valid_rows(array), Reason.BAD_INTEGER, "the number is negative"))
     beyond = np.zeros(len(array), dtype=np.bool_)
     # A null matches, but is no number.
     long = np.flatnonzero(matches(array, r"^[+-]?0*[1-9][0-9]{18,}$") & valid_rows(array))
     for row, value in zip(long, array.take(row_array(long)).to_pylist(), strict=True):
         digits = value.lstrip("+-").lstrip("0")
         # Length first: int() refuses thousands of digits.
-        beyond[row] = len(digits) > 19 or int(digits) > 2**63 - (value[0] != "-")
+        beyond[row] = len(digits) > 20 or int(digits) > (2**64 - 1 if wide else 2**63 - (value[0] != "-"))
     found.append((beyond, Reason.BAD_INTEGER, "the number does not fit into 64 bits"))
     return found
 
@@ -256,7 +255,7 @@ def _double_culprits(array: Any, column: Column) -> Culprits:
         return [
             (misfit, Reason.BAD_NUMBER, "the value is no number"),
             (infinite, Reason.BAD_NUMBER, "the number is too large"),
-            (_underflows(shaped, typed), Reason.BAD_NUMBER, "the number is too small"),
+            (underflows(shaped, typed), Reason.BAD_NUMBER, "the number is too small"),
         ]
     odd = ~matches(array, CANONICAL_NUMBER)
     cells = Cells.of(without(array, odd))
@@ -368,11 +367,15 @@ def _finish(array: Any, column: Column, culprits: Culprits) -> Converted:
 
 def _narrow_culprits(array: Any, column: Column) -> Culprits:
     if column.type is ColumnType.BIGINT and column.bits is not None:
-        limit = 2 ** (column.bits - 1)
-        beyond = flags(pc.or_(pc.greater_equal(array, limit), pc.less(array, -limit)))
-        return [(beyond, Reason.BAD_INTEGER, f"the number does not fit into {column.bits} bits")]
+        numbers = behind(array, np.uint64 if pa.types.is_uint64(array.type) else np.int64)
+        below = 0 if column.unsigned else 2 ** (column.bits - 1)
+        beyond = f"the number does not fit into {column.bits} bits"
+        return [
+            (numbers < -below, Reason.BAD_INTEGER, "the number is negative" if column.unsigned else beyond),
+            (numbers >= 2**column.bits - below, Reason.BAD_INTEGER, beyond),
+        ]
     if column.type is ColumnType.DOUBLE and column.bits is not None:
-        numbers = _behind(array, np.float64)
+        numbers = behind(array, np.float64)
         with np.errstate(all="ignore"):
             narrow = numbers.astype(np.float32)
         return [
@@ -380,15 +383,15 @@ def _narrow_culprits(array: Any, column: Column) -> Culprits:
             ((narrow == 0) & (numbers != 0), Reason.BAD_NUMBER, "the number is too small"),
         ]
     if column.type is ColumnType.TEXT and column.length is not None:
-        beyond = flags(pc.greater(pc.utf8_length(array), column.length))
-        return [(beyond, Reason.LOSSY, f"takes {column.length} characters, and the rest would be lost")]
+        longer = flags(pc.greater(pc.utf8_length(array), column.length))
+        return [(longer, Reason.LOSSY, f"takes {column.length} characters, and the rest would be lost")]
     if column.type is ColumnType.TIMESTAMP and column.scale is not None:
-        beyond = _behind(array, np.int64) % 10 ** (6 - column.scale) != 0
+        finer = behind(array, np.int64) % 10 ** (6 - column.scale) != 0
     elif column.type is ColumnType.TEXT and column.scale is not None:
-        beyond = flags(pc.match_substring_regex(array, f"{_SECOND}[.][0-9]{{{column.scale}}}[0-9]*[1-9]"))
+        finer = flags(pc.match_substring_regex(array, f"{_SECOND}[.][0-9]{{{column.scale}}}[0-9]*[1-9]"))
     else:
         return []
-    return [(beyond, Reason.LOSSY, f"keeps {column.scale} digits of a second, and others would be lost")]
+    return [(finer, Reason.LOSSY, f"keeps {column.scale} digits of a second, and others would be lost")]
 
 
 def _narrowed(found: Converted, column: Column) -> Converted:
@@ -436,7 +439,7 @@ def _convert(text: Any, column: Column, dates_as_text: bool) -> Converted:
         return found
     rest = found.array
     if column.type is ColumnType.BIGINT:
-        rest = pc.ascii_ltrim(rest, characters="+")
+        rest = pc.ascii_ltrim(rest, characters="+-" if _is_wide(column) else "+")  # -0 is no unsigned number to Arrow
     typed = _clean(rest, column)
     if typed is None:
         raise AssertionError(f"{column.type}: a value is refused by the cast and by no rule")
@@ -542,7 +545,8 @@ def _fit_culprits(values: Any, kind: ColumnType, column: Column) -> Culprits | N
         case ColumnType.BOOLEAN, ColumnType.BOOLEAN:
             return []
         case ColumnType.BIGINT, ColumnType.BIGINT:
-            beyond = _numpy(values) > np.uint64(2**63 - 1) if pa.types.is_uint64(values.type) else None
+            fits = _is_wide(column) or not pa.types.is_uint64(values.type)
+            beyond = None if fits else _numpy(values) > np.uint64(2**63 - 1)
             return [] if beyond is None else [(beyond, Reason.BAD_INTEGER, "the number does not fit into 64 bits")]
         case ColumnType.BIGINT, ColumnType.DOUBLE:
             integers = _numpy(values)
@@ -574,7 +578,8 @@ def _fit(values: Any, column: Column) -> Converted:
     culprits = _fit_culprits(values, kind, column)
     if culprits is not None:
         found = _finish(values, column, culprits)
-        return Converted(array=found.array.cast(arrow_type(column)), faults=found.faults)
+        wide = _is_wide(column) and pa.types.is_uint64(values.type)
+        return Converted(array=found.array.cast(values.type if wide else arrow_type(column)), faults=found.faults)
     text = _to_text(values, plain=column.type is not ColumnType.TEXT)
     if kind is ColumnType.DECIMAL and column.type is ColumnType.BIGINT:
         text = pc.replace_substring_regex(text, r"\.0*$", "")

@@ -364,7 +364,8 @@ class Column:
     precision: int | None = None  #: DECIMAL: digits in all
     scale: int | None = None  #: DECIMAL: digits after the point; TIMESTAMP, and TEXT for a moment: of a second
     strict: bool = False  #: leading zeros, plus signs and the like are rejects, for they would be lost
-    bits: int | None = None  #: BIGINT, DOUBLE: of the table's own, narrower type
+    bits: int | None = None  #: BIGINT, DOUBLE: of the table's own type, if narrower or unsigned
+    unsigned: bool = False  #: BIGINT: the table's own type takes no negative number
     length: int | None = None  #: TEXT: characters that the table's own type takes
     required: bool = False  #: the database has nothing to put there where a file lacks the column
     note: str = ""  #: what another type would have lost, for people

@@ -445,6 +445,15 @@ def test_what_a_transform_returns_fits_or_is_rejected(
     assert typed.table.column("c").to_pylist() == [e for e in expected if not isinstance(e, Reason)]
 
 
+def test_a_transform_may_return_unsigned_numbers() -> None:
+    column = Column(name="c", type=T.BIGINT, bits=64, unsigned=True)
+    for numbers, kind in (([2**64 - 1, None], pa.uint64()), ([5, None], pa.int64()), ([5, None], pa.float64())):
+        typed = fit(pa.table({"c": pa.array(numbers, kind)}), [column])
+        assert (typed.table.column("c").to_pylist(), typed.bad) == (numbers, ())
+    (bad,) = fit(pa.table({"c": pa.array([-1], pa.int8())}), [column]).bad
+    assert (bad.code, "negative" in bad.message) == (Reason.BAD_INTEGER, True)
+
+
 def test_transform_columns_go_by_name_and_missing_ones_are_null() -> None:
     columns = [Column(name="a", type=T.BIGINT), Column(name="b", type=T.TEXT), Column(name="m", type=T.DATE)]
     typed = fit(pa.table({"b": ["x"], "a": [1]}), columns)

@@ -34,14 +34,17 @@ def column(info: Any) -> Column:
     if full.startswith("tinyint(1)"):
         kind = ColumnType.BOOLEAN  # what BOOLEAN is short for, in both
     precision, scale, bits = None, None, None
+    unsigned = kind is ColumnType.BIGINT and (word == "bit" or "unsigned" in full)
     if kind is ColumnType.DECIMAL:
         precision, scale = int(digits), int(decimals)
     elif kind is ColumnType.TIMESTAMP:
         scale = int(fraction or 0)
     elif kind is ColumnType.DOUBLE:
         bits = 32 if word == "float" else None
-    elif word in _BITS and word != "bigint":
-        bits = _BITS[word] + ("unsigned" in full)  # that a number is negative, the server tells
+    elif word == "bit":
+        bits = int(digits)
+    elif word in _BITS and (unsigned or word != "bigint"):
+        bits = _BITS[word]
     return Column(
         name=name,
         type=kind,
@@ -50,6 +53,7 @@ def column(info: Any) -> Column:
         precision=precision,
         scale=scale,
         bits=bits if kind is not ColumnType.BOOLEAN else None,
+        unsigned=unsigned,
         length=int(characters) if word in ("char", "varchar") else None,
         native=full,
     )
