@@ -51,7 +51,7 @@ from ingest.inference import (
     to_timestamp,
     try_cast,
 )
-from ingest.model import Column, ColumnType, Origin, Reason
+from ingest.model import Column, ColumnType, Origin, Reason, is_year
 from ingest.profiles import EXACT_DIGITS
 from ingest.spellings import Culprits
 
@@ -426,6 +426,8 @@ def _convert(text: Any, column: Column, dates_as_text: bool) -> Converted:
     if column.type in _NUMERIC and spellings.signed(column.spelling):
         array, misfit = spellings.plain_numbers(array, column.spelling)
         strange = [(misfit, Reason.BAD_NUMBER, f"the value is no number with {column.spelling.decimal} for decimals")]
+    if is_year(column):
+        array = spellings.years(array)
     as_text = column.type is ColumnType.DECIMAL or (dates_as_text and column.type is ColumnType.DATE)
     typed = _clean(array, column)
     if typed is not None and not as_text:

@@ -383,6 +383,11 @@ class Column:
         return self.type.value + (f"({self.precision},{self.scale or 0})" if self.precision is not None else "")
 
 
+def is_year(column: Column) -> bool:
+    """Whether it is a YEAR of MySQL's, to which 0000 is one year and 0 another."""
+    return column.type is ColumnType.BIGINT and column.native.startswith("year")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableShape:
     """A table as it is, or as it will be made."""

@@ -115,6 +115,11 @@ def digits(array: Any) -> int:
     return PADDED * padded | BARE * bare
 
 
+def years(array: Any) -> Any:
+    """The texts of a YEAR with 2000 for 0 and 00, as MySQL reads them: the number 0 is its year 0000."""
+    return pc.replace_substring_regex(array, r"^[+-]?(0{1,3}|0{5,})$", "2000")
+
+
 def signed(spelling: Spelling) -> bool:
     """Whether numbers have other signs than a point."""
     return spelling.decimal != "." or spelling.thousands != ""

@@ -206,29 +206,6 @@ def test_what_a_column_cannot_keep_is_a_reject_with_its_place(
     assert query(mariadb, "SELECT id, word FROM orders ORDER BY id") == [(1, "äöü"), (3, None)]
 
 
-@pytest.mark.parametrize("native", ["BIGINT UNSIGNED", "BIT(64)"])
-@pytest.mark.parametrize("large", [2**64 - 1, 2**63 - 1])
-def test_numbers_of_64_bits_without_a_sign_are_stored(
-    tmp_path: Path, mariadb: str, bulk: str, native: str, large: int
-) -> None:
-    query(mariadb, f"CREATE TABLE own (u {native} PRIMARY KEY, w TEXT)")
-    rows: list[tuple[object, str]] = [(large, "a"), ("+7", "b"), ("-0", "c"), (-1, "d"), (2**64, "e"), ("x", "f")]
-    file = tools.write_csv(tmp_path / "in" / "own_1.csv", ["u", "w"], rows)
-    report = load(file, mariadb, bulk=bulk, max_rejects=Budget(count=3))
-    assert (report.rows, report.rejected) == (3, 3), report.files
-    rejected = query(mariadb, "SELECT line, reason, message FROM ingest_reject ORDER BY line")
-    assert [(line, reason) for line, reason, _ in rejected] == [(n, "bad_integer") for n in (5, 6, 7)]
-    assert [message.split(" and ")[1] for *_, message in rejected] == [
-        "the number is negative",
-        "the number does not fit into 64 bits",
-        "the value is no whole number",
-    ]
-    file = tools.write_csv(tmp_path / "in" / "own_2.csv", ["u", "w"], [(large, "new"), (2**63, "more")])
-    assert load(file, mariadb, bulk=bulk, mode="upsert", key=("u",)).exit_code == 0
-    found = sorted([(0, "c"), (7, "b"), (large, "new"), (2**63, "more")])
-    assert query(mariadb, "SELECT u + 0, w FROM own ORDER BY u") == found
-
-
 REFUSED = {
     "duplicate": ("id INT PRIMARY KEY, word TEXT, at DATETIME(6)", (1, "secret", "")),
     "duplicate word": ("id INT, word VARCHAR(20) UNIQUE, at DATETIME(6)", (2, "fine", "")),

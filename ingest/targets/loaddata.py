@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.cells import word
+from ingest.model import TableShape, is_year
 
 PORTION_BYTES = 64 * 1024 * 1024
 """About how much of a batch is made text at a time: Arrow's strings end at 2 GiB, and several copies are alive."""
@@ -25,8 +26,13 @@ _NULLS: dict[str, Any] = {"null_handling": "replace", "null_replacement": "\\N"}
 _ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\0", "\\0"))
 
 
-def write(batch: pa.Table, path: str) -> None:
-    """Write the batch's rows to a new file, one line each, its columns in their order."""
+def write(batch: pa.Table, shape: TableShape, path: str) -> None:
+    """Write the batch's rows to a new file, one line each, its columns, named as the table's, in their order."""
+    for i, name in enumerate(batch.column_names):
+        if (column := shape.column(name)) is not None and is_year(column):
+            # As text, 0 is the year 2000.
+            years = pc.replace_substring_regex(batch.column(i).cast(pa.string()), "^0$", "0000")
+            batch = batch.set_column(i, name, years)
     rows = batch.num_rows
     portion = max(1, min(rows, rows * PORTION_BYTES // max(1, batch.nbytes)))
     with open(path, "wb") as file:

@@ -30,7 +30,7 @@ def stage(format_: str, batch: pa.Table, shape: TableShape, *, stem: str, name: 
         from ingest.targets import loaddata
 
         path = f"{stem}-{name}.txt"
-        loaddata.write(batch, path)
+        loaddata.write(batch, shape, path)
         return Staged(format=LOAD_DATA, path=path, columns=tuple(batch.column_names))
     if format_ == POSTGRES:
         from ingest.targets import copying
