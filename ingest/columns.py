@@ -385,7 +385,7 @@ def _narrow_culprits(array: Any, column: Column) -> Culprits:
     if column.type is ColumnType.TEXT and column.length is not None:
         longer = flags(pc.greater(pc.utf8_length(array), column.length))
         return [(longer, Reason.LOSSY, f"takes {column.length} characters, and the rest would be lost")]
-    if column.type is ColumnType.TIMESTAMP and column.scale is not None:
+    if column.type is ColumnType.TIMESTAMP and column.scale is not None and column.scale < 6:
         finer = behind(array, np.int64) % 10 ** (6 - column.scale) != 0
     elif column.type is ColumnType.TEXT and column.scale is not None:
         finer = flags(pc.match_substring_regex(array, f"{_SECOND}[.][0-9]{{{column.scale}}}[0-9]*[1-9]"))

@@ -1,0 +1,64 @@
+"""`--mode replace` on PostgreSQL: what hangs on the rows that go, and rows that stay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tools
+from test_postgres_modes import load
+from tools import write_csv
+
+
+@pytest.mark.parametrize("action", ["CASCADE", "SET NULL"])
+def test_what_follows_from_the_end_of_old_rows_is_not_done_to_the_new_ones(
+    tmp_path: Path, postgresql: str, query: Any, bulk: str, action: str
+) -> None:
+    query(f"CREATE TABLE t (id INTEGER PRIMARY KEY, up INTEGER REFERENCES t ON DELETE {action})")
+    query("INSERT INTO t VALUES (1, NULL), (2, 1), (3, 2)")
+    path = write_csv(tmp_path / "t.csv", ["id", "up"], [[1, ""], [2, 1]])
+    assert load(path, postgresql, mode="replace", bulk=bulk).exit_code == 0
+    assert query("SELECT up FROM t ORDER BY id") == [(None,), (1,)]
+
+
+OTHERS = {
+    "of another schema": "CREATE SCHEMA far; CREATE TABLE far.child (id INTEGER REFERENCES t ON DELETE SET NULL)",
+    "that inherits": "CREATE TABLE child () INHERITS (t)",
+    "of a partition's": "CREATE TABLE child (id INTEGER REFERENCES t ON DELETE CASCADE) PARTITION BY LIST (id);"
+    "CREATE TABLE one PARTITION OF child FOR VALUES IN (1)",
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_rows_of_other_tables_are_not_deleted_along(tmp_path: Path, postgresql: str, query: Any, kind: str) -> None:
+    for statement in ["CREATE TABLE t (id INTEGER PRIMARY KEY)", "INSERT INTO t VALUES (1)", *OTHERS[kind].split(";")]:
+        query(statement)
+    child = "far.child" if "far" in OTHERS[kind] else "child"
+    query(f"INSERT INTO {child} VALUES (1)")
+    report = load(write_csv(tmp_path / "t.csv", ["id"], [[1]]), postgresql, mode="replace")
+    assert tools.told(report) == {"t.csv": ("refused", "constraint")}
+    assert child in report.files[0].sentence
+    assert "wait in" not in report.warnings[0]
+    assert query(f"SELECT id FROM {child}") == [(1,)]
+
+
+def test_a_table_of_the_same_name_in_another_schema_is_another_one(tmp_path: Path, postgresql: str, query: Any) -> None:
+    query("CREATE SCHEMA far")
+    query("CREATE TABLE far.t (id INTEGER PRIMARY KEY)")
+    query("CREATE TABLE child (id INTEGER REFERENCES far.t ON DELETE CASCADE)")
+    query("CREATE TABLE t (id INTEGER) PARTITION BY LIST (id)")
+    query("CREATE TABLE one PARTITION OF t DEFAULT")
+    report = load(write_csv(tmp_path / "t.csv", ["id"], [[7]]), postgresql, mode="replace")
+    assert (report.exit_code, query("SELECT id FROM t")) == (0, [(7,)])
+
+
+def test_a_table_whose_old_rows_stay_is_as_it_was(tmp_path: Path, postgresql: str, query: Any) -> None:
+    query("CREATE TABLE t (id INTEGER)")
+    query("INSERT INTO t VALUES (1)")
+    query("CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
+    query("CREATE TRIGGER keep BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION keep()")
+    report = load(write_csv(tmp_path / "t.csv", ["id"], [[2], [3]]), postgresql, mode="replace")
+    assert report.exit_code == 4
+    assert "t would have 3 rows instead of 2" in report.warnings[0]
+    assert query("SELECT id FROM t") == [(1,)]
