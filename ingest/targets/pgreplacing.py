@@ -25,7 +25,7 @@ _OTHERS = sa.text(
 _OWN = sa.text(
     """
     SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint
-        WHERE contype = 'f' AND conrelid = CAST(:name AS regclass) AND confrelid = conrelid
+        WHERE contype = 'f' AND conrelid = CAST(:oid AS oid) AND confrelid = conrelid
             AND confdeltype NOT IN ('a', 'r'))
     """
 )
@@ -36,13 +36,12 @@ def others(connection: Connection, oid: int) -> list[str]:
     return list(connection.execute(_OTHERS, {"oid": oid}).scalars())
 
 
-def replace(target: Target, connection: Connection, shape: TableShape, staging: TableShape) -> int:
+def replace(target: Target, connection: Connection, shape: TableShape, staging: TableShape, oid: int) -> int:
     """Put the rows of a staging table in the place of those of the table; how many that were."""
     table, source = target.sql_table(shape), target.sql_table(staging)
     names = [column.name for column in shape.columns]
     rows = target.rows_of(*(source.c[name] for name in names))
-    place = connection.dialect.identifier_preparer.format_table(table)
-    if connection.execute(_OWN, {"name": place}).scalar():
+    if connection.execute(_OWN, {"oid": oid}).scalar():
         # What follows from a row's end, at the end of the statement, would be done to the new rows that refer to its
         # key, too.
         connection.execute(table.delete())

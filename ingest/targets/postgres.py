@@ -355,7 +355,7 @@ class PostgresTarget(ServerTarget):
         self.set_token(connection, staging, token)
 
     def replace_rows(self, connection: Connection, shape: TableShape, staging: TableShape) -> int:
-        return pgreplacing.replace(self, connection, shape, staging)
+        return pgreplacing.replace(self, connection, shape, staging, self._find(connection, shape.table).oid)
 
     def cascades(self, connection: Connection, table: TableName) -> list[str]:
         found = self._find(connection, table)
