@@ -62,13 +62,13 @@ _TIME = _Time()
 
 @compiles(CreateTable, "mysql", "mariadb")
 def _create_on_mysql(create: CreateTable, compiler: Any, **options: Any) -> str:
-    # The ledger must be transactional, file names may hold any character, and names that differ by case or an accent
-    # are two: on MySQL none of this goes without saying. Said by the tables themselves, with `mysql_engine=`, it would
-    # have SQLAlchemy import all that it knows of MySQL wherever there is a ledger.
+    # The ledger must be transactional, file names may hold any character, names that differ by case or an accent are
+    # two, and the longest has its index: on MySQL none of this goes without saying. Said by the tables themselves, with
+    # `mysql_engine=`, it would have SQLAlchemy import all that it knows of MySQL wherever there is a ledger.
     statement: str = compiler.visit_create_table(create, **options)
     if create.element.metadata is not metadata or create.element.name == VERSION_TABLE:  # Alembic makes it plain
         return statement
-    return f"{statement.rstrip()} ENGINE=InnoDB CHARSET=utf8mb4 COLLATE=utf8mb4_bin"
+    return f"{statement.rstrip()} ENGINE=InnoDB CHARSET=utf8mb4 COLLATE=utf8mb4_bin ROW_FORMAT=DYNAMIC"
 
 
 ingest_file = Table(

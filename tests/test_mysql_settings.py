@@ -52,3 +52,25 @@ def test_a_definition_is_read_alike_whether_or_not_the_server_quotes_names(
     with told_otherwise(mariadb_server, "sql_quote_show_create", "0"):
         report = load(words, mariadb, mode=Mode.REPLACE)
     assert (report.exit_code, report.rows) == (0, 1), report.files
+
+
+def test_the_ledger_is_made_whatever_format_rows_have_by_default(
+    tmp_path: Path, mariadb: str, mariadb_server: servers.Server
+) -> None:
+    path = tools.write_csv(tmp_path / "t.csv", ["id"], [[1]])
+    with told_otherwise(mariadb_server, "innodb_default_row_format", "redundant"):
+        assert load(path, mariadb).rows == 1
+    formats = "SELECT DISTINCT row_format FROM information_schema.tables WHERE table_schema = DATABASE()"
+    assert query(mariadb, f"{formats} AND table_name NOT IN ('ingest_version')") == [("Dynamic",)]
+
+
+def test_a_server_that_only_reads_is_not_told_to_lack_a_right(
+    tmp_path: Path, mariadb: str, mariadb_server: servers.Server
+) -> None:
+    path = tools.write_csv(tmp_path / "t.csv", ["id"], [[1]])
+    with told_otherwise(mariadb_server, "tx_read_only", "1"):
+        done = tools.ingest("load", path, "--to", mariadb, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "the ledger cannot be made in" in done.stderr
+    assert "set to read only" in done.stderr
+    assert "--ledger-schema" not in done.stderr

@@ -199,6 +199,9 @@ class MySQLTarget(ServerTarget):
         closed = isinstance(error, pymysql.InterfaceError) and code == 0
         return Fault.LOST if closed else mysqlerrors.fault(code)
 
+    def only_reads(self, error: sa.exc.DBAPIError) -> bool:
+        return mysqlerrors.answer(error)[0] in mysqlerrors.READ_ONLY
+
     def refuses_rows(self, error: sa.exc.DBAPIError) -> bool:
         return mysqlerrors.of_a_row(mysqlerrors.answer(error)[0])
 

@@ -184,6 +184,9 @@ class PostgresTarget(ServerTarget):
     def fault_of(self, error: Any) -> Fault | None:
         return pgerrors.fault(error)
 
+    def only_reads(self, error: sa.exc.DBAPIError) -> bool:
+        return getattr(error.orig, "sqlstate", None) == "25006"
+
     def refuses_rows(self, error: sa.exc.DBAPIError) -> bool:
         return pgerrors.of_a_row(error)
 

