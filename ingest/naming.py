@@ -269,6 +269,21 @@ def some(names: Sequence[str], shown: int = TOLD) -> str:
     return ", ".join(names[:shown]) + more
 
 
+def no_place(
+    unknown: Sequence[str], generated: Sequence[str], there: Sequence[str], table: str, more: str
+) -> tuple[str, str]:
+    """Why columns of a file have no place in a table, as a part of a sentence, and what to do about the first."""
+    if generated:
+        sentence = f"its column {generated[0]!r} is one whose values the database generates in the table {table}"
+        return sentence, "Leave the column out of the file, or give --new-columns ignore."
+    near = nearest(unknown[0], there)
+    sentence = (
+        f"its column {unknown[0]!r} is not in the table {table}{f'; the nearest is {near!r}' if near else ''}{more}"
+    )
+    rename = rename_option(unknown[0], near or "COLUMN")
+    return sentence, f"Give {rename}, or --new-columns ignore, or add the column to the table."
+
+
 def rename_option(old: str, new: str) -> str:
     """The option that renames a column, to be typed in a shell whatever the names hold."""
     return f"--rename {shlex.quote(f'{old}={new}')}"

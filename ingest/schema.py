@@ -192,7 +192,9 @@ def _match_group(planned: Planned, schema: TableSchema, one: Group, settings: Se
         unknown.remove(settings.rescue_column or "")
     if not unknown:
         return
-    if schema.is_new or (settings.new_columns == "add" and schema.state.made_by_us):
+    shape = schema.state.shape
+    generated = [name for name in unknown if shape is not None and name.casefold() in shape.generated]
+    if schema.is_new or (settings.new_columns == "add" and schema.state.made_by_us and not generated):
         for name in unknown:
             returned = next((c for c in one.returned if c.name == name), None)
             schema.added.append(_new_column(name, settings, returned))
@@ -204,13 +206,9 @@ def _match_group(planned: Planned, schema: TableSchema, one: Group, settings: Se
     if settings.new_columns == "rescue":
         schema.notes.append(f"kept in {settings.rescue_column}: {', '.join(repr(n) for n in unknown)}")
         return
-    near = naming.nearest(unknown[0], there)
-    sentence = f"its column {unknown[0]!r} is not in the table {schema.key}"
-    sentence += f"; the nearest is {near!r}" if near else ""
     others = not schema.state.made_by_us and settings.new_columns == "add"
-    sentence += "; columns are only added to tables that ingest made" if others else ""
-    rename = naming.rename_option(unknown[0], near or "COLUMN")
-    hint = f"Give {rename}, or --new-columns ignore, or add the column to the table."
+    more = "; columns are only added to tables that ingest made" if others else ""
+    sentence, hint = naming.no_place(unknown, generated, there, schema.key, more)
     for work in list(one.work):
         refuse_work(planned, work, Reason.NEW_COLUMNS, sentence, hint)
     one.work.clear()

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from oracle import KINDS, Database
 from tools import (
     assert_loaded_once,
     expected,
@@ -75,6 +76,18 @@ def test_an_unknown_column_is_refused_with_the_nearest_or_left_out_on_demand(dat
     assert columns(db) == {"customer": "TEXT", "amount": "INTEGER"}
     assert load(data, db, new_columns="ignore").rows == 1
     assert query(db, "SELECT customer, amount FROM t ORDER BY amount") == [(None, 1), ("d", 2)]
+
+
+@pytest.mark.parametrize("db", ["sqlite", *KINDS], indirect=True)
+def test_a_column_that_the_database_generates_is_said_to_be_one(data: Path, db: Database) -> None:
+    query(db, "CREATE TABLE t (n INTEGER, v INTEGER GENERATED ALWAYS AS (n * 2) STORED)")
+    write_csv(data / "t_1.csv", ["n", "V"], [[1, 2]])
+    report = load(data, db)
+    assert told(report) == {"t_1.csv": ("refused", "new_columns")}
+    assert "its column 'V' is one whose values the database generates in the table t" in report.files[0].sentence
+    assert "--new-columns ignore" in report.files[0].hint
+    assert load(data, db, new_columns="ignore").rows == 1
+    assert query(db, "SELECT n, v FROM t") == [(1, 2)]
 
 
 def test_a_column_is_renamed_on_demand(data: Path, db: Path) -> None:

@@ -242,11 +242,13 @@ class MySQLTarget(ServerTarget):
             ),
             {"schema": table.schema or self._server(connection).database, "name": name},
         ).all()
+        generated = frozenset(info[0].casefold() for info in infos if mysqltypes.is_generated(info))
         infos = [info for info in infos if not mysqltypes.is_generated(info)]
         why = self._why_not_bulk(connection, infos)
         return TableShape(
             table=spelled,
             columns=tuple(map(mysqltypes.column, infos)),
+            generated=generated,
             fingerprint=self.fingerprint(connection, spelled),
             bulk=not why,
             why_not_bulk=why,
