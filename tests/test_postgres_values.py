@@ -1,0 +1,173 @@
+"""Values that a table of PostgreSQL does not take: rejects, and refusals that quote none of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import servers
+import tools
+from test_postgres import GIVEN, OWN, load
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("small", "32768", "bad_integer"),
+        ("whole", "-2147483649", "bad_integer"),
+        ("word", "äöüßéa", "lossy"),
+        ("code", "abcde", "lossy"),
+        ("exact", "0.00001", "lossy"),
+        ("exact", "123456789012345678901234567", "bad_number"),
+        ("single", "1e300", "bad_number"),
+        ("single", "-1e-300", "bad_number"),
+    ],
+)
+def test_what_a_narrower_type_would_cut_is_a_reject(
+    tmp_path: Path, postgresql: str, query: Any, bulk: str, column: str, value: str, reason: str
+) -> None:
+    query(OWN)
+    path = tools.write_csv(tmp_path / "own.csv", [column], [[GIVEN[column]], [value]])
+    report = load(path, postgresql, bulk=bulk, max_rejects_run=1)
+    assert (report.rows, report.rejected) == (1, 1)
+    assert query("SELECT line, column_name, reason FROM ingest_reject") == [(3, column, reason)]
+
+
+@pytest.mark.parametrize("column", ["a", "b", "c", "d", "e", "f"])
+def test_digits_of_a_second_that_a_type_would_round_are_a_reject(
+    tmp_path: Path, postgresql: str, query: Any, bulk: str, column: str
+) -> None:
+    query(
+        "CREATE TABLE own (a timestamp(0), b time(1), c timestamptz(2), d timetz(0), e time, f timestamptz,"
+        " g interval(1))"
+    )
+    fits = {
+        "a": "2024-12-31 23:59:59.00",
+        "b": "10:00:00.90",
+        "c": "2024-12-31 23:59:59.990+01:00",
+        "d": "10:00:00.0+01",
+        "e": "10:00:00.1234560",
+        "f": "20241231T235959.1234560Z",
+        "g": "1.7 s",
+    }
+    cut = {
+        "a": "2024-12-31 23:59:59.7",
+        "b": "10:00:00.95",
+        "c": "2024-12-31 23:59:59.995+01:00",
+        "d": "10:00:00.9+01",
+        "e": "10:00:00.1234567",
+        "f": "20241231T235959.1234567Z",
+    }
+    rows = [list(fits.values()), list((fits | {column: cut[column]}).values()), [""] * len(fits)]
+    path = tools.write_csv(tmp_path / "own.csv", list(fits), rows)
+    report = load(path, postgresql, bulk=bulk, max_rejects_run=1)
+    assert (report.rows, report.rejected) == (2, 1), report.files
+    assert query("SELECT line, column_name, reason FROM ingest_reject") == [(3, column, "lossy")]
+    assert query("SELECT a::text, b::text, c::text, d::text, e::text, f::text, g::text FROM own ORDER BY a") == [
+        (
+            "2024-12-31 23:59:59",
+            "10:00:00.9",
+            "2024-12-31 22:59:59.99+00",
+            "10:00:00+01",
+            "10:00:00.123456",
+            "2024-12-31 23:59:59.123456+00",
+            "00:00:01.7",
+        ),
+        (None,) * 7,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("uid", "not-to-be-shown"), ("how", "not-to-be-shown"), ("clock", "not-to-be-shown")],
+)
+def test_what_the_table_refuses_is_told_without_the_value(
+    tmp_path: Path, postgresql: str, query: Any, bulk: str, column: str, value: str
+) -> None:
+    query(OWN)
+    query("INSERT INTO own (small) VALUES (1)")
+    path = tools.write_csv(tmp_path / "own.csv", [column], [[value]])
+    done = tools.ingest("load", path, "--to", postgresql, "--bulk", bulk, "-v", "--log-file", "log", cwd=tmp_path)
+    assert done.returncode == 4
+    assert "the table refused a row" in done.stderr
+    assert "SQLSTATE" in done.stderr
+    told = done.stderr + (tmp_path / "log").read_text() + str(query("SELECT error FROM ingest_file"))
+    assert "not-to-be-shown" not in told
+    assert query("SELECT count(*) FROM own") == [(1,)]
+
+
+OF_TYPES = {
+    "tsquery": ("v tsquery", "not-shown &"),
+    "long tsquery": ("v tsquery", "not-shown" * 300),
+    "regclass": ("v regclass", "not-shown"),
+    "regtype": ("v regtype", "not-shown"),
+    "regproc": ("v regproc", "not-shown"),
+    "regrole": ("v regrole", "not-shown"),
+    "schema": ("v regclass", "not-shown.x"),
+    "jsonpath": ("v jsonpath", "$.not-shown["),
+    "hstore": ("v hstore", "not-shown"),
+    "ltree": ("v ltree", "not shown"),
+    "check": ("v text CHECK (v::regclass IS NOT NULL)", "not-shown"),
+    "row security": ("v text", "not-shown"),
+}
+
+
+@pytest.mark.parametrize("kind", OF_TYPES)
+def test_whatever_number_a_value_is_refused_with_it_is_that_of_its_file_alone(
+    tmp_path: Path, postgresql: str, query: Any, bulk: str, kind: str
+) -> None:
+    column, value = OF_TYPES[kind]
+    if kind in ("hstore", "ltree"):
+        if not query(f"SELECT 1 FROM pg_available_extensions WHERE name = '{kind}'"):
+            pytest.skip(f"no {kind} on this machine")
+        query(f"CREATE EXTENSION {kind}")
+    query(f"CREATE TABLE q (n int, {column})")
+    if kind == "row security":
+        query("ALTER TABLE q ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON q USING (true) WITH CHECK (v IS NULL)")
+        query("CREATE ROLE guest LOGIN PASSWORD 'guest'; GRANT ALL ON SCHEMA public TO guest; GRANT ALL ON q TO guest")
+    url = (
+        postgresql.replace(f"{servers.USER}:{servers.PASSWORD}", "guest:guest")
+        if kind == "row security"
+        else postgresql
+    )
+    tools.write_csv(tmp_path / "in" / "q.csv", ["n", "v"], [[1, value]])
+    tools.write_csv(tmp_path / "in" / "other.csv", ["n"], [[1]])
+    options = ("--max-rejects", "5", "--bulk", bulk, "-v", "--log-file", "log")
+    done = tools.ingest("load", "in", "--to", url, *options, cwd=tmp_path)
+    try:
+        assert done.returncode == 4, done.stderr
+        assert "the table refused a row: " in done.stderr
+        told = done.stderr + (tmp_path / "log").read_text() + str(query("SELECT error FROM ingest_file"))
+        assert "shown" not in told
+        assert query("SELECT (SELECT count(*) FROM other), (SELECT count(*) FROM q)") == [(1, 0)]
+    finally:
+        if kind == "row security":
+            query("DROP OWNED BY guest; DROP ROLE guest")
+
+
+def test_what_the_driver_logs_of_a_refused_row_is_not_told(tmp_path: Path, postgresql: str, query: Any) -> None:
+    query("CREATE TABLE q (n int PRIMARY KEY, v text)")
+    for first in range(0, 20_000, 5_000):  # of some, for it is said only now and then
+        rows = [(first if i == 2_500 else first + i, "x" * 50) for i in range(5_000)]
+        tools.write_csv(tmp_path / "in" / f"q_{first}.csv", ["n", "v"], rows)
+    done = tools.ingest("load", "in", "--to", postgresql, "--bulk", "off", "-q", cwd=tmp_path)
+    assert done.returncode == 4, done.stderr
+    assert done.stderr.count("error: refused: ") == 4
+    assert "psycopg" not in done.stderr
+
+
+@pytest.mark.parametrize("mode", [(), ("--mode", "upsert", "--key", "n"), ("--mode", "replace")])
+def test_a_right_that_is_missing_is_no_fault_of_a_file(
+    tmp_path: Path, postgresql: str, query: Any, bulk: str, mode: tuple[str, ...]
+) -> None:
+    query("CREATE TABLE q (n int PRIMARY KEY, v regclass)")
+    query("CREATE ROLE guest LOGIN PASSWORD 'guest'; GRANT ALL ON SCHEMA public TO guest; GRANT SELECT ON q TO guest")
+    url = postgresql.replace(f"{servers.USER}:{servers.PASSWORD}", "guest:guest")
+    path = tools.write_csv(tmp_path / "q.csv", ["n"], [[1]])
+    try:
+        done = tools.ingest("load", path, "--to", url, "--bulk", bulk, *mode, cwd=tmp_path)
+        assert done.returncode == 1, done.stderr
+        assert "permission denied for table q (SQLSTATE 42501)" in done.stderr
+    finally:
+        query("DROP OWNED BY guest; DROP ROLE guest")
