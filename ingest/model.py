@@ -399,7 +399,7 @@ class TableShape:
     key: tuple[str, ...] = ()  #: of a table that is to be made: columns that are unique together
     bulk: bool = False  #: the target's fast path may be used for it
     why_not_bulk: str = ""
-    generated: frozenset[str] = frozenset()  #: columns whose values it makes itself, in lower case; not in `columns`
+    generated: tuple[str, ...] = ()  #: columns whose values it makes itself, in lower case; not in `columns`
     refers: bool = False  #: it has foreign keys: a row needs others, of this table or another, to be there
 
     @property

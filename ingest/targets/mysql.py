@@ -242,7 +242,7 @@ class MySQLTarget(ServerTarget):
             ),
             {"schema": table.schema or self._server(connection).database, "name": name},
         ).all()
-        generated = frozenset(info[0].casefold() for info in infos if mysqltypes.is_generated(info))
+        generated = tuple(info[0].casefold() for info in infos if mysqltypes.is_generated(info))
         infos = [info for info in infos if not mysqltypes.is_generated(info)]
         why = self._why_not_bulk(connection, infos)
         return TableShape(

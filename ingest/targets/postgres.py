@@ -217,7 +217,7 @@ class PostgresTarget(ServerTarget):
         return TableShape(
             table=TableName(name=found.relname, schema=table.schema),
             columns=tuple(_column(row, place) for row in rows if not row.attgenerated),
-            generated=frozenset(row.attname.casefold() for row in rows if row.attgenerated),
+            generated=tuple(row.attname.casefold() for row in rows if row.attgenerated),
             fingerprint=self._fingerprint(connection, found.oid, rows),
             bulk=not why,
             why_not_bulk=why,

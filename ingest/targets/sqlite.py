@@ -249,7 +249,7 @@ class SQLiteTarget(Target):
         return TableShape(
             table=TableName(name=name),
             columns=columns,
-            generated=frozenset(info[1].casefold() for info in infos if info[6] in (2, 3)),
+            generated=tuple(info[1].casefold() for info in infos if info[6] in (2, 3)),
             definition=_stage_definition(name, sql or "", infos),
             fingerprint=fingerprint_of(sql),
             bulk=not why,
