@@ -18,13 +18,13 @@ KIB = 1024
 MIB = 1024 * KIB
 
 DEFAULT_DATABASE = "sqlite:///ingest.db"
+DATABASE_VARIABLE = "INGEST_DATABASE_URL"
 
 _MISTYPED = re.compile(
     r"(sqlite|postgres(?:ql)?|mysql|mariadb|oracle|mssql|duckdb|snowflake)(?:\+\w+)?(?::|//)|[^/\\:@]+:[^/\\][^@]*@",
     re.IGNORECASE,
 )
 """What begins like a URL and is none: by its first word, or by a user and a password."""
-DATABASE_VARIABLE = "INGEST_DATABASE_URL"
 
 SLICE_BYTES = 16 * MIB
 """Bytes of a slice. bench/ has the sweep that this number came from (docs/performance.md)."""

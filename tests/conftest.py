@@ -128,6 +128,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Where a test's files are to be."""
+    return tmp_path / "data"
+
+
+@pytest.fixture
 def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[oracle.Database]:
     """A test's database: where its SQLite file is to be, or an empty database on a server."""
     kind = getattr(request, "param", "sqlite")

@@ -58,11 +58,6 @@ COUNTED = {
 }
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
 @pytest.mark.parametrize("kind", UNCOUNTED)
 def test_a_table_whose_rows_would_go_uncounted_or_end_the_transaction_takes_none(
     data: Path, db: Path, bulk: str, kind: str

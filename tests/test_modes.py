@@ -27,11 +27,6 @@ UPSERT = {"mode": "upsert", "key": ("id",)}
 SMALL = {"slice_bytes": 2_000, "workers": 3}
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
 def make(data: Path, seed: int = 1) -> list[Path]:
     """Files in natural order: large and small ones, two headers, and few enough keys that all of them overlap."""
     chance = random.Random(seed)

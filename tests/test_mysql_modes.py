@@ -60,11 +60,6 @@ def db(mariadb_server: servers.Server) -> Iterator[oracle.OnServer]:
         yield database
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
 def script(db: oracle.OnServer, text: str) -> None:
     for statement in text.split("; "):
         if not statement.startswith("END IF"):

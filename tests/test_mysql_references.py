@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import oracle
 import pymysql
 import pytest
-import servers
 import tools
 from test_mysql_modes import ONE, PARENTS, script
 from tools import assert_counts_add_up, query, write_csv
 
 from ingest.settings import Budget
 
-
-@pytest.fixture
-def db(mariadb_server: servers.Server) -> Iterator[oracle.OnServer]:
-    with oracle.on_server(mariadb_server) as database:
-        yield database
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
+pytestmark = pytest.mark.parametrize("db", ["mariadb"], indirect=True)
 
 
 def test_a_row_may_refer_to_a_later_one_of_its_file(data: Path, db: oracle.OnServer, bulk: str) -> None:

@@ -35,11 +35,6 @@ COLUMNS = ("id", "note")
 STEPS = {"slice_bytes": 2_000, "commit_bytes": 6_000}
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
 def make(data: Path, word: str, *sizes: int) -> list[Path]:
     """Files whose rows all say `word`."""
     files = [

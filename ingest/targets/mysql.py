@@ -477,11 +477,8 @@ class MySQLTarget(ServerTarget):
             if mysqlerrors.answer(error)[0] not in (1044, 1142):
                 raise
             database = self._quoted(gathered.schema or "")
-            raise SourceError(
-                f"rows of {source.name} have to be sorted out, for which this user may not make a temporary table.",
-                code=Reason.DATABASE,
-                hint=f"An administrator types: GRANT CREATE TEMPORARY TABLES ON {database}.* TO {self.url.username};",
-            ) from error
+            hint = f"An administrator types: GRANT CREATE TEMPORARY TABLES ON {database}.* TO {self.url.username};"
+            raise self.no_temporary_tables(source, hint) from error
 
     def index_gathered(self, connection: Connection, gathered: sa.Table) -> None:
         pass  # its numbers are its primary key

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ingest.cells import Cells, flags, lengths, valid_rows, word
+from ingest.cells import Cells, behind, flags, lengths, valid_rows, word
 
 PAGE = 16_384
 """Bytes of a page: 10 % faster to copy from than the default of 4 KiB; 64 KiB are no faster."""
@@ -170,11 +170,6 @@ def _binary(sizes: Numbers, data: Bytes) -> Any:
     return pa.Array.from_buffers(pa.binary(), len(sizes), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 
-def _fixed(array: Any, kind: Any) -> NDArray[Any]:
-    """The numbers of a pa.Array, undefined where it is null."""
-    return np.frombuffer(array.buffers()[1], dtype=kind, count=len(array), offset=array.offset * 8)
-
-
 def _values(array: Any) -> _Values:
     valid = valid_rows(array) if array.null_count else None
     if pa.types.is_string(array.type):
@@ -182,7 +177,7 @@ def _values(array: Any) -> _Values:
     if pa.types.is_float64(array.type):
         return _doubles(array, valid)
     truth = pa.types.is_boolean(array.type)
-    return _integers(flags(array).astype(np.int64) if truth else _fixed(array, np.int64), valid)
+    return _integers(flags(array).astype(np.int64) if truth else behind(array, np.int64), valid)
 
 
 def _texts(array: Any, valid: NDArray[np.bool_] | None) -> _Values:
@@ -198,7 +193,7 @@ def _texts(array: Any, valid: NDArray[np.bool_] | None) -> _Values:
 
 
 def _doubles(array: Any, valid: NDArray[np.bool_] | None) -> _Values:
-    data = _fixed(array, np.float64).astype(">f8").view(np.uint8).reshape(-1, 8)
+    data = behind(array, np.float64).astype(">f8").view(np.uint8).reshape(-1, 8)
     if valid is None:
         return _Values(np.full(len(data), DOUBLE), np.full(len(data), 8), (data, None))
     used = np.repeat(valid[:, None], 8, axis=1)

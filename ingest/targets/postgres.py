@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.compiler import compiles
 
-from ingest.errors import SourceError, TableError
+from ingest.errors import TableError
 from ingest.jobs import POSTGRES, POSTGRES_BINARY, POSTGRES_TEXT
 from ingest.model import (
     Column,
@@ -377,11 +377,8 @@ class PostgresTarget(ServerTarget):
             if getattr(getattr(error.orig, "diag", None), "source_function", None) != "InitTempTableNamespace":
                 raise
             database = _quoted(self.url.database or "")
-            raise SourceError(
-                f"rows of {source.name} have to be sorted out, for which this user may not make a temporary table.",
-                code=Reason.DATABASE,
-                hint=f"The database's owner can type: GRANT TEMPORARY ON DATABASE {database} TO {self.url.username};",
-            ) from error
+            hint = f"The database's owner can type: GRANT TEMPORARY ON DATABASE {database} TO {self.url.username};"
+            raise self.no_temporary_tables(source, hint) from error
         if POSITION not in gathered.c:
             return
         place, numbers = _place(gathered.schema, gathered.name), _numbers(gathered)
@@ -393,8 +390,8 @@ class PostgresTarget(ServerTarget):
             return None
         # To write a row that is there already takes three times as long as to find that out, and space besides.
         (gathered,) = offer.rows.get_final_froms()
-        keys = [table.c[name] == gathered.c[name] for name in merge.key]
-        same = sa.exists().where(*keys, pgmerging.same_values(table, gathered.c, offer.names)).correlate(gathered)
+        met = [table.c[name] == gathered.c[name] for name in merge.key]
+        same = sa.exists().where(*met, pgmerging.same_values(table, gathered.c, offer.names)).correlate(gathered)
         # Key by key, each by the index: the planner would read all of a large table for a few rows.
         for way in ("hashjoin", "mergejoin"):
             _ddl(connection, f"SET LOCAL enable_{way} = off")

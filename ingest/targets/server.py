@@ -19,7 +19,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.pool import NullPool
 
 from ingest import ledger
-from ingest.errors import DatabaseUnreachable, LedgerError, TableError, UsageError
+from ingest.errors import DatabaseUnreachable, LedgerError, SourceError, TableError, UsageError
 from ingest.model import Reason, TableName
 from ingest.targets import lease
 from ingest.targets.base import Target
@@ -205,6 +205,14 @@ class ServerTarget(Target):
                     f"the ledger cannot be made in {self.label}: {self.said(error)}.",
                     hint=READ_ONLY if self.only_reads(error) else self.ledger_hint,
                 ) from error
+
+    def no_temporary_tables(self, source: sa.Table, hint: str) -> SourceError:
+        """What is told where rows have to be sorted out, and this user may not make the table for that."""
+        return SourceError(
+            f"rows of {source.name} have to be sorted out, for which this user may not make a temporary table.",
+            code=Reason.DATABASE,
+            hint=hint,
+        )
 
     def only_reads(self, error: sa.exc.DBAPIError) -> bool:
         """Whether the error is that nobody, or not this user, may write."""
