@@ -8,7 +8,7 @@ offsets; only where that fails are the culprits looked for (tests/test_columns.p
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -406,38 +406,38 @@ def _narrowed(found: Converted, column: Column) -> Converted:
     return Converted(array=array, faults=tuple(faults))
 
 
-def convert(text: Any, column: Column, *, dates_as_text: bool = False) -> Converted:
+def convert(text: Any, column: Column, *, as_written: Collection[ColumnType] = ()) -> Converted:
     """One column of text (pa.Array or pa.ChunkedArray of strings) as `column` says.
 
-    Null stays null; the empty string stays in TEXT and is null elsewhere. With `dates_as_text` a DATE stays the text
-    that it was checked to be, YYYY-MM-DD, for a database that keeps it so.
+    Null stays null; the empty string stays in TEXT and is null elsewhere. A column of the types `as_written` comes as
+    the text that was checked, for a database that reads text, where every database would read the same value.
     """
-    return _narrowed(_convert(text, column, dates_as_text), column)
+    found = _narrowed(_convert(text, column), column)
+    if column.type not in as_written:
+        return found
+    return Converted(array=spellings.as_written(contiguous(text), found.array, column), faults=found.faults)
 
 
-def _convert(text: Any, column: Column, dates_as_text: bool) -> Converted:
+def _convert(text: Any, column: Column) -> Converted:
     array = spellings.nulled(contiguous(text), column.spelling)
     strange: Culprits = []
     if column.spelling.moment and column.type in (ColumnType.DATE, ColumnType.TIMESTAMP):
         typed, strange = spellings.moments(array, column.spelling.moment, column.type)
-        found = _finish(typed, column, strange)
-        as_text = dates_as_text and column.type is ColumnType.DATE
-        return Converted(array=found.array.cast(pa.string()), faults=found.faults) if as_text else found
+        return _finish(typed, column, strange)
     if column.type in _NUMERIC and spellings.signed(column.spelling):
         array, misfit = spellings.plain_numbers(array, column.spelling)
         strange = [(misfit, Reason.BAD_NUMBER, f"the value is no number with {column.spelling.decimal} for decimals")]
     if is_year(column):
         array = spellings.years(array)
-    as_text = column.type is ColumnType.DECIMAL or (dates_as_text and column.type is ColumnType.DATE)
     typed = _clean(array, column)
-    if typed is not None and not as_text:
+    if typed is not None and column.type is not ColumnType.DECIMAL:
         return _finish(typed, column, strange)
     array = without(array, lengths(array) == 0)
     if typed is not None:
         return _finish(array, column, strange)
     culprits = [*strange, *_CULPRITS[column.type](array, column)]
     found = _finish(array, column, culprits)
-    if as_text:
+    if column.type is ColumnType.DECIMAL:
         return found
     rest = found.array
     if column.type is ColumnType.BIGINT:
@@ -466,11 +466,9 @@ def _typed(columns: Sequence[Column], converted: Sequence[Converted], count: int
     )
 
 
-def convert_table(text: Any, columns: Sequence[Column], *, dates_as_text: bool = False) -> Typed:
+def convert_table(text: Any, columns: Sequence[Column], *, as_written: Collection[ColumnType] = ()) -> Typed:
     """A pa.Table of text as typed columns named after `columns`, which go with its columns by position."""
-    converted = [
-        convert(one, column, dates_as_text=dates_as_text) for one, column in zip(text.columns, columns, strict=True)
-    ]
+    converted = [convert(one, column, as_written=as_written) for one, column in zip(text.columns, columns, strict=True)]
     return _typed(columns, converted, text.num_rows)
 
 

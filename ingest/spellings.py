@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ingest.cells import DAY_US, Mask, flags, lengths, matches, offsets, valid_rows, without, words
-from ingest.model import ColumnType, Reason, Spelling
+from ingest.model import Column, ColumnType, Reason, Spelling, is_year
 from ingest.patterns import MONTHS, PIVOT, regex
 from ingest.profiles import BARE, PADDED
 
@@ -139,6 +139,30 @@ def plain_numbers(array: Any, spelling: Spelling) -> tuple[Any, Mask]:
     if spelling.decimal != ".":
         array = pc.replace_substring(array, spelling.decimal, ".")
     return array, misfit
+
+
+SHORT_NUMBER = 16
+"""Bytes of a number without an exponent that can have only one double: at most 15 digits, by a power of ten."""
+
+
+def as_written(array: Any, typed: Any, column: Column) -> Any:
+    """The texts of the typed values, where every database reads them as these; else the typed values.
+
+    Which those are is told for dates, whole numbers and doubles.
+    """
+    spelling = column.spelling
+    if spelling.moment or signed(spelling) or is_year(column) or (column.unsigned and column.bits == 64):
+        return typed
+    if column.type is ColumnType.DOUBLE and not _short(array):
+        return typed
+    return array if typed.null_count == array.null_count else without(array, ~valid_rows(typed))
+
+
+def _short(array: Any) -> bool:
+    """Whether all are so short, and without exponents, that there is nothing to round twice."""
+    edges = offsets(array)
+    held = memoryview(array.buffers()[2] or b"")[edges[0] : edges[-1]].tobytes().lower()
+    return int(np.diff(edges).max(initial=0)) <= SHORT_NUMBER and b"e" not in held
 
 
 def nulled(array: Any, spelling: Spelling) -> Any:

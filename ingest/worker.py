@@ -353,9 +353,16 @@ def _preview(task: Task) -> tuple[Column, ...]:
 def _typed(text: pa.Table, layout: Layout) -> typing_.Typed:
     wanted = [i for i, column in enumerate(layout.columns) if column is not None]
     chosen = [column for column in layout.columns if column is not None]
-    # SQLite has no dates, and LOAD DATA reads text; a transform is to see some.
-    as_text = layout.stage_format in (SQLITE, LOAD_DATA) and layout.transform is None
-    return typing_.convert_table(text.select(wanted), chosen, dates_as_text=as_text)
+    return typing_.convert_table(text.select(wanted), chosen, as_written=_as_written(layout))
+
+
+def _as_written(layout: Layout) -> frozenset[ColumnType]:
+    """The types whose values are staged as text anyway, and are looked at by nobody before."""
+    if layout.transform is not None or layout.stage_format not in (SQLITE, LOAD_DATA):
+        return frozenset()
+    if layout.stage_format == SQLITE or layout.where is not None or layout.merge is not None:
+        return frozenset({ColumnType.DATE})  # conditions are taught to read those
+    return frozenset({ColumnType.DATE, ColumnType.BIGINT, ColumnType.DOUBLE})
 
 
 def _stage(task: Task, worker: int) -> Result:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from ingest.columns import arrow_type, column_type, convert, convert_table, fit
 from ingest.errors import SourceError
-from ingest.model import Column, ColumnType, Origin, Reason
+from ingest.model import Column, ColumnType, Origin, Reason, Spelling
 
 T = ColumnType
 WORDS = {word: n < 5 for n, word in enumerate(["true", "t", "yes", "y", "1", "false", "f", "no", "n", "0"])}
@@ -465,3 +465,29 @@ def test_transform_columns_without_a_place_are_refused(names: list[str]) -> None
     table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=names)
     with pytest.raises(SourceError, match="transform"):
         fit(table, [Column(name="a", type=T.BIGINT)])
+
+
+EVERY = frozenset({T.DATE, T.BIGINT, T.DOUBLE})
+
+
+@pytest.mark.parametrize(
+    ("kind", "items", "kept"),
+    [
+        (T.BIGINT, ["+7", "-0", "007"], True),
+        (T.DATE, ["2024-02-29", "0001-01-01"], True),
+        (T.DOUBLE, [".5", "-1.25", "1234567890.12345"], True),
+        (T.DOUBLE, ["1", "1234567890.123456"], False),  # 16 digits
+        (T.DOUBLE, ["1", "1e5"], False),
+        (T.DOUBLE, ["1", "1E5"], False),
+    ],
+)
+def test_what_is_staged_as_text_stays_what_was_written_where_nobody_can_read_it_otherwise(
+    kind: ColumnType, items: list[str], kept: bool
+) -> None:
+    column = Column(name="c", type=kind, spelling=Spelling(null=("NULL",)))
+    array = text(["1e9", *items, "", None, "NULL", "XYZ"]).slice(1)
+    typed, written = convert(array, column), convert(array, column, as_written=EVERY)
+    assert [fault.rows.tolist() for fault in written.faults] == [[len(items) + 3]]
+    assert written.array.to_pylist() == ([*items, *[None] * 4] if kept else typed.array.to_pylist())
+    assert written.array.type == (pa.string() if kept else typed.array.type)
+    assert convert(array, column, as_written=EVERY - {kind}).array.type == typed.array.type

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tools
 from test_mysql import load, query
 
-from ingest.settings import Budget
+from ingest.settings import Budget, parse_type
 
 
 @pytest.mark.parametrize("native", ["BIGINT UNSIGNED", "BIT(64)"])
@@ -44,3 +45,34 @@ def test_years_are_those_that_a_client_would_store(tmp_path: Path, mariadb: str,
     assert found.pop() == (len(years), None)
     assert found == query(mariadb, "SELECT * FROM typed ORDER BY n")
     assert (found[0][1], found[1][1]) == (0, 2000)
+
+
+WRITTEN: dict[str, list[str]] = {
+    "i": ["+5", "-0", "007", "-0012", "+" + "0" * 300 + "9", "", "-9223372036854775808", "9223372036854775807"],
+    "s": ["+5", "-0", "007", "12", "+0065535", "", "0", "65535"],
+    "d": [".5", "5.", "-.5", "+00.10", "-0", "", "1234567890.12345", "0.00000000000001"],
+    "e": ["0.3", "1e5", "-1E-5", "+.5e+3", "1." + "0" * 400 + "1", "", "9007199254740993", "2.2250738585072011e-308"],
+    "f": ["0.1", "16777217", "-0.0", "3.4028234e38", "1e-45", "", "007.50", "5."],
+}
+
+
+@pytest.mark.parametrize("strict", [False, True], ids=["table of the user", "table of ours"])
+def test_numbers_however_they_are_written_are_stored_as_what_they_are(
+    tmp_path: Path, mariadb: str, bulk: str, strict: bool
+) -> None:
+    names = [name for name in WRITTEN if not strict or name not in "sf"]
+    if not strict:
+        query(mariadb, "CREATE TABLE own (k INT, i BIGINT, s SMALLINT UNSIGNED, d DOUBLE, e DOUBLE, f FLOAT)")
+    rows = list(enumerate(zip(*(WRITTEN[name] for name in names), strict=True)))
+    file = tools.write_csv(tmp_path / "in" / "own.csv", ["k", *names], [(k, *values) for k, values in rows])
+    declared = (parse_type("i=bigint"), parse_type("d=double"), parse_type("e=double")) if strict else ()
+    report = load(file, mariadb, bulk=bulk, declared=declared)
+    assert (report.exit_code, report.rows) == (0, len(rows)), report.files
+    for name in names:
+        number = int if name in "is" else float
+        wanted = [number(text) if text else None for text in WRITTEN[name]]
+        shown = f"CAST({name} AS DOUBLE)" if name == "f" else name  # a FLOAT is shown with six digits
+        if name == "f":
+            wanted = [None if value is None else float(np.float32(value)) for value in wanted]
+        found = [value for (value,) in query(mariadb, f"SELECT {shown} FROM own ORDER BY k")]
+        assert found == wanted, name
