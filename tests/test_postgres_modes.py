@@ -291,12 +291,13 @@ def test_the_index_to_type_has_a_name_that_fits(tmp_path: Path, postgresql: str,
 def test_a_user_who_may_not_make_temporary_tables_is_told_what_to_type(
     tmp_path: Path, postgresql: str, postgresql_server: servers.Server, query: Any
 ) -> None:
-    name, role = urlsplit(postgresql).path[1:], f"clerk_{urlsplit(postgresql).path[1:]}"
+    name, role = urlsplit(postgresql).path[1:], f'"Clerk_{urlsplit(postgresql).path[1:]}"'
     query("CREATE TABLE t (a INTEGER UNIQUE, b TEXT)")
     query(f"CREATE ROLE {role} LOGIN PASSWORD 'clerk'; REVOKE TEMPORARY ON DATABASE \"{name}\" FROM PUBLIC")
     try:
         query(f"GRANT CREATE ON SCHEMA public TO {role}; GRANT ALL ON t TO {role}")
-        url = f"postgresql://{role}:clerk@127.0.0.1:{postgresql_server.port}/{name}"
+        user = role.strip('"')
+        url = f"postgresql://127.0.0.1:{postgresql_server.port}/{name}?user={user}&password=clerk"
         write_csv(tmp_path / "t_1.csv", ["a", "b"], [[1, "x"], [1, "y"]])
         write_csv(tmp_path / "u_1.csv", ["a", "b"], [[1, "x"]])
         report = load(tmp_path, url)

@@ -7,6 +7,7 @@ its own way is an overridden method or a named fact; nothing else in the code as
 from __future__ import annotations
 
 import contextlib
+import getpass
 import hashlib
 import json
 import re
@@ -22,11 +23,11 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable, CreateTableAs
 
 from ingest import model
-from ingest.errors import DatabaseUnreachable, IngestError, LedgerError, SourceError, TableError
+from ingest.errors import SourceError
 from ingest.jobs import ARROW, Place, Staged
 from ingest.model import LINEAGE_COLUMN, Column, ColumnType, Merge, Mode, Origin, Reason, TableName, TableShape
 from ingest.targets import keys
-from ingest.targets.faults import Fault
+from ingest.targets.answers import Answers
 
 POSITION = model.POSITION_COLUMN
 """The column of gathered rows that counts them from 1, in the order of their batches."""
@@ -57,7 +58,7 @@ class Offer(NamedTuple):
     rows: sa.Select[Any]
 
 
-class Target(ABC):
+class Target(Answers, ABC):
     """A database we load into. Holds a URL; opens a connection only when asked."""
 
     title: ClassVar[str]  #: as people call it
@@ -82,12 +83,6 @@ class Target(ABC):
         self.bulk = bulk
         self.ledger_schema = ledger_schema
         self._engine: Engine | None = None
-
-    @property
-    def label(self) -> str:
-        """The URL as it may be shown: without its password, and without the values of its query part."""
-        shown = self.url.set(query=dict.fromkeys(self.url.query, "***"))
-        return shown.render_as_string(hide_password=True)
 
     @property
     def caution(self) -> str:
@@ -152,81 +147,10 @@ class Target(ABC):
         del connection
         return None
 
-    def unreachable(self, error: Exception) -> DatabaseUnreachable:
-        """The driver's error in our words; its text is kept, for it names hosts and files, not rows."""
-        text = " ".join(str(getattr(error, "orig", error)).split()).rstrip(".?") or type(error).__name__
-        return DatabaseUnreachable(f"{self.label} cannot be opened: {text}.", hint="Look at --to and try again.")
-
-    def said(self, error: sa.exc.DBAPIError) -> str:
-        """What the database said, without a value of a row: it is shown, logged and kept in the ledger."""
-        return str(error.orig)
-
-    def fault(self, error: Exception) -> Fault | None:
-        """What of the database, not of the work, made this error; None: nothing that is known."""
-        while isinstance(error, IngestError) and isinstance(error.__cause__, Exception):
-            error = error.__cause__
-        found = self.fault_of(getattr(error, "orig", None) or error)
-        gone = isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
-        return found or (Fault.LOST if gone else None)
-
-    def fault_of(self, error: Any) -> Fault | None:
-        """The same of an error of the driver, by its number."""
-        del error
-        return None
-
-    def hint(self, fault: Fault | None) -> str:
-        """What helps when a fault has ended a run."""
-        match fault:
-            case Fault.LOST:
-                return "Run the same command again when the server is back: it goes on where it was."
-            case Fault.BUSY:
-                return "Another program holds the database; run the same command again when it has ended."
-            case Fault.FULL:
-                return "Free some space and run the same command again: it goes on where it was."
-        return "Run the same command again when that is mended: it goes on where it was."
-
-    def worded_fault(self, fault: Fault | None, error: Exception) -> str:
-        """What happened, for people, without the end of a sentence."""
-        if isinstance(error, IngestError):  # it cannot be reached
-            return error.message.removesuffix(".")
-        said = self.said(error) if isinstance(error, sa.exc.DBAPIError) else type(error).__name__
-        if fault is Fault.LOST:
-            return f"the connection to {self.label} was lost ({said})"
-        return f"{self.label} answered: {said}"
-
-    def refuses_rows(self, error: sa.exc.DBAPIError) -> bool:
-        """Whether the error is about the rows of these files, so that others may fare better."""
-        return isinstance(error, sa.exc.IntegrityError | sa.exc.DataError)
-
-    def said_of_a_value(self, error: sa.exc.DBAPIError) -> str:
-        """What the database said to rows on their way in, if they are to blame though `refuses_rows` cannot tell."""
-        del error
-        return ""
-
-    def breaks_constraint(self, error: sa.exc.DBAPIError) -> bool:
-        """Whether the error is that a row breaks a constraint of its table, so that other rows can be inserted."""
-        return isinstance(error, sa.exc.IntegrityError)
-
     def advice(self, shapes: Sequence[TableShape]) -> str:
         """What the user could change for these tables to be loaded faster; "" if nothing."""
         del shapes
         return ""
-
-    @contextlib.contextmanager
-    def worded(self, table: TableName | None = None) -> Iterator[None]:
-        """Turn what the database refuses inside the block into an error that a person can act on, of `table` alone."""
-        try:
-            yield
-        except sa.exc.DBAPIError as error:
-            if table is not None and self.fault(error) is not Fault.LOST:
-                raise TableError(
-                    f"the database refused the table {table}: {self.said(error)}.",
-                    code=Reason.DATABASE,
-                    hint="Run the same command again when that is mended.",
-                ) from error
-            fault = self.fault(error)
-            kind = DatabaseUnreachable if fault is Fault.LOST else LedgerError
-            raise kind(f"{self.worded_fault(fault, error)}.", hint=self.hint(fault)) from error
 
     def assert_open(self, connection: Connection) -> None:
         """Raise if the transaction has ended behind our back (an error may roll it back by itself)."""
@@ -240,6 +164,11 @@ class Target(ABC):
     def check_place(self, connection: Connection) -> None:
         """Where there is no ledger: raise UsageError if the user must have meant one elsewhere in the database."""
         del connection
+
+    def user(self, connection: Connection) -> str:
+        """Who we are to the database, as its GRANT takes the name."""
+        del connection
+        return self.url.username or getpass.getuser()  # drivers take that name where the URL has none
 
     # tables ------------------------------------------------------------------------------------------------
 
@@ -348,6 +277,10 @@ class Target(ABC):
     def unique_keys(self, connection: Connection, table: TableName) -> keys.Keys:
         """What tells the rows of the table apart."""
         return keys.of_any(connection, table.schema, table.name)
+
+    def foreign_keys(self, connection: Connection, table: sa.Table) -> list[keys.ForeignKey]:
+        """What rows of the table refer to."""
+        return keys.foreign_of_any(connection, table.schema, table.name)
 
     def unique_index_sql(self, table: TableName, key: Sequence[str]) -> str:
         """What to type to give the table a unique index on these columns."""
@@ -566,14 +499,6 @@ class Target(ABC):
         """Execute an INSERT … SELECT or an UPDATE; how many rows the database says it wrote."""
         # Of an INSERT … SELECT, SQLAlchemy keeps no count unless it is told to.
         return int(connection.execute(statement, execution_options={"preserve_rowcount": True}).rowcount)
-
-    def constraint(self, error: sa.exc.DBAPIError) -> str:
-        """The constraint that a row broke, by the name or the columns that the database tells, and without a value.
-
-        "" where it does not say. The driver's own text may quote the row.
-        """
-        del error
-        return ""
 
     def create_like(self, connection: Connection, shape: TableShape, staging: TableName, token: str) -> None:
         """Create an empty table with the columns and keys of another, and with lineage."""

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from ingest.model import Merge, Mode, TableShape
 from ingest.targets import mysqlerrors, refusals, updating
 from ingest.targets.base import POSITION, Target
-from ingest.targets.keys import ForeignKey, foreign_of_mysql
+from ingest.targets.keys import ForeignKey
 
 
 def insert(target: Target, connection: Connection, gathered: sa.Table, into: sa.Table, *, first: int, last: int) -> int:
@@ -25,7 +25,7 @@ def insert(target: Target, connection: Connection, gathered: sa.Table, into: sa.
     try:
         return target.counted(connection, statement)
     except sa.exc.DBAPIError as error:
-        if not (keys := _keys_if_no_parent(error, connection, into, gathered)):
+        if not (keys := _keys_if_no_parent(error, target, connection, into, gathered)):
             raise
     with _looked_up_later(connection, target, keys, gathered, gathered.c[POSITION].between(first, last)):
         return target.counted(connection, statement)
@@ -47,7 +47,7 @@ def put(
         updated = 0 if update is None else target.counted(connection, update)
         return updated + target.counted(connection, insert)
     except sa.exc.DBAPIError as error:
-        if not (keys := _keys_if_no_parent(error, connection, table, table)):
+        if not (keys := _keys_if_no_parent(error, target, connection, table, table)):
             raise
     # The new rows come first, so that an update, too, may refer to them; it stays checked, for rows of others may refer
     # to what it changes. Of what was left out for a row that is there, nothing is asked: parents are those of the row.
@@ -60,7 +60,7 @@ def put(
 def replace(target: Target, connection: Connection, shape: TableShape, staging: TableShape) -> int:
     """Put the rows of a staging table in the place of those of the table; how many that were."""
     table, source = target.sql_table(shape), target.sql_table(staging)
-    keys = _keys_if_to_itself(connection, table, table)
+    keys = _keys_if_to_itself(target, connection, table, table)
     own = {name for key in keys if _is_to_itself(key, table) for name in key.columns}
     free = {column: None for column in table.columns if column.name in own and column.nullable}
     if free:  # else no row could go before those that refer to it
@@ -83,15 +83,15 @@ def replace(target: Target, connection: Connection, shape: TableShape, staging: 
 
 
 def _keys_if_no_parent(
-    error: sa.exc.DBAPIError, connection: Connection, table: sa.Table, rows: sa.Table
+    error: sa.exc.DBAPIError, target: Target, connection: Connection, table: sa.Table, rows: sa.Table
 ) -> list[ForeignKey]:
     """Those of `_keys_if_to_itself` where the error is that a row refers to one that is not there; else none."""
     if mysqlerrors.answer(error)[0] not in mysqlerrors.NO_PARENT:
         return []  # first: there may be no connection left to ask anything
-    return _keys_if_to_itself(connection, table, rows)
+    return _keys_if_to_itself(target, connection, table, rows)
 
 
-def _keys_if_to_itself(connection: Connection, table: sa.Table, rows: sa.Table) -> list[ForeignKey]:
+def _keys_if_to_itself(target: Target, connection: Connection, table: sa.Table, rows: sa.Table) -> list[ForeignKey]:
     """The foreign keys of a table that refers to itself, if all can be looked up for these rows; of others none.
 
     A trigger may write to other tables, or change what is looked up: with one, the checks stay on.
@@ -102,7 +102,7 @@ def _keys_if_to_itself(connection: Connection, table: sa.Table, rows: sa.Table) 
     place = {"schema": table.schema, "name": table.name}
     if connection.execute(sa.text(query), place).first() is not None:
         return []
-    keys = foreign_of_mysql(connection, table.schema, table.name)
+    keys = target.foreign_keys(connection, table)
     there = {column.name for column in rows.columns}
     known = all(set(key.columns) <= there for key in keys)
     return keys if known and any(_is_to_itself(key, table) for key in keys) else []

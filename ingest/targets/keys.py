@@ -55,9 +55,9 @@ _MYSQL_FOREIGN = sa.text(
 class ForeignKey(NamedTuple):
     """Columns that refer to those of another row."""
 
-    name: str
+    name: str  #: "" where it has none
     columns: tuple[str, ...]
-    schema: str  #: of the table that is referred to
+    schema: str | None  #: of the table that is referred to; None: where names without one are looked for
     table: str
     referred: tuple[str, ...]
 
@@ -72,6 +72,20 @@ def of_any(connection: Connection, schema: str | None, name: str) -> Keys:
         if index["unique"] and not partial and None not in index["column_names"]:
             found.append([column for column in index["column_names"] if column is not None])
     return {frozenset(key): "" for key in found if key}
+
+
+def foreign_of_any(connection: Connection, schema: str | None, name: str) -> list[ForeignKey]:
+    """The foreign keys of a table of any database, in SQLAlchemy's words."""
+    return [
+        ForeignKey(
+            key["name"] or "",
+            tuple(key["constrained_columns"]),
+            key["referred_schema"],
+            key["referred_table"],
+            tuple(key["referred_columns"]),
+        )
+        for key in sa.inspect(connection).get_foreign_keys(name, schema=schema)
+    ]
 
 
 def of_postgresql(connection: Connection, schema: str | None, name: str) -> Keys:

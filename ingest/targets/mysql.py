@@ -348,6 +348,9 @@ class MySQLTarget(ServerTarget):
     def unique_keys(self, connection: Connection, table: TableName) -> keys.Keys:
         return keys.of_mysql(connection, self.schema_of(table), table.name)
 
+    def foreign_keys(self, connection: Connection, table: sa.Table) -> list[keys.ForeignKey]:
+        return keys.foreign_of_mysql(connection, table.schema, table.name)
+
     def new_table(self, shape: TableShape) -> sa.Table:
         table = self.sql_table(replace(shape, columns=tuple(_for_a_key(c, shape.key) for c in shape.columns)))
         options = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_row_format": "DYNAMIC"}
@@ -477,7 +480,7 @@ class MySQLTarget(ServerTarget):
             if mysqlerrors.answer(error)[0] not in (1044, 1142):
                 raise
             database = self._quoted(gathered.schema or "")
-            hint = f"An administrator types: GRANT CREATE TEMPORARY TABLES ON {database}.* TO {self.url.username};"
+            hint = f"An administrator types: GRANT CREATE TEMPORARY TABLES ON {database}.* TO {self.user(connection)};"
             raise self.no_temporary_tables(source, hint) from error
 
     def index_gathered(self, connection: Connection, gathered: sa.Table) -> None:

@@ -184,6 +184,9 @@ class PostgresTarget(ServerTarget):
     def fault_of(self, error: Any) -> Fault | None:
         return pgerrors.fault(error)
 
+    def user(self, connection: Connection) -> str:
+        return connection.dialect.identifier_preparer.quote(_info(connection).user)
+
     def only_reads(self, error: sa.exc.DBAPIError) -> bool:
         return getattr(error.orig, "sqlstate", None) == "25006"
 
@@ -266,7 +269,7 @@ class PostgresTarget(ServerTarget):
             raise TableError(
                 f"this user may not use the schema {schema!r}.",
                 code=Reason.DATABASE,
-                hint=f"Its owner can type: GRANT USAGE ON SCHEMA {name} TO {self.url.username}",
+                hint=f"Its owner can type: GRANT USAGE ON SCHEMA {name} TO {self.user(connection)}",
             )
 
     def _fingerprint(self, connection: Connection, oid: int, rows: Sequence[Any]) -> str:
@@ -350,7 +353,7 @@ class PostgresTarget(ServerTarget):
                 raise TableError(
                     f"this user may not take numbers from {sequence}, for the column {column!r} of {shape.table}.",
                     code=Reason.DATABASE,
-                    hint=f"Its owner can type: GRANT USAGE ON SEQUENCE {sequence} TO {self.url.username}",
+                    hint=f"Its owner can type: GRANT USAGE ON SEQUENCE {sequence} TO {self.user(connection)}",
                 )
             literal = str(sequence).replace("'", "''")
             _ddl(connection, f"ALTER TABLE {made} ALTER {_quoted(column)} SET DEFAULT nextval('{literal}')")
@@ -376,8 +379,8 @@ class PostgresTarget(ServerTarget):
             # By the place in the server: its number is that of every right that is lacking.
             if getattr(getattr(error.orig, "diag", None), "source_function", None) != "InitTempTableNamespace":
                 raise
-            database = _quoted(self.url.database or "")
-            hint = f"The database's owner can type: GRANT TEMPORARY ON DATABASE {database} TO {self.url.username};"
+            database = _quoted(_info(connection).dbname)
+            hint = f"The database's owner can type: GRANT TEMPORARY ON DATABASE {database} TO {self.user(connection)};"
             raise self.no_temporary_tables(source, hint) from error
         if POSITION not in gathered.c:
             return
@@ -514,6 +517,12 @@ def _column(row: Any, place: str) -> Column:
         if row.attidentity == "a"
         else "",
     )
+
+
+def _info(connection: Connection) -> Any:
+    """What the driver knows of a connection, whatever of it was said in the URL."""
+    driver: Any = connection.connection.driver_connection
+    return driver.info
 
 
 def _quoted(name: str) -> str:

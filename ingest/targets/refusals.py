@@ -12,11 +12,11 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from sqlalchemy.engine.interfaces import ReflectedForeignKeyConstraint
 
 from ingest.errors import SourceError
 from ingest.model import Reason
 from ingest.targets.base import POSITION, Target
+from ingest.targets.keys import ForeignKey
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ def find(
     would have found may have been in it.
     """
     found = Refused()
-    keys = sa.inspect(connection).get_foreign_keys(table.name, schema=table.schema)
+    keys = target.foreign_keys(connection, table)
     pending = [(1, last)]
     while pending:
         if limit is not None and len(found.rows) >= limit:
@@ -68,7 +68,7 @@ def find(
         if late is not None and not found.rows:
             # A key that is checked at the end of the transaction only has let them in. No other is looked up, for a
             # trigger may have changed the values, and the user may not be allowed to read the other table.
-            broken = [key for key in keys if late in ("", f"FOREIGN KEY {key['name']}")]
+            broken = [key for key in keys if late in ("", f"FOREIGN KEY {key.name}")]
             found.rows = _orphans(connection, target, gathered, broken, put=(table, merged_by))
     _name_foreign_keys(connection, target, gathered, keys, found)
     return found
@@ -104,15 +104,15 @@ def _again(connection: Connection, target: Target, insert: Callable[[int, int], 
             healed = True
 
 
-def _refers_to(key: ReflectedForeignKeyConstraint, table: sa.Table) -> bool:
-    return key["referred_table"] == table.name and key["referred_schema"] in (None, table.schema)
+def _refers_to(key: ForeignKey, table: sa.Table) -> bool:
+    return key.table == table.name and key.schema in (None, table.schema)
 
 
 def _orphans(
     connection: Connection,
     target: Target,
     gathered: sa.Table,
-    keys: Sequence[ReflectedForeignKeyConstraint],
+    keys: Sequence[ForeignKey],
     *,
     rows: Collection[int] | None = None,
     put: tuple[sa.Table, Sequence[str]] | None = None,
@@ -124,22 +124,21 @@ def _orphans(
     found: dict[int, str] = {}
     there = {c.name for c in gathered.columns}
     for key in keys:
-        own, others = key["constrained_columns"], key["referred_columns"]
-        if not set(own) <= there:
+        if not set(key.columns) <= there:
             continue  # the file has no such column, so what is in it is the table's own default
-        parent = sa.table(key["referred_table"], *map(sa.column, others), schema=key["referred_schema"]).alias("parent")
-        mine = [gathered.c[name] for name in own]
-        same: list[Any] = [parent.c[other] == column for other, column in zip(others, mine, strict=True)]
+        parent = sa.table(key.table, *map(sa.column, key.referred), schema=key.schema).alias("parent")
+        mine = [gathered.c[name] for name in key.columns]
+        same: list[Any] = [parent.c[other] == column for other, column in zip(key.referred, mine, strict=True)]
         query = sa.select(gathered.c[POSITION]).where(
             *(column.is_not(None) for column in mine),
             ~sa.exists(sa.select(sa.literal(1)).select_from(parent).where(*same)),
         )
         if put is not None and put[1]:
             into = put[0].alias("put_into")
-            met = [into.c[name] == gathered.c[name] for name in {*put[1], *own}]
+            met = [into.c[name] == gathered.c[name] for name in {*put[1], *key.columns}]
             query = query.where(sa.exists(sa.select(sa.literal(1)).select_from(into).where(*met)))
-        name = key["name"] or f"({', '.join(own)}) REFERENCES {key['referred_table']} ({', '.join(others)})"
-        with reading_parents(connection, target, key["referred_table"], key["referred_schema"]):
+        name = key.name or f"({', '.join(key.columns)}) REFERENCES {key.table} ({', '.join(key.referred)})"
+        with reading_parents(connection, target, key.table, key.schema):
             numbers = connection.execute(query).scalars().all()
         for row in numbers:
             if rows is None or row in rows:
@@ -160,7 +159,7 @@ def reading_parents(connection: Connection, target: Target, name: str, schema: s
         raise SourceError(
             f"the records that break a foreign key to {parent.name} cannot be found: {target.said(error)}.",
             code=Reason.DATABASE,
-            hint=f"Its owner can type: GRANT SELECT ON {place} TO {target.url.username};",
+            hint=f"Its owner can type: GRANT SELECT ON {place} TO {target.user(connection)};",
         ) from error
 
 
@@ -168,7 +167,7 @@ def _name_foreign_keys(
     connection: Connection,
     target: Target,
     gathered: sa.Table,
-    keys: Sequence[ReflectedForeignKeyConstraint],
+    keys: Sequence[ForeignKey],
     found: Refused,
 ) -> None:
     """Some databases say that a foreign key was broken, and not which; where it cannot be looked up, it stays so."""
