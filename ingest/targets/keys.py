@@ -19,7 +19,8 @@ can go by one, "" where it can as it is."""
 
 _POSTGRESQL = sa.text(
     """
-    SELECT i.indexrelid::int8, a.attname, i.indimmediate, n.nspname, r.conname, pg_catalog.pg_get_constraintdef(r.oid)
+    SELECT i.indexrelid::int8, a.attname, i.indimmediate, pg_catalog.format('%I.%I', n.nspname, c.relname),
+        pg_catalog.quote_ident(r.conname), pg_catalog.pg_get_constraintdef(r.oid)
     FROM pg_catalog.pg_index AS i
     JOIN pg_catalog.pg_class AS c ON c.oid = i.indrelid
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
@@ -99,15 +100,14 @@ def of_postgresql(connection: Connection, schema: str | None, name: str) -> Keys
         columns = list(index)
         _, _, immediate, place, constraint, definition = columns[0]
         key = frozenset(row[1] for row in columns)
-        found[key] = "" if immediate else _at_once(place, name, constraint, definition)
+        found[key] = "" if immediate else _at_once(place, constraint, definition)
     return found
 
 
-def _at_once(schema: str, name: str, constraint: str, definition: str) -> str:
+def _at_once(place: str, constraint: str, definition: str) -> str:
     """What to type to have a constraint checked at once, which cannot be changed in it."""
-    schema, name, constraint = ('"' + part.replace('"', '""') + '"' for part in (schema, name, constraint))
     same = definition.partition(" DEFERRABLE")[0]
-    return f"ALTER TABLE {schema}.{name} DROP CONSTRAINT {constraint}, ADD CONSTRAINT {constraint} {same};"
+    return f"ALTER TABLE {place} DROP CONSTRAINT {constraint}, ADD CONSTRAINT {constraint} {same};"
 
 
 def of_mysql(connection: Connection, schema: str | None, name: str) -> Keys:
