@@ -170,7 +170,7 @@ class Applying:
         """One transaction: rows, rejects and ledger. The moves as they were made, where the database had to tell."""
         moves = order.moves
         with self._begun(order, ready) as connection:
-            if order.shape is not None and order.merge is not None:
+            if order.shape is not None and order.merge is not None and order.batches:
                 with self._putting():
                     moves = self._merge(connection, order, order.shape, order.merge, ready)
             elif order.shape is not None:

@@ -155,6 +155,7 @@ class Console:
         stream: TextIO,
         *,
         to: str | None = None,
+        ledger_schema: str | None = None,
         quiet: bool = False,
         verbose: bool = False,
         progress: str = "auto",
@@ -163,6 +164,7 @@ class Console:
         self._quiet = quiet
         self._verbose = verbose
         self._named = to is not None
+        self._ledger_schema = ledger_schema
         self._database = ""
         self._rich: RichConsole | None = None
         if stream.isatty():
@@ -389,7 +391,8 @@ class Console:
     def command(self, command: str, file: str = "") -> str:
         """A command that can be typed as it stands (but for its FILE), on the same database."""
         to = f" --to {shlex.quote(self._database)}" if self._named and self._database else ""
-        return f"{command}{to}{f' {file}' if file else ''}"
+        schema = f" --ledger-schema {shlex.quote(self._ledger_schema)}" if self._ledger_schema else ""
+        return f"{command}{to}{schema}{f' {file}' if file else ''}"
 
 
 def _first_left_out(left_out: tuple[LeftOut, ...]) -> str:

@@ -237,6 +237,7 @@ def _reading(to: str | None, ledger_schema: str | None) -> Iterator[tuple[Target
 
 def _check_ledger(target: Target, connection: Any, to: str | None) -> None:
     if not ledger.is_there(connection, target.label, typed(ledger.UPGRADE, to, target.label)):
+        target.check_place(connection)
         raise UsageError(
             f"{target.label} holds no ledger: nothing was loaded into it by ingest.",
             hint="Load something first: ingest load PATH, or name another database with --to.",

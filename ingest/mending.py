@@ -147,6 +147,7 @@ class _Mending:
                 raise UsageError(f"there is no database at {target.label} yet.", hint="Name another one with --to.")
             with target.connect() as connection:
                 if ledger.version(connection) is None:
+                    target.check_place(connection)
                     raise UsageError(f"{target.label} holds no ledger.", hint="Name another database with --to.")
             if target.caution:
                 self._tell("warning", target.caution)

@@ -49,6 +49,12 @@ def unsafe(target: Target, connection: Connection | None, table: TableName) -> T
             code=Reason.COLUMNS,
             hint="Load into a table of another name, and rename both.",
         )
+    if connection is not None and target.hides_rows(connection, table):
+        return TableError(
+            f"the rows of {table} cannot be replaced: row security may hide some of them from this user.",
+            code=Reason.CONSTRAINT,
+            hint="Load as the table's owner (without FORCE ROW LEVEL SECURITY) or as a role with BYPASSRLS.",
+        )
     others = target.cascades(connection, table) if connection is not None else []
     if not others:
         return None

@@ -449,3 +449,21 @@ def test_a_part_loaded_file_starts_again_when_its_records_are_to_be_merged(tmp_p
     assert (report.exit_code, report.files[0].action) == (0, "reload"), report.files
     assert table(db) == merged([path], "upsert")
     assert_counts_add_up(db)
+
+
+@pytest.mark.parametrize("mode", KEYED)
+@pytest.mark.parametrize("change", ["reload", "append-tail"])
+def test_a_file_that_had_no_records_may_get_some_of_which_none_becomes_a_row(
+    data: Path, tmp_path: Path, mode: str, change: str
+) -> None:
+    options: dict[str, Any] = {"mode": mode, "key": ("id",), "on_change": change, "max_rejects": Budget(count=3)}
+    url = f"sqlite:///{tmp_path / 'loaded.db'}"
+    write_csv(data / "t_1.csv", COLUMNS, [[1, 5]])
+    grown = write_csv(data / "t_2.csv", COLUMNS, [])
+    killing.aged(grown)
+    assert load(data, url, **options).exit_code == 0
+    with grown.open("a") as file:
+        file.write("x,5\n")
+    report = load(data, url, **options)
+    assert (report.exit_code, report.rows, report.rejected) == (3, 0, 1), report.files
+    assert load(data, url, **options).exit_code == 0

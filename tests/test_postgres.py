@@ -201,10 +201,14 @@ def test_the_ledger_in_a_schema_of_its_own(tmp_path: Path, postgresql: str, quer
     done = tools.ingest("status", "--to", postgresql, "--ledger-schema", "Our books", cwd=tmp_path)
     assert "orders       1     5" in done.stdout
     # Without the flag there would be a second ledger, which knows nothing: every file would be loaded again.
-    for command in ("load", "plan"):
-        forgotten = tools.ingest(command, path, "--to", postgresql, cwd=tmp_path)
+    for command in (("load", path), ("plan", path), ("status",)):
+        forgotten = tools.ingest(*command, "--to", postgresql, cwd=tmp_path)
         assert forgotten.returncode == 2
-        assert "--ledger-schema Our books" in forgotten.stderr
+        assert "--ledger-schema 'Our books'" in forgotten.stderr
+    broken = tools.write_csv(tmp_path / "orders_2.csv", ["id"], [["x"]])
+    done = tools.ingest("load", broken, "--to", postgresql, "--ledger-schema", "Our books", cwd=tmp_path)
+    assert done.returncode == 4
+    assert "--ledger-schema 'Our books' FILE" in done.stderr
     assert query("SELECT count(*) FROM public.orders") == [(5,)]
 
 

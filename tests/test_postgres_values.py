@@ -10,6 +10,8 @@ import servers
 import tools
 from test_postgres import GIVEN, OWN, load
 
+from ingest.settings import Budget
+
 
 @pytest.mark.parametrize(
     ("column", "value", "reason"),
@@ -169,5 +171,50 @@ def test_a_right_that_is_missing_is_no_fault_of_a_file(
         done = tools.ingest("load", path, "--to", url, "--bulk", bulk, *mode, cwd=tmp_path)
         assert done.returncode == 1, done.stderr
         assert "permission denied for table q (SQLSTATE 42501)" in done.stderr
+    finally:
+        query("DROP OWNED BY guest; DROP ROLE guest")
+
+
+def test_a_domain_of_a_domain_keeps_what_its_type_keeps(tmp_path: Path, postgresql: str, query: Any, bulk: str) -> None:
+    query(
+        "CREATE DOMAIN a AS numeric(5,2); CREATE DOMAIN n AS a; CREATE DOMAIN b AS timestamp(0); CREATE DOMAIN t AS b"
+    )
+    query("CREATE DOMAIN c AS int NOT NULL; CREATE DOMAIN r AS c; CREATE TABLE q (n n, t t, r r)")
+    rows = [("1.25", "2024-01-01 00:00:00", "1"), ("1.255", "", "1"), ("", "2024-01-01 00:00:00.7", "1"), ("", "", "")]
+    path = tools.write_csv(tmp_path / "q.csv", ["n", "t", "r"], rows)
+    report = load(path, postgresql, bulk=bulk, max_rejects=Budget(count=3))
+    assert (report.rows, report.rejected) == (1, 3), report.files
+    assert query("SELECT line, reason FROM ingest_reject ORDER BY line") == [
+        (3, "lossy"),
+        (4, "lossy"),
+        (5, "not_null"),
+    ]
+
+
+def test_a_partition_that_is_elsewhere_is_refused(tmp_path: Path, postgresql: str, query: Any) -> None:
+    if not query("SELECT 1 FROM pg_available_extensions WHERE name = 'file_fdw'"):
+        pytest.skip("no file_fdw on this machine")
+    query("CREATE EXTENSION file_fdw; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw")
+    query("CREATE TABLE q (n int) PARTITION BY LIST (n); CREATE TABLE r PARTITION OF q DEFAULT PARTITION BY LIST (n)")
+    query("CREATE FOREIGN TABLE f PARTITION OF r FOR VALUES IN (1) SERVER files OPTIONS (filename '/dev/null')")
+    report = load(tools.write_csv(tmp_path / "q.csv", ["n"], [[1]]), postgresql)
+    assert tools.told(report) == {"q.csv": ("refused", "columns")}
+    assert "a foreign table among its partitions" in report.files[0].sentence
+
+
+def test_rows_that_cannot_be_seen_are_not_taken_for_none(tmp_path: Path, postgresql: str, query: Any) -> None:
+    query("CREATE ROLE guest LOGIN PASSWORD 'guest'; GRANT ALL ON SCHEMA public TO guest")
+    try:
+        query("CREATE TABLE q (n int); GRANT ALL ON q TO guest; ALTER TABLE q ENABLE ROW LEVEL SECURITY")
+        query("CREATE POLICY p ON q FOR INSERT WITH CHECK (true)")
+        url = postgresql.replace(f"{servers.USER}:{servers.PASSWORD}", "guest:guest")
+        path = tools.write_csv(tmp_path / "q.csv", ["n"], [[1]])
+        assert load(path, url).rows == 1
+        again = load(path, url, on_lost="reload")
+        assert (again.exit_code, again.rows, again.count("skipped")) == (0, 0, 1)
+        report = load(path, url, mode="replace")
+        assert tools.told(report) == {"q.csv": ("refused", "constraint")}
+        assert "row security may hide" in report.files[0].sentence
+        assert query("SELECT count(*) FROM q") == [(1,)]
     finally:
         query("DROP OWNED BY guest; DROP ROLE guest")

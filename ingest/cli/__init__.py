@@ -116,7 +116,14 @@ def load(
 ) -> None:
     """Load files into the database; run it again after anything, and it goes on where it was."""
     lines = JsonLines(sys.stdout) if json else None
-    console = Console(sys.stderr, to=options.to, quiet=quiet or json, verbose=verbose, progress=progress)
+    console = Console(
+        sys.stderr,
+        to=options.to,
+        ledger_schema=options.ledger_schema,
+        quiet=quiet or json,
+        verbose=verbose,
+        progress=progress,
+    )
     stop = StopRequest()
     with _errors(console, lines, verbose), console, logging_to(log_file, verbose) as log_of_run:
         settings = settings_from(options)
@@ -150,7 +157,7 @@ def _told(code: int, untold: dict[str, str], console: Console) -> int:
 @spread
 def plan(paths: Paths, options: LoadOptions, json: Json = False, verbose: Verbose = False) -> None:
     """Say what load would do, file by file, with the reason, the columns and the table. Writes nothing."""
-    console = Console(sys.stderr, to=options.to, verbose=verbose)
+    console = Console(sys.stderr, to=options.to, ledger_schema=options.ledger_schema, verbose=verbose)
     with _errors(console, JsonLines(sys.stdout) if json else None, verbose), piped():
         settings = settings_from(options)
         from ingest import run, show
@@ -168,7 +175,7 @@ def plan(paths: Paths, options: LoadOptions, json: Json = False, verbose: Verbos
 @spread
 def check(paths: Paths, options: LoadOptions, json: Json = False, verbose: Verbose = False) -> None:
     """Read and type everything as load would, and say what would come of it. Writes nothing."""
-    console = Console(sys.stderr, to=options.to, verbose=verbose)
+    console = Console(sys.stderr, to=options.to, ledger_schema=options.ledger_schema, verbose=verbose)
     with _errors(console, JsonLines(sys.stdout) if json else None, verbose), piped():
         settings = settings_from(options)
         from ingest import run, show
@@ -197,7 +204,7 @@ def schema(
     verbose: Verbose = False,
 ) -> None:
     """Show the tables that load would make of these files, and why each column has its type. Opens no database."""
-    console = Console(sys.stderr, to=options.to, verbose=verbose)
+    console = Console(sys.stderr, to=options.to, ledger_schema=options.ledger_schema, verbose=verbose)
     with _errors(console, JsonLines(sys.stdout) if json else None, verbose), piped():
         settings = settings_from(options)
         from ingest import run, show
@@ -402,7 +409,7 @@ def ledger_upgrade(
 @contextmanager
 def _reading(to: str | None, ledger_schema: str | None, json: bool, verbose: bool) -> Iterator[Console]:
     """A command that reads the ledger: which database first, and its errors as everywhere."""
-    console = Console(sys.stderr, to=to, quiet=json, verbose=verbose)
+    console = Console(sys.stderr, to=to, ledger_schema=ledger_schema, quiet=json, verbose=verbose)
     with _errors(console, JsonLines(sys.stdout) if json else None, verbose), piped():
         from ingest import history
 

@@ -231,6 +231,11 @@ class Target(Answers, ABC):
         statement = sa.select(sa.literal(1)).select_from(sa.table(table.name, schema=self.schema_of(table))).limit(1)
         return connection.execute(statement).first() is not None
 
+    def hides_rows(self, connection: Connection, table: TableName) -> bool:
+        """Whether the table may have rows that this user cannot see."""
+        del connection, table
+        return False
+
     def count_rows(self, connection: Connection, table: TableName) -> int:
         """How many rows the table has."""
         place = sa.table(table.name, schema=self.schema_of(table))

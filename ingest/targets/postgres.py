@@ -73,7 +73,10 @@ _TYPES = {
 _TABLE = sa.text(
     """
     SELECT c.oid, c.relname, c.relkind, c.relhasrules, c.relrowsecurity,
-        has_schema_privilege(n.oid, 'USAGE') AS usable
+        has_schema_privilege(n.oid, 'USAGE') AS usable, c.relkind = 'p' AND EXISTS (
+            SELECT FROM pg_catalog.pg_partition_tree(c.oid) AS p
+            JOIN pg_catalog.pg_class AS part ON part.oid = p.relid WHERE part.relkind = 'f'
+        ) AS elsewhere
     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     WHERE n.nspname = :schema AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
         AND (c.relname = :name OR lower(CAST(c.relname AS text) COLLATE "default") = lower(:name))
@@ -84,13 +87,21 @@ _TABLE = sa.text(
 
 _COLUMNS = sa.text(
     """
-    SELECT a.attname, a.attnotnull OR t.typnotnull AS attnotnull, a.attidentity, a.attgenerated, t.typcategory,
-        CASE WHEN t.typtype = 'd' THEN pg_catalog.format_type(t.typbasetype, t.typtypmod)
-            ELSE pg_catalog.format_type(a.atttypid, a.atttypmod) END AS type,
+    SELECT a.attname, base.required AS attnotnull, a.attidentity, a.attgenerated, t.typcategory,
+        pg_catalog.format_type(base.type, base.typmod) AS type,
         a.atttypid::int8 AS typid, a.atttypmod, a.attcollation::int8 AS collation, a.attnum,
         pg_catalog.pg_get_expr(d.adbin, d.adrelid) AS default_
     FROM pg_catalog.pg_attribute AS a
     JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
+    CROSS JOIN LATERAL (
+        WITH RECURSIVE domains AS (
+            SELECT a.atttypid AS type, a.atttypmod AS typmod, a.attnotnull AS required
+            UNION ALL
+            SELECT d.typbasetype, d.typtypmod, domains.required OR d.typnotnull
+            FROM domains JOIN pg_catalog.pg_type AS d ON d.oid = domains.type AND d.typtype = 'd'
+        )
+        SELECT domains.* FROM domains JOIN pg_catalog.pg_type AS d ON d.oid = domains.type AND d.typtype <> 'd'
+    ) AS base
     LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     WHERE a.attrelid = CAST(:oid AS oid) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
     """
@@ -249,6 +260,8 @@ class PostgresTarget(ServerTarget):
                 hint=f"Name one with --table: {', '.join(row.relname for row in found)}.",
             )
         kind = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}.get(found[0].relkind)
+        if found[0].elsewhere:
+            kind = "a table with a foreign table among its partitions"
         if kind is not None:
             raise TableError(
                 f"{table} is {kind}, which takes no rows in one transaction with ours.",
@@ -295,6 +308,15 @@ class PostgresTarget(ServerTarget):
             if getattr(error.orig, "sqlstate", None) not in ("42P01", "3F000"):  # no such table; no such schema
                 raise
             raise TableError(f"the table {table} is gone.", code=Reason.TABLE_LOST) from error
+
+    def hides_rows(self, connection: Connection, table: TableName) -> bool:
+        found = self._find(connection, table)
+        query = sa.text("SELECT pg_catalog.row_security_active(CAST(:oid AS oid))")
+        return found is not None and bool(connection.execute(query, {"oid": found.oid}).scalar())
+
+    def has_rows(self, connection: Connection, table: TableName) -> bool:
+        # What cannot be seen is not taken for empty: it would be loaded once more beside it.
+        return super().has_rows(connection, table) or self.hides_rows(connection, table)
 
     def comment(self, connection: Connection, table: TableName) -> str | None:
         found = self._find(connection, table)

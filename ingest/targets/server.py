@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import logging
 import re
+import shlex
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
@@ -224,7 +225,7 @@ class ServerTarget(Target):
         if others and self.ledger_schema is None:
             raise UsageError(
                 f"{self.label} has a ledger in the schema {others[0]}, and what it knows would be loaded again.",
-                hint=f"Give --ledger-schema {others[0]} to go on with it, or name another schema to begin anew.",
+                hint=f"Give --ledger-schema {shlex.quote(others[0])} to go on with it, or name another schema to begin anew.",
             )
 
     def other_ledgers(self, connection: Connection) -> list[str]:
