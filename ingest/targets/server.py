@@ -223,9 +223,10 @@ class ServerTarget(Target):
     def check_place(self, connection: Connection) -> None:
         others = self.other_ledgers(connection)
         if others and self.ledger_schema is None:
+            known = shlex.quote(others[0])
             raise UsageError(
                 f"{self.label} has a ledger in the schema {others[0]}, and what it knows would be loaded again.",
-                hint=f"Give --ledger-schema {shlex.quote(others[0])} to go on with it, or name another schema to begin anew.",
+                hint=f"Give --ledger-schema {known} to go on with it, or name another schema to begin anew.",
             )
 
     def other_ledgers(self, connection: Connection) -> list[str]:
