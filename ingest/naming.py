@@ -10,7 +10,7 @@ import re
 import shlex
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 
 from ingest import unpacking
@@ -171,12 +171,48 @@ def _check_column(name: str, position: int) -> None:
             code=Reason.HEADER,
             hint="Give it another name with --rename, or correct the file.",
         )
-    if name.casefold() in (*OWN_COLUMNS, POSITION_COLUMN):
+    if _is_ours(name):
         raise SourceError(
             f"Column {position} of the header is named {name}, as a column of ours that says where a row is from.",
             code=Reason.HEADER,
             hint=f"Give it another name: {rename_option(name, 'source' + name.removeprefix('_ingest'))}",
         )
+
+
+def check_returned(
+    transform: str, returned: Sequence[str], there: Sequence[str], unfit: Callable[[str, str], str], display: str
+) -> None:
+    """Raise SourceError (`transform`) for a name that no column can be made with, or that two columns would share.
+
+    Of names that a transform gave: they are kept as they are, for the function is easily mended. What the table has
+    already under the same name passes. `unfit` says what the database does not take, as `Target.unfit` does.
+    """
+    matches = match_columns(returned, there)
+    made = {name for name, column in matches.items() if column is None}
+    spelled: dict[str, str] = {name.casefold(): name for name in there}
+    for name in returned:
+        other = spelled.get(name.casefold())
+        if other is not None and (name in made or other in made):
+            why = f"differs at most in case from that of the column {other!r}"
+        elif name not in made:
+            why = ""
+        elif not name.strip():
+            why = "is empty"
+        elif _unprintable(name):
+            why = "holds characters that a column's name cannot hold"
+        elif _is_ours(name):
+            why = "is kept for a column of ours that says where a row is from"
+        else:
+            why = unfit(name, "column")
+        if why:
+            shown = name if len(name) <= 100 else f"{name[:60]}…"
+            raise SourceError(
+                f"the transform {transform} returned the column {shown!r}, whose name {why}, for {display}.",
+                code=Reason.TRANSFORM,
+                hint="Give the column another name in the function. Nothing of the file was loaded; run the same "
+                "command again when that is done.",
+            )
+        spelled[name.casefold()] = name
 
 
 def _unique(wanted: list[str], written: list[bool]) -> tuple[str, ...]:
@@ -287,6 +323,11 @@ def no_place(
 def rename_option(old: str, new: str) -> str:
     """The option that renames a column, to be typed in a shell whatever the names hold."""
     return f"--rename {shlex.quote(f'{old}={new}')}"
+
+
+def _is_ours(name: str) -> bool:
+    """Whether it is the name of a column that we fill ourselves, which databases compare without case."""
+    return name.casefold() in (*OWN_COLUMNS, POSITION_COLUMN)
 
 
 def _unprintable(name: str) -> bool:

@@ -6,14 +6,15 @@ import functools
 import time
 from collections.abc import Callable
 
-from ingest import drift, heads, widening
+from ingest import drift, heads, naming, widening
 from ingest import schema as schemas
 from ingest.bundles import bundles
 from ingest.crew import Crew, Lost, renumbered
+from ingest.errors import SourceError
 from ingest.feeding import permit_cost
 from ingest.jobs import PREVIEW, PROFILE, Failure, Job, Member, Result
 from ingest.loading import TICK
-from ingest.model import ColumnType
+from ingest.model import Column, ColumnType, Reason
 from ingest.profiles import ColumnProfile, merge
 from ingest.reports import Listener, Progress
 from ingest.schema import Group, TableSchema
@@ -233,9 +234,9 @@ class Profiling:
 
     def _preview(self, tables: list[TableSchema], profiles: dict[int, list[ColumnProfile]]) -> None:
         """With a transform: see which columns it returns for the head of a file of each kind."""
-        jobs: dict[int, tuple[Group, Work]] = {}
+        jobs: dict[int, tuple[TableSchema, Group, Work]] = {}
 
-        def submit(one: Group) -> None:
+        def submit(table: TableSchema, one: Group) -> None:
             # A file that the transform fails for is refused, and tells nothing of the next one.
             work = one.work[0]
             assert work.header is not None
@@ -248,7 +249,7 @@ class Profiling:
                 slice_bytes=self._settings.slice_bytes,
                 commit_bytes=None,
             )
-            jobs[job.job_id] = one, work
+            jobs[job.job_id] = table, one, work
             self._crew.submit(job, alone=work.alone)
 
         self._crew.resubmit = lambda job: job
@@ -256,7 +257,7 @@ class Profiling:
             for one in table.groups:
                 schemas.settle_sources(one, profiles.get(id(one)), self._settings)
                 if one.work:
-                    submit(one)
+                    submit(table, one)
         while not self._crew.idle:
             self._check_stop()
             for event in self._crew.poll([], TICK)[0]:
@@ -267,18 +268,32 @@ class Profiling:
                     job, failure = event[0], event[1].failure
                     self._crew.finished(job)
                     if failure is None:
-                        jobs[job.job_id][0].returned = event[1].profiles
+                        failure = self._returned(*jobs[job.job_id], event[1].profiles)
+                    if failure is None:
                         continue
                 else:
                     continue
-                one, work = jobs[job.job_id]
+                table, one, work = jobs[job.job_id]
                 one.work.remove(work)
                 refuse_work(self._planned, work, failure.code, failure.message, failure.hint)
                 if one.work:
-                    submit(one)
+                    submit(table, one)
         for table in tables:
             table.groups = [one for one in table.groups if one.work]
             schemas.match(self._planned, table, self._settings, self._target)
+
+    def _returned(self, table: TableSchema, one: Group, work: Work, columns: tuple[Column, ...]) -> Failure | None:
+        """Keep which columns the transform returned; or why one that the table lacks cannot be made."""
+        if table.is_new or self._settings.new_columns != "ignore":
+            there = [column.name for column in table.columns]
+            names = [column.name for column in columns]
+            transform = self._settings.transform or ""
+            try:
+                naming.check_returned(transform, names, there, self._target.unfit, work.source.display)
+            except SourceError as error:
+                return Failure(code=Reason(error.code), message=error.message, hint=error.hint)
+        one.returned = columns
+        return None
 
 
 def _merged(some: list[ColumnProfile], others: list[ColumnProfile]) -> list[ColumnProfile]:

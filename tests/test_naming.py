@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ingest.errors import SourceError, UsageError
 from ingest.model import Reason, Source, TableName
-from ingest.naming import OUR_TABLES, column_names, match_columns, nearest, table_name
+from ingest.naming import OUR_TABLES, check_returned, column_names, match_columns, nearest, table_name
 
 
 def source(path: str) -> Source:
@@ -307,6 +307,34 @@ def test_columns_match_exactly_then_by_the_only_one_that_differs_in_case() -> No
 def test_two_names_of_a_header_never_lead_to_one_column() -> None:
     assert match_columns(["id", "Id"], ["id"]) == {"id": "id", "Id": None}
     assert match_columns(["Id", "iD"], ["ID"]) == {"Id": None, "iD": None}
+
+
+@pytest.mark.parametrize(
+    ("returned", "there", "why"),
+    [
+        (["id", "n"], [], None),
+        (["id", "ID"], ["ID", "id"], None),  # as the table has them
+        (["ID", ""], ["id", ""], None),
+        (["id", "ID"], ["id"], "'ID', whose name differs at most in case from that of the column 'id'"),
+        (["id", "Id"], [], "'Id', whose name differs at most in case from that of the column 'id'"),
+        (["id", " "], [], "' ', whose name is empty"),
+        (["_INGEST_ROW"], [], "is kept for a column of ours"),
+        (["id", "a\nb"], ["id"], r"'a\\nb', whose name holds characters"),
+        (["x" * 101], [], "x…', whose name is too long"),
+    ],
+)
+def test_names_that_a_transform_returns_are_those_of_the_table_or_can_be_made(
+    returned: list[str], there: list[str], why: str | None
+) -> None:
+    def unfit(name: str, what: str) -> str:
+        return "is too long" if what == "column" and len(name) > 100 else ""
+
+    if why is None:
+        check_returned("m:f", returned, there, unfit, "t.csv")
+        return
+    with pytest.raises(SourceError, match=why) as caught:
+        check_returned("m:f", returned, there, unfit, "t.csv")
+    assert caught.value.code == Reason.TRANSFORM
 
 
 def test_nearest_name_is_told_as_it_is_spelled() -> None:

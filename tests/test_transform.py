@@ -12,6 +12,7 @@ import pytest
 from oracle import oracle
 from tools import assert_counts_add_up, environ, known, load, query, rejects, stored, told, write_csv
 
+from ingest.run import check as run_check
 from ingest.run import plan as run_plan
 from ingest.settings import Budget, Settings
 
@@ -157,6 +158,27 @@ def test_a_failure_in_a_later_batch_is_told_with_its_lines(data: Path, mine: Pat
     assert 900 - first < 300
     assert known(db, path)["committed_bytes"] == 0
     assert oracle(db).tables() == set()
+
+
+UNFIT = {"": "is empty", "_ingest_file_id": "is kept for", "a\0b": "holds characters", "NAME": "differs at most"}
+
+
+def test_a_name_that_no_column_can_have_refuses_its_file(data: Path, mine: Path, db: Path) -> None:
+    names = {f"no {number}": name for number, name in enumerate(UNFIT)}
+    write(mine, f"def go(frame):\n    return frame.rename(columns={{'n': {names}.get(frame['name'].iloc[0], 'n')}})\n")
+    for number, how in enumerate(names):
+        write_csv(data / f"bad_{number}.csv", ["name", "n"], [[how, 0], ["last", 2]])
+    write_csv(data / "good_1.csv", ["name", "n"], [["good", 3]])
+    checked = run_check([data], Settings(to=str(db), transform="mine:go", table="t", workers=1))
+    report = load(data, db, transform="mine:go", table="t")
+    ended = told(report)
+    assert ended.pop("good_1.csv") == ("loaded", "new")
+    assert set(ended.values()) == {("failed", "transform")}
+    assert (report.exit_code, checked.exit_code) == (4, 4)
+    outcomes = {Path(o.path).name: o.sentence for o in report.files}
+    for number, (name, why) in enumerate(UNFIT.items()):
+        assert f"mine:go returned the column {name!r}, whose name {why}" in outcomes[f"bad_{number}.csv"]
+    assert query(db, "SELECT name, n FROM t") == [("good", 3)]
 
 
 @pytest.mark.parametrize(
