@@ -78,6 +78,9 @@ def transformed(task: Task, batch: pa.Table) -> tuple[pa.Table, npt.NDArray[np.i
         raise _broken(
             task, batch, "returned a column that mixes types or repeats a name", "Give each column one type."
         ) from error
+    except OverflowError as error:
+        hint = "Return it as text, as a float or as a Decimal."
+        raise _broken(task, batch, "returned an integer beyond 64 bits", hint) from error
 
 
 def _broken(task: Task, batch: pa.Table, what: str, hint: str = "Mend the function.") -> SourceError:

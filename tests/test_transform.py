@@ -105,6 +105,7 @@ BROKEN = {
     "one row twice": ("return pd.concat([frame, frame])", "index is not that of its input"),
     "another index": ("return frame.set_index('name')", "index is not that of its input"),
     "mixed": ("return frame.assign(n=pd.Series([1, 'secret', 2], dtype=object, index=frame.index))", "mixes types"),
+    "too great": ("return frame.assign(n=2**70)", "returned an integer beyond 64 bits"),
     "two of a name": ("return pd.concat([frame, frame], axis=1)", "repeats a name"),
 }
 
