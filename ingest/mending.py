@@ -50,6 +50,9 @@ READ_WITH = (
 )
 """Options of the run that rejected a record that it is read with again."""
 
+LACKING = "Add a column of that name that takes values to the table, and run the same command again."
+"""What to do about a column that the table has no longer: what a load hints at are options that only that has."""
+
 EXIT_OK, EXIT_ERROR, EXIT_REJECTS, EXIT_INCOMPLETE, EXIT_UNREACHABLE = 0, 1, 3, 4, 10
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
@@ -375,7 +378,8 @@ class _Mending:
             schemas.match(planned, table, batch.settings, self._target)
         if planned.decisions or not groups or not groups[0].groups:
             decision = planned.decisions[0]
-            raise _Refused(f"{decision.sentence}. {decision.hint}".rstrip())
+            hint = LACKING if decision.code == Reason.NEW_COLUMNS else decision.hint
+            raise _Refused(f"{decision.sentence}. {hint}".rstrip())
         shape = state.shape
         assert shape is not None
         return schemas.load_layout(groups[0], groups[0].groups[0], shape, batch.settings, self._target)

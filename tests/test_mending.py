@@ -334,6 +334,21 @@ def test_rejects_of_a_refused_tail_are_to_be_mended_in_the_file(tmp_path: Path, 
     assert query(db, "SELECT id, n FROM t ORDER BY id") == [(0, 0), (1, 5)]
 
 
+def test_a_column_that_the_table_has_lost_is_to_be_added_to_it(tmp_path: Path, db: Database) -> None:
+    path = write_csv(tmp_path / "t.csv", ["id", "n", "z"], [[6, "x", "h"], [7, 4, "y"]])
+    load(path, db, max_rejects=Budget(count=1), declared=(parse_type("n=bigint"),))
+    query(db, "ALTER TABLE t DROP COLUMN z")
+    rows = export(tmp_path / "fixed.csv", db)
+    save(tmp_path / "fixed.csv", edited(rows, lambda row: [*row[:5], "5", row[6]]))
+    report = mended(tmp_path / "fixed.csv", db)
+    assert (report.exit_code, report.loaded) == (4, 0)
+    assert "its column 'z' is not in the table t. Add a column of that name" in report.refused[0]
+    assert "--" not in report.refused[0]
+    query(db, "ALTER TABLE t ADD COLUMN z TEXT")
+    assert mended(tmp_path / "fixed.csv", db).exit_code == 0
+    assert query(db, "SELECT n, z FROM t ORDER BY n") == [(4, None), (5, "h")]
+
+
 def test_a_spreadsheet_may_fill_up_and_separate_as_it_likes(home: Path, db: Database) -> None:
     """Semicolons, a mark of the byte order, CRLF, and as many cells in every line."""
     rows = [[*row, *[""] * (9 - len(row))] for row in mend_all(export(home / "fixed.csv", db))]
