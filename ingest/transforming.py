@@ -72,8 +72,12 @@ def transformed(task: Task, batch: pa.Table) -> tuple[pa.Table, npt.NDArray[np.i
             "returned rows whose index is not that of its input",
             "Keep the frame's index: a row may be changed or dropped, not added (no reset_index, no explode).",
         )
+    if len(result) and not len(result.columns):
+        raise _broken(task, batch, "returned rows without a column", "To drop rows, return none of them.")
     try:
-        return pa.Table.from_pandas(result, preserve_index=False), positions
+        table = pa.Table.from_pandas(result, preserve_index=False)
+        if len(set(table.column_names)) < table.num_columns:  # 1 and "1" are two names to pandas
+            raise ValueError
     except (pa.ArrowException, TypeError, ValueError) as error:  # their texts quote cells
         raise _broken(
             task, batch, "returned a column that mixes types or repeats a name", "Give each column one type."
@@ -81,6 +85,7 @@ def transformed(task: Task, batch: pa.Table) -> tuple[pa.Table, npt.NDArray[np.i
     except OverflowError as error:
         hint = "Return it as text, as a float or as a Decimal."
         raise _broken(task, batch, "returned an integer beyond 64 bits", hint) from error
+    return table, positions
 
 
 def _broken(task: Task, batch: pa.Table, what: str, hint: str = "Mend the function.") -> SourceError:

@@ -106,6 +106,8 @@ BROKEN = {
     "another index": ("return frame.set_index('name')", "index is not that of its input"),
     "mixed": ("return frame.assign(n=pd.Series([1, 'secret', 2], dtype=object, index=frame.index))", "mixes types"),
     "too great": ("return frame.assign(n=2**70)", "returned an integer beyond 64 bits"),
+    "no column": ("return frame[[]]", "returned rows without a column"),
+    "number and text": ("return frame.set_axis([1, '1'], axis=1)", "repeats a name"),
     "two of a name": ("return pd.concat([frame, frame], axis=1)", "repeats a name"),
 }
 
