@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ingest import spellings
+from ingest import narrowing, spellings
 from ingest.cells import (
     DAY_US,
     FIRST_DAY,
@@ -26,7 +26,6 @@ from ingest.cells import (
     Integers,
     Mask,
     Numbers,
-    behind,
     contiguous,
     flags,
     lengths,
@@ -64,9 +63,6 @@ CANONICAL_NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?$"
 PLAIN_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)$"
 ANY_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 DECIMAL_NUMBER = r"^-?[0-9]+(\.[0-9]+)?$"
-
-_SECOND = "(:[0-9]{1,2}|(^|[^0-9])[0-9]{6})"
-"""What stands before the fraction of a second, in every way that a database may read: 10:00:05.5 and T100005.5."""
 
 _TRUE = words("true", "t", "yes", "y", "1")
 _FALSE = words("false", "f", "no", "n", "0")
@@ -365,39 +361,10 @@ def _finish(array: Any, column: Column, culprits: Culprits) -> Converted:
     return Converted(array=array, faults=tuple(faults))
 
 
-def _narrow_culprits(array: Any, column: Column) -> Culprits:
-    if column.type is ColumnType.BIGINT and column.bits is not None:
-        numbers = behind(array, np.uint64 if pa.types.is_uint64(array.type) else np.int64)
-        below = 0 if column.unsigned else 2 ** (column.bits - 1)
-        beyond = f"the number does not fit into {column.bits} bits"
-        return [
-            (numbers < -below, Reason.BAD_INTEGER, "the number is negative" if column.unsigned else beyond),
-            (numbers >= 2**column.bits - below, Reason.BAD_INTEGER, beyond),
-        ]
-    if column.type is ColumnType.DOUBLE and column.bits is not None:
-        numbers = behind(array, np.float64)
-        with np.errstate(all="ignore"):
-            narrow = numbers.astype(np.float32)
-        return [
-            (np.isinf(narrow), Reason.BAD_NUMBER, "the number is too large"),
-            ((narrow == 0) & (numbers != 0), Reason.BAD_NUMBER, "the number is too small"),
-        ]
-    if column.type is ColumnType.TEXT and column.length is not None:
-        longer = flags(pc.greater(pc.utf8_length(array), column.length))
-        return [(longer, Reason.LOSSY, f"takes {column.length} characters, and the rest would be lost")]
-    if column.type is ColumnType.TIMESTAMP and column.scale is not None and column.scale < 6:
-        finer = behind(array, np.int64) % 10 ** (6 - column.scale) != 0
-    elif column.type is ColumnType.TEXT and column.scale is not None:
-        finer = flags(pc.match_substring_regex(array, f"{_SECOND}[.][0-9]{{{column.scale}}}[0-9]*[1-9]"))
-    else:
-        return []
-    return [(finer, Reason.LOSSY, f"keeps {column.scale} digits of a second, and others would be lost")]
-
-
 def _narrowed(found: Converted, column: Column) -> Converted:
     """The column without what the table's own type, which is narrower than ours, would refuse or cut."""
     array, faults = found.array, list(found.faults)
-    for mask, code, why in _narrow_culprits(array, column):
+    for mask, code, why in narrowing.culprits(array, column):
         beyond = mask & valid_rows(array)
         if beyond.any():
             message = f"column {column.name!r} is {column.native or column.type.value} and {why}"

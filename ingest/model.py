@@ -361,8 +361,9 @@ class Column:
     type: ColumnType
     origin: Origin = Origin.EXISTING
     nullable: bool = True
-    precision: int | None = None  #: DECIMAL: digits in all
-    scale: int | None = None  #: DECIMAL: digits after the point; TIMESTAMP, and TEXT for a moment: of a second
+    precision: int | None = None  #: DECIMAL, and a DOUBLE that rounds: digits in all
+    #: DECIMAL, and a DOUBLE that rounds: digits after the point; TIMESTAMP, and TEXT for a moment or time: of a second
+    scale: int | None = None
     strict: bool = False  #: leading zeros, plus signs and the like are rejects, for they would be lost
     bits: int | None = None  #: BIGINT, DOUBLE: of the table's own type, if narrower or unsigned
     unsigned: bool = False  #: BIGINT: the table's own type takes no negative number
@@ -380,12 +381,18 @@ class Column:
         """The type as --type takes it."""
         if self.spelling.moment:
             return f"{self.type.value}({self.spelling.moment})"
-        return self.type.value + (f"({self.precision},{self.scale or 0})" if self.precision is not None else "")
+        digits = self.type is ColumnType.DECIMAL and self.precision is not None
+        return self.type.value + (f"({self.precision},{self.scale or 0})" if digits else "")
 
 
 def is_year(column: Column) -> bool:
     """Whether it is a YEAR of MySQL's, to which 0000 is one year and 0 another."""
     return column.type is ColumnType.BIGINT and column.native.startswith("year")
+
+
+def is_duration(column: Column) -> bool:
+    """Whether it is a TIME of MySQL's, to which a plain number is one, too; PostgreSQL's speak of time zones."""
+    return column.type is ColumnType.TEXT and column.native.startswith("time") and "zone" not in column.native
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

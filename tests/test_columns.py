@@ -491,3 +491,18 @@ def test_what_is_staged_as_text_stays_what_was_written_where_nobody_can_read_it_
     assert written.array.to_pylist() == ([*items, *[None] * 4] if kept else typed.array.to_pylist())
     assert written.array.type == (pa.string() if kept else typed.array.type)
     assert convert(array, column, as_written=EVERY - {kind}).array.type == typed.array.type
+
+
+@pytest.mark.parametrize(
+    ("native", "cut"),
+    [
+        ("time", ["10:00:05.5", "10:00.5", "10.5", "2024.001"]),
+        ("timestamp(0) with time zone", ["10:00:05.5", "10:00.5"]),  # to which 2024.001 is a day
+    ],
+)
+def test_a_fraction_of_a_second_is_told_from_dates_with_points(native: str, cut: list[str]) -> None:
+    items = ["10:00:05.5", "10:00.5", "10.5", "2024.001", "10:00:05.000", "10:00"]
+    if native != "time":
+        items += ["01.02.2024 10:00:00+01"]
+    found = convert(text(items), Column(name="c", type=T.TEXT, scale=0, native=native))
+    assert [items[row] for fault in found.faults for row in fault.rows] == cut

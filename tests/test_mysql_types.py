@@ -76,3 +76,39 @@ def test_numbers_however_they_are_written_are_stored_as_what_they_are(
             wanted = [None if value is None else float(np.float32(value)) for value in wanted]
         found = [value for (value,) in query(mariadb, f"SELECT {shown} FROM own ORDER BY k")]
         assert found == wanted, name
+
+
+NARROW = {"v": "TIME", "w": "TIME(3)", "d": "DOUBLE(5,2)", "f": "FLOAT(5,2)", "e": "DOUBLE(25,23)", "g": "DOUBLE(20,2)"}
+KEPT = {
+    "v": ["10:00:00", "-100:00:00.0", "10.000", "101112", "1 10:30"],
+    "w": ["10:00:00.7", "10:00:00.1230", "-10.125", "1 10:30.5"],
+    "d": ["1.24", "1.2400", "-999.99", "124e-2", "0.29", "1e2"],
+    "f": ["1.24", "-999.99", "0.1", "0.070"],
+    "e": ["0.1", "-1.5", "1e-23", "100"],
+    "g": ["90071992547409.92", "123456789012345.67", "-1e17", "0.07"],
+}
+CUT = {
+    "v": ["10:00:00.7", "10.7", "-0.05", "1 10:30.5", "1000.001", "10:00:00.0000001"],
+    "w": ["10:00:00.1239", "10.1239", "12345.0001"],
+    "d": ["1.239", "-0.001", "1e-20", "999.994"],
+    "f": ["1.239", "0.125"],
+    "e": ["1.5e-23"],
+    "g": ["12345678.125"],
+}
+LARGE = {"d": ["999.995", "1000", "-1e300"], "f": ["1000"], "e": ["101"], "g": ["1e19"]}
+
+
+def test_times_and_numbers_are_kept_as_they_are_or_are_rejects(tmp_path: Path, mariadb: str, bulk: str) -> None:
+    columns = ", ".join(f"{name} {native}" for name, native in NARROW.items())
+    query(mariadb, f"CREATE TABLE own (n INT, {columns})", f"CREATE TABLE typed (n INT, {columns})")
+    codes = ((KEPT, None), (CUT, "lossy"), (LARGE, "bad_number"))
+    cells = [(name, cell, code) for cases, code in codes for name, items in cases.items() for cell in items]
+    rows = [(n, *(cell if name == one else "" for one in NARROW)) for n, (name, cell, _) in enumerate(cells)]
+    file = tools.write_csv(tmp_path / "in" / "own.csv", ["n", *NARROW], rows)
+    report = load(file, mariadb, bulk=bulk, max_rejects=Budget(count=len(cells)))
+    assert (report.exit_code, report.rows) == (3, sum(map(len, KEPT.values()))), report.files
+    rejected = query(mariadb, "SELECT line, column_name, reason FROM ingest_reject ORDER BY line")
+    assert rejected == [(n + 2, name, code) for n, (name, _, code) in enumerate(cells) if code]
+    kept = [(n, name, cell) for n, (name, cell, code) in enumerate(cells) if not code]
+    query(mariadb, *(f"INSERT INTO typed (n, {name}) VALUES ({n}, '{cell}')" for n, name, cell in kept))
+    assert query(mariadb, "SELECT * FROM own ORDER BY n") == query(mariadb, "SELECT * FROM typed ORDER BY n")

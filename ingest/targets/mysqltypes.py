@@ -37,10 +37,12 @@ def column(info: Any) -> Column:
     unsigned = kind is ColumnType.BIGINT and (word == "bit" or "unsigned" in full)
     if kind is ColumnType.DECIMAL:
         precision, scale = int(digits), int(decimals)
-    elif kind is ColumnType.TIMESTAMP:
+    elif kind is ColumnType.TIMESTAMP or word == "time":
         scale = int(fraction or 0)
     elif kind is ColumnType.DOUBLE:
         bits = 32 if word == "float" else None
+        if decimals is not None:  # DOUBLE(5,2), which rounds
+            precision, scale = int(digits), int(decimals)
     elif word == "bit":
         bits = int(digits)
     elif word in _BITS and (unsigned or word != "bigint"):

@@ -1,0 +1,85 @@
+"""What the table's own type of a column, which is narrower than ours, would refuse, cut or round.
+
+Works on Arrow data in memory, on typed columns. Servers do much of this in silence, so it is looked for beforehand.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from ingest.cells import Mask, behind, flags, valid_rows
+from ingest.model import Column, ColumnType, Reason, is_duration
+from ingest.spellings import Culprits
+
+_SECOND = "(:[0-9]{1,2}|(^|[^0-9])[0-9]{6})"
+"""What stands before the fraction of a second, in every way that a database may read: 10:00:05.5 and T100005.5."""
+
+
+def culprits(array: Any, column: Column) -> Culprits:
+    """Which values of a typed column do not fit into the table's own type, with the reason; undefined for null."""
+    match column.type:
+        case ColumnType.BIGINT if column.bits is not None:
+            return _beyond_bits(array, column, column.bits)
+        case ColumnType.DOUBLE:
+            return _double_culprits(array, column)
+        case ColumnType.TEXT if column.length is not None:
+            longer = flags(pc.greater(pc.utf8_length(array), column.length))
+            return [(longer, Reason.LOSSY, f"takes {column.length} characters, and the rest would be lost")]
+        case ColumnType.TIMESTAMP if column.scale is not None and column.scale < 6:
+            finer = behind(array, np.int64) % 10 ** (6 - column.scale) != 0
+        case ColumnType.TEXT if column.scale is not None:
+            # A time that is no time of the day may be a number of seconds, 10.5; to others 2024.001 is a day.
+            before = "[0-9]" if is_duration(column) else _SECOND
+            finer = flags(pc.match_substring_regex(array, f"{before}[.][0-9]{{{column.scale}}}[0-9]*[1-9]"))
+        case _:
+            return []
+    return [(finer, Reason.LOSSY, f"keeps {column.scale} digits of a second, and others would be lost")]
+
+
+def _beyond_bits(array: Any, column: Column, bits: int) -> Culprits:
+    numbers = behind(array, np.uint64 if pa.types.is_uint64(array.type) else np.int64)
+    below = 0 if column.unsigned else 2 ** (bits - 1)
+    beyond = f"the number does not fit into {bits} bits"
+    return [
+        (numbers < -below, Reason.BAD_INTEGER, "the number is negative" if column.unsigned else beyond),
+        (numbers >= 2**bits - below, Reason.BAD_INTEGER, beyond),
+    ]
+
+
+def _double_culprits(array: Any, column: Column) -> Culprits:
+    found: Culprits = []
+    if column.bits is not None:
+        numbers = behind(array, np.float64)
+        with np.errstate(all="ignore"):
+            narrow = numbers.astype(np.float32)
+        found += [
+            (np.isinf(narrow), Reason.BAD_NUMBER, "the number is too large"),
+            ((narrow == 0) & (numbers != 0), Reason.BAD_NUMBER, "the number is too small"),
+        ]
+    if column.precision is not None and column.scale is not None:
+        numbers, scale = behind(array, np.float64), column.scale
+        with np.errstate(all="ignore"):
+            kept = np.rint(numbers * 10.0**scale) / 10.0**scale
+        # As the server counts: DOUBLE(5,2) ends at 999.99.
+        large = np.abs(kept) > 10.0 ** (column.precision - scale) - 10.0**-scale
+        lossy = _with_more_decimals(numbers, (kept != numbers) & ~large & valid_rows(array), scale)
+        found += [
+            (large, Reason.BAD_NUMBER, "the number is too large"),
+            (lossy, Reason.LOSSY, f"digits after the first {scale} decimals would be lost"),
+        ]
+    return found
+
+
+def _with_more_decimals(numbers: NDArray[np.float64], suspects: Mask, scale: int) -> Mask:
+    """Of the suspects, those with digits behind the first decimals: counting with doubles also errs by itself."""
+    found = np.zeros(len(numbers), dtype=np.bool_)
+    for row in np.flatnonzero(suspects).tolist():
+        exponent = Decimal(repr(float(numbers[row]))).normalize().as_tuple().exponent
+        found[row] = isinstance(exponent, int) and -exponent > scale
+    return found
