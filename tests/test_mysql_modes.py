@@ -564,3 +564,27 @@ def test_the_name_of_a_constraint_is_told_without_values() -> None:
         (1216, "Cannot add or update a child row: a foreign key constraint fails", ""),
     ):
         assert mysqlerrors.constraint(code, text) == said
+
+
+@pytest.mark.parametrize("mode", ["append", "upsert"])
+def test_of_a_table_as_wide_as_can_be_only_the_file_is_refused_whose_rows_have_to_be_sorted_out(
+    data: Path, db: oracle.OnServer, mode: str
+) -> None:
+    names = [f"c{i}" for i in range(1_017)]
+    query(db, f"CREATE TABLE t ({names[0]} INTEGER PRIMARY KEY, {' INTEGER, '.join(names[1:])} INTEGER)")
+    write_csv(data / "t_1.csv", names, [range(1_017)] * (1 + (mode == "append")))
+    write_csv(data / "u_1.csv", ["c0"], [[1]])
+    report = tools.load(data, db, mode=mode, key=() if mode == "append" else ("c0",))
+    assert tools.told(report) == {"t_1.csv": ("failed", "database"), "u_1.csv": ("loaded", "new")}, report.files
+    assert any("one column more" in file.sentence for file in report.files), report.files
+
+
+def test_rows_that_the_table_takes_are_sorted_out_whatever_format_rows_have_by_default(
+    data: Path, db: oracle.OnServer, mariadb_server: servers.Server
+) -> None:
+    names = [f"c{i}" for i in range(20)]
+    query(db, f"CREATE TABLE t (a INTEGER PRIMARY KEY, {' TEXT, '.join(names)} TEXT) ROW_FORMAT=DYNAMIC")
+    path = write_csv(data / "t.csv", ["a", *names], [[1, *["x" * 1_000] * 20]])
+    with told_otherwise(mariadb_server, "innodb_default_row_format", "compact"):
+        report = tools.load(path, db, mode="upsert", key=("a",))
+    assert (report.exit_code, report.rows) == (0, 1), report.files

@@ -474,9 +474,17 @@ class MySQLTarget(ServerTarget):
         number = f"{self._quoted(POSITION)} BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY"
         names = ", ".join(self._quoted(column.name) for column in gathered.columns if column.name != POSITION)
         rows = f"SELECT {names} FROM {self._place(source)} WHERE FALSE"  # noqa: S608
+        made = f"CREATE TEMPORARY TABLE {self._place(gathered)} ({number}) ENGINE=InnoDB ROW_FORMAT=DYNAMIC"
         try:
-            _execute(connection, f"CREATE TEMPORARY TABLE {self._place(gathered)} ({number}) ENGINE=InnoDB {rows}")
+            _execute(connection, f"{made} {rows}")
         except sa.exc.DBAPIError as error:
+            if mysqlerrors.too_wide(*mysqlerrors.answer(error)):
+                raise SourceError(
+                    f"rows of {source.name} have to be sorted out in a temporary table with one column more, and the "
+                    "server makes none so wide.",
+                    code=Reason.DATABASE,
+                    hint="Leave a column out of the file, or take one out of the table.",
+                ) from error
             if mysqlerrors.answer(error)[0] not in (1044, 1142):
                 raise
             database = self._quoted(gathered.schema or "")

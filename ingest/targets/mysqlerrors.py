@@ -74,6 +74,11 @@ def of_a_row(code: int) -> bool:
     return code in _OF_A_ROW or of_a_trigger(code)
 
 
+def too_wide(code: int, text: str) -> bool:
+    """Whether a table is not made because its columns are too many, or too long in all; InnoDB has its own number."""
+    return code in (1117, 1118) or (code == 1005 and "errno: 185 " in text)
+
+
 def fault(code: int) -> Fault | None:
     """What of the server made it answer so."""
     if code in _LOST or code in _NOT_REACHED:
