@@ -74,3 +74,15 @@ def test_a_server_that_only_reads_is_not_told_to_lack_a_right(
     assert "the ledger cannot be made in" in done.stderr
     assert "set to read only" in done.stderr
     assert "--ledger-schema" not in done.stderr
+
+
+def test_a_server_that_takes_only_short_statements_is_not_told_to_lack_a_right(
+    tmp_path: Path, mariadb: str, mariadb_server: servers.Server
+) -> None:
+    path = tools.write_csv(tmp_path / "t.csv", ["id"], [[1]])
+    with told_otherwise(mariadb_server, "max_allowed_packet", "1024"):
+        done = tools.ingest("load", path, "--to", mariadb, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "the ledger cannot be made in" in done.stderr
+    assert "SET GLOBAL max_allowed_packet = " in " ".join(done.stderr.split())
+    assert "--ledger-schema" not in done.stderr

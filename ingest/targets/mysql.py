@@ -202,6 +202,11 @@ class MySQLTarget(ServerTarget):
     def only_reads(self, error: sa.exc.DBAPIError) -> bool:
         return mysqlerrors.answer(error)[0] in mysqlerrors.READ_ONLY
 
+    def hint_of_ledger(self, error: sa.exc.DBAPIError) -> str:
+        if mysqlerrors.answer(error)[0] == mysqlerrors.TOO_LONG:
+            return "An administrator of the server runs SET GLOBAL max_allowed_packet = 16777216;"
+        return super().hint_of_ledger(error)
+
     def refuses_rows(self, error: sa.exc.DBAPIError) -> bool:
         return mysqlerrors.of_a_row(mysqlerrors.answer(error)[0])
 

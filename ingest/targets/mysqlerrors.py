@@ -37,7 +37,10 @@ NO_PARENT = frozenset((1216, 1452))
 NEEDED_BY_OTHERS = frozenset((1217, 1451))
 """Rows of another table refer to the row, or others of its own."""
 
-_OF_A_ROW = _OF_A_VALUE | _OF_A_CONSTRAINT | {1118, 1153, 1364}
+TOO_LONG = 1153
+"""A statement is longer than max_allowed_packet."""
+
+_OF_A_ROW = _OF_A_VALUE | _OF_A_CONSTRAINT | {1118, TOO_LONG, 1364}
 
 _QUOTES_A_VALUE = frozenset((1062, 1292, 1300, 1366, 1367, 1411, 1525, 1526, 1586, 1690, 3140))
 _WORDS = {

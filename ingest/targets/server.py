@@ -45,7 +45,7 @@ class ServerTarget(Target):
     extra: ClassVar[str]  #: of ours, that installs it
     reading: ClassVar[Mapping[str, Any]]  #: execution options of a connection that cannot write
     clock: ClassVar[str] = "UTC"  #: what people call the time of `now`
-    #: what to do where the ledger cannot be made
+    #: what to do where the ledger cannot be made, mostly
     ledger_hint: ClassVar[str] = "Ask for the right to create tables there, or name a schema with --ledger-schema."
 
     parallel = True
@@ -204,7 +204,7 @@ class ServerTarget(Target):
                     raise  # it is not about rights
                 raise LedgerError(
                     f"the ledger cannot be made in {self.label}: {self.said(error)}.",
-                    hint=READ_ONLY if self.only_reads(error) else self.ledger_hint,
+                    hint=self.hint_of_ledger(error),
                 ) from error
 
     def no_temporary_tables(self, source: sa.Table, hint: str) -> SourceError:
@@ -214,6 +214,10 @@ class ServerTarget(Target):
             code=Reason.DATABASE,
             hint=hint,
         )
+
+    def hint_of_ledger(self, error: sa.exc.DBAPIError) -> str:
+        """What to do where the ledger cannot be made."""
+        return READ_ONLY if self.only_reads(error) else self.ledger_hint
 
     def only_reads(self, error: sa.exc.DBAPIError) -> bool:
         """Whether the error is that nobody, or not this user, may write."""
