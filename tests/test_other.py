@@ -216,4 +216,4 @@ def test_what_a_commit_says_is_told_without_its_values(tmp_path: Path, plainpg: 
     report = tools.load(path, plainpg)
     assert report.exit_code == 4
     assert "ForeignKeyViolation (23503)" in report.files[0].sentence
-    assert "4711" not in str(report.files)
+    assert "cell-4711" not in str(report.files)
