@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from ingest import discards
 from ingest.model import Fitted, LeftOut, Reason
-from ingest.reports import Event, FileOutcome, Notice, Opened, Progress, RunReport
+from ingest.reports import NO_TABLE, Event, FileOutcome, Notice, Opened, Progress, RunReport
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -381,7 +381,10 @@ class Console:
                 see = self.command("ingest rejects list" if bad else "ingest status", "FILE")
                 verb = "of it" if len(outcomes) == 1 else "of them"
                 # Not "is in the table": of a changed file, what was loaded before still is.
-                lines.append(f"{state}: {_files(len(outcomes))}, nothing {verb} was loaded by this run; see: {see}")
+                told = f"{state}: {_files(len(outcomes))}, nothing {verb} was loaded by this run"
+                # The ledger has a file only with its table.
+                known = any(outcome.table != NO_TABLE for outcome in outcomes)
+                lines.append(f"{told}; see: {see}" if known else told)
         if unfinished := report.count("unfinished"):
             lines.append(f"unfinished: {_files(unfinished)}")
         if report.stopped_by:

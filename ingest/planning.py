@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from ingest import archives, ledger, manifest, naming, parts, replacing, sniff, tails
 from ingest.errors import SourceError, TableError
 from ingest.model import Action, Discard, FileState, Manifest, Mode, Reason, Source, TableName
-from ingest.reports import Decision
+from ingest.reports import NO_TABLE, Decision
 from ingest.rows import FileRow, TableRow
 from ingest.settings import Settings, typed
 from ingest.targets.base import Target
@@ -125,7 +125,15 @@ class _Planner:
             try:
                 table = naming.table_name(source, self._settings.table)
             except SourceError as error:
-                self._no(source, TableName(name="?"), Reason(error.code), error.message, error.hint)
+                decision = Decision(
+                    source=source,
+                    table=TableName(name=NO_TABLE),
+                    action=Action.REFUSE,
+                    code=Reason(error.code),
+                    sentence=error.message,
+                    hint=error.hint,
+                )
+                self._out.decisions.append(decision)
                 continue
             if connection is not None:
                 table = self._target.canonical(connection, table)
@@ -588,11 +596,6 @@ class _Planner:
     def _skip(self, source: Source, table: TableName, code: Reason, sentence: str) -> None:
         self._out.decisions.append(
             Decision(source=source, table=table, action=Action.SKIP, code=code, sentence=sentence)
-        )
-
-    def _no(self, source: Source, table: TableName, code: Reason, sentence: str, hint: str = "") -> None:
-        self._out.decisions.append(
-            Decision(source=source, table=table, action=Action.REFUSE, code=code, sentence=sentence, hint=hint)
         )
 
     def _refuse(self, work: Work, code: Reason, sentence: str, hint: str) -> None:

@@ -24,6 +24,9 @@ from ingest.model import (
     TableShape,
 )
 
+NO_TABLE = "?"
+"""What stands for the table of a file whose name gives none; the ledger does not know such a file."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:

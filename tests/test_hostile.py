@@ -313,6 +313,10 @@ def test_a_file_that_is_called_as_a_table_of_the_ledger_keeps_no_other_out(tmp_p
         **dict.fromkeys(("ingest_file.csv", "INGEST_RUN.csv", "sqlite_master.csv"), ("refused", "columns")),
         "t.csv": ("loaded", "new"),
     }
+    again = ingest("load", "in", "--to", "x.db", cwd=tmp_path)
+    assert again.returncode == 4
+    # `ingest status` would not know them.
+    assert again.stderr.splitlines()[-1] == "refused: 3 files, nothing of them was loaded by this run"
 
 
 @on_each_database
