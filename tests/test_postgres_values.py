@@ -108,43 +108,46 @@ OF_TYPES = {
     "regrole": ("v regrole", "not-shown"),
     "schema": ("v regclass", "not-shown.x"),
     "jsonpath": ("v jsonpath", "$.not-shown["),
-    "hstore": ("v hstore", "not-shown"),
-    "ltree": ("v ltree", "not shown"),
     "check": ("v text CHECK (v::regclass IS NOT NULL)", "not-shown"),
-    "row security": ("v text", "not-shown"),
 }
+OF_EXTENSIONS = {"of hstore": ("v hstore", "not-shown"), "of ltree": ("v ltree", "not shown")}
+BY_A_POLICY = {"row security": ("v text", "not-shown")}
 
 
-@pytest.mark.parametrize("kind", OF_TYPES)
+@pytest.mark.parametrize("kinds", [OF_TYPES, OF_EXTENSIONS, BY_A_POLICY], ids=["types", "extensions", "policy"])
 def test_whatever_number_a_value_is_refused_with_it_is_that_of_its_file_alone(
-    tmp_path: Path, postgresql: str, query: Any, bulk: str, kind: str
+    tmp_path: Path, postgresql: str, query: Any, bulk: str, kinds: dict[str, tuple[str, str]]
 ) -> None:
-    column, value = OF_TYPES[kind]
-    if kind in ("hstore", "ltree"):
-        if not query(f"SELECT 1 FROM pg_available_extensions WHERE name = '{kind}'"):
-            pytest.skip(f"no {kind} on this machine")
-        query(f"CREATE EXTENSION {kind}")
-    query(f"CREATE TABLE q (n int, {column})")
-    if kind == "row security":
-        query("ALTER TABLE q ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON q USING (true) WITH CHECK (v IS NULL)")
-        query("CREATE ROLE guest LOGIN PASSWORD 'guest'; GRANT ALL ON SCHEMA public TO guest; GRANT ALL ON q TO guest")
-    url = (
-        postgresql.replace(f"{servers.USER}:{servers.PASSWORD}", "guest:guest")
-        if kind == "row security"
-        else postgresql
-    )
-    tools.write_csv(tmp_path / "in" / "q.csv", ["n", "v"], [[1, value]])
+    if kinds is OF_EXTENSIONS:
+        for extension in (kind.removeprefix("of ") for kind in kinds):
+            if not query(f"SELECT 1 FROM pg_available_extensions WHERE name = '{extension}'"):
+                pytest.skip(f"no {extension} on this machine")
+            query(f"CREATE EXTENSION {extension}")
+    for kind, (column, value) in kinds.items():
+        query(f'CREATE TABLE "{kind}" (n int, {column})')
+        tools.write_csv(tmp_path / "in" / f"{kind}.csv", ["n", "v"], [[1, value]])
     tools.write_csv(tmp_path / "in" / "other.csv", ["n"], [[1]])
-    options = ("--max-rejects", "5", "--bulk", bulk, "-v", "--log-file", "log")
+    url = postgresql
+    if kinds is BY_A_POLICY:
+        query('ALTER TABLE "row security" ENABLE ROW LEVEL SECURITY')
+        query('CREATE POLICY p ON "row security" USING (true) WITH CHECK (v IS NULL)')
+        query("CREATE ROLE guest LOGIN PASSWORD 'guest'; GRANT ALL ON SCHEMA public TO guest")
+        query('GRANT ALL ON "row security" TO guest')
+        url = postgresql.replace(f"{servers.USER}:{servers.PASSWORD}", "guest:guest")
+    options = ("--max-rejects", "5", "--on-duplicate", "load", "--bulk", bulk, "-v", "--log-file", "log", "--json")
     done = tools.ingest("load", "in", "--to", url, *options, cwd=tmp_path)
     try:
         assert done.returncode == 4, done.stderr
-        assert "the table refused a row: " in done.stderr
-        told = done.stderr + (tmp_path / "log").read_text() + str(query("SELECT error FROM ingest_file"))
+        assert done.stdout.count("the table refused a row: ") >= len(kinds), done.stdout
+        told = done.stdout + done.stderr + (tmp_path / "log").read_text() + str(query("SELECT error FROM ingest_file"))
         assert "shown" not in told
-        assert query("SELECT (SELECT count(*) FROM other), (SELECT count(*) FROM q)") == [(1, 0)]
+        assert query("SELECT count(*) FROM other") == [(1,)]
+        for kind in kinds:
+            assert query(f'SELECT count(*) FROM "{kind}"') == [(0,)], kind
+        refused = query("SELECT table_name FROM ingest_file WHERE error LIKE '%the table refused a row: %'")
+        assert {name for (name,) in refused} == set(kinds)
     finally:
-        if kind == "row security":
+        if kinds is BY_A_POLICY:
             query("DROP OWNED BY guest; DROP ROLE guest")
 
 
