@@ -5,12 +5,16 @@ Starts the pool's first host before it imports what a run needs: the two take a 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 
 from ingest.crew import Host
 from ingest.reports import Check, Inferred, Listener, Plan, RunReport, StopRequest
 from ingest.settings import Settings
+
+# A program that has set up no logging is told by events alone; without a handler Python writes warnings to its stderr.
+logging.getLogger("ingest").addHandler(logging.NullHandler())
 
 
 def load(

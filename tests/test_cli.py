@@ -177,6 +177,14 @@ def test_api_options_are_the_settings() -> None:
         ingest._settings(None, {"no_such_option": 1})  # type: ignore[typeddict-unknown-key]
 
 
+def test_api_prints_nothing_where_no_logging_is_set_up(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id\n1\n")
+    call = "ingest.plan('t.csv', to='t.db', workers=1, rename={'nothing': 'so'}, on_event=told.append)"
+    code = f"import ingest; told = []; {call}; assert 'changes nothing' in str(told)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 def test_every_public_name_is_there() -> None:
     for name in ingest.__all__:
         assert getattr(ingest, name) is not None
