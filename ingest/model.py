@@ -368,6 +368,7 @@ class Column:
     bits: int | None = None  #: BIGINT, DOUBLE: of the table's own type, if narrower or unsigned
     unsigned: bool = False  #: BIGINT: the table's own type takes no negative number
     length: int | None = None  #: TEXT: characters that the table's own type takes
+    numeric: bool = False  #: TEXT, DECIMAL: SQLite stores a number in the place of each text that looks like one
     required: bool = False  #: the database has nothing to put there where a file lacks the column
     note: str = ""  #: what another type would have lost, for people
     reason: str = ""  #: why this type, of every column whose values were looked at, for people

@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 
 from ingest.cells import Mask, behind, flags, valid_rows
 from ingest.model import Column, ColumnType, Reason, is_duration
+from ingest.profiles import EXACT_DIGITS
 from ingest.spellings import Culprits
 
 _SECOND = "(:[0-9]{1,2}|(^|[^0-9])[0-9]{6})"
 """What stands before the fraction of a second, in every way that a database may read: 10:00:05.5 and T100005.5."""
+
+_NUMBER = r"^[ \t-\r]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t-\r]*$"
 
 
 def culprits(array: Any, column: Column) -> Culprits:
@@ -28,6 +31,8 @@ def culprits(array: Any, column: Column) -> Culprits:
             return _beyond_bits(array, column, column.bits)
         case ColumnType.DOUBLE:
             return _double_culprits(array, column)
+        case ColumnType.TEXT | ColumnType.DECIMAL if column.numeric:
+            return _numeric_culprits(array, column)
         case ColumnType.TEXT if column.length is not None:
             longer = flags(pc.greater(pc.utf8_length(array), column.length))
             return [(longer, Reason.LOSSY, f"takes {column.length} characters, and the rest would be lost")]
@@ -74,6 +79,22 @@ def _double_culprits(array: Any, column: Column) -> Culprits:
             (lossy, Reason.LOSSY, f"digits after the first {scale} decimals would be lost"),
         ]
     return found
+
+
+def _numeric_culprits(array: Any, column: Column) -> Culprits:
+    """Numbers, by SQLite's rule for text (datatype3.html, 3), of which it would store another text or value."""
+    found: Culprits = []
+    suspects = flags(pc.match_substring_regex(array, f"([0-9][.]?){{{EXACT_DIGITS + 1}}}")) & valid_rows(array)
+    if column.type is ColumnType.TEXT:
+        canonical = flags(pc.match_substring_regex(array, r"^(0|-?[1-9][0-9]*|-?(0|[1-9][0-9]*)\.[0-9]*[1-9])$"))
+        written = flags(pc.match_substring_regex(array, _NUMBER)) & ~canonical
+        found.append((written, Reason.LOSSY, "the way the number is written would be lost"))
+        suspects &= canonical
+    for row in np.flatnonzero(suspects).tolist():
+        text = array[row].as_py()
+        whole = "." not in text and len(text) <= 20 and -(2**63) <= int(text) < 2**63
+        suspects[row] = not whole and Decimal(repr(float(text))) != Decimal(text)
+    return [*found, (suspects, Reason.LOSSY, f"more than {EXACT_DIGITS} digits would be lost")]
 
 
 def _with_more_decimals(numbers: NDArray[np.float64], suspects: Mask, scale: int) -> Mask:

@@ -445,6 +445,20 @@ def test_what_a_transform_returns_fits_or_is_rejected(
     assert typed.table.column("c").to_pylist() == [e for e in expected if not isinstance(e, Reason)]
 
 
+def test_what_sqlite_would_make_another_number_of_does_not_fit_its_numeric_columns() -> None:
+    word = ["007", "1.10", " 5", "1e3", "+1", "5.", "12345678901234567890", "0.1234567890123456789"]
+    kept = ["7", "-1.5", "0.30000000000000004", "9223372036854775807", "x1", "09:30", "", None]
+    column = Column(name="c", type=T.TEXT, native="JSON", numeric=True)
+    typed = convert_table(pa.table({"c": text([*word, *kept])}), [column])
+    assert [(bad.row, bad.code) for bad in typed.bad] == [(n, Reason.LOSSY) for n, _ in enumerate(word)]
+    assert typed.table.column("c").to_pylist() == kept
+    column = Column(name="c", type=T.DECIMAL, native="NUMERIC", numeric=True)
+    values = ["007", "1.10", "-9223372036854775808", "100000000000000000000", "12345678901234567890", None]
+    (bad,) = convert_table(pa.table({"c": text(values)}), [column]).bad
+    assert (bad.row, bad.code) == (4, Reason.LOSSY)
+    assert bad.message == "column 'c' is NUMERIC and more than 15 digits would be lost"
+
+
 def test_a_transform_may_return_unsigned_numbers() -> None:
     column = Column(name="c", type=T.BIGINT, bits=64, unsigned=True)
     for numbers, kind in (([2**64 - 1, None], pa.uint64()), ([5, None], pa.int64()), ([5, None], pa.float64())):

@@ -54,6 +54,17 @@ def test_columns_go_by_name_and_not_by_position(data: Path, db: Path, bulk: str)
     assert columns(db) == {"a": "INTEGER", "b": "INTEGER", "C": "TEXT", "d": "TEXT", "e": "REAL"}
 
 
+def test_sqlite_makes_no_number_of_a_text_in_silence(data: Path, db: Path, bulk: str) -> None:
+    # By the words of their types these columns store numbers, and not for one of them is that told.
+    query(db, "CREATE TABLE t (id INTEGER, zip STRING, doc JSON, price NUMERIC)")
+    bad = [[1, "007", "1", "1"], [2, "7", "1.10", "1"], [3, "7", "1", "0.12345678901234567"]]
+    write_csv(data / "t.csv", ["id", "zip", "doc", "price"], [*bad, [4, "7", "{}", "1.50"], [5, "a", "0.5", ""]])
+    report = load(data, db, max_rejects=Budget(count=3), bulk=bulk)
+    assert (report.rows, report.rejected) == (2, 3), report.files
+    assert [(r[2], r[3], r[4]) for r in rejects(db)] == [(n, c, "lossy") for n, c in enumerate(["zip", "doc", "price"])]
+    assert query(db, "SELECT * FROM t ORDER BY id") == [(4, 7, "{}", 1.5), (5, "a", 0.5, None)]
+
+
 def test_a_match_that_ignores_case_must_be_the_only_one(data: Path, db: Path) -> None:
     query(db, "CREATE TABLE t (id INTEGER, name TEXT)")
     # Of two spellings the header's own is the first; the second is another column, which the table does not have.

@@ -355,7 +355,7 @@ class SQLiteTarget(Target):
 
     def sql_type(self, column: Column) -> Any:
         # SQLite has no exact decimals: NUMERIC keeps 15 digits. Bound as text, a value is kept as it is in our own
-        # TEXT columns, and becomes a number by SQLite's own rule in a user's NUMERIC column.
+        # TEXT columns, and becomes a number by SQLite's own rule in a user's NUMERIC column (`narrowing`: or a reject).
         if column.type is ColumnType.TIME:
             return _Time()
         return sa.Text() if column.type is ColumnType.DECIMAL else super().sql_type(column)
@@ -479,6 +479,7 @@ def _column(info: Any) -> Column:
     match = re.search(r"\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)", declared)
     kind = _type(declared)
     decimal = kind is ColumnType.DECIMAL and match is not None
+    numeric = kind is ColumnType.DECIMAL or (kind is ColumnType.TEXT and not _keeps_text(declared))
     # A NOT NULL column with a default still refuses a NULL that is given to it.
     return Column(
         name=info[1],
@@ -487,6 +488,8 @@ def _column(info: Any) -> Column:
         nullable=not info[3],
         precision=int(match[1]) if decimal and match else None,
         scale=int(match[2] or 0) if decimal and match else None,
+        numeric=numeric,
+        native=declared if numeric else "",
         # A rowid by its own name is numbered by SQLite; any other column without a default has nothing.
         required=bool(info[3]) and info[4] is None and not (info[5] and declared == "INTEGER"),
     )
@@ -502,13 +505,18 @@ def _type(declared: str) -> ColumnType:
         return ColumnType.DATE
     if "INT" in declared:
         return ColumnType.BIGINT
-    if any(word in declared for word in ("CHAR", "CLOB", "TEXT", "BLOB")) or not declared:
+    if _keeps_text(declared):
         return ColumnType.TEXT
     if any(word in declared for word in ("REAL", "FLOA", "DOUB")):
         return ColumnType.DOUBLE
     if declared.startswith(("NUMERIC", "DECIMAL", "NUMBER", "MONEY")):
         return ColumnType.DECIMAL
     return ColumnType.TEXT
+
+
+def _keeps_text(declared: str) -> bool:
+    """Whether a column that is not for whole numbers keeps texts as they are: by any other word, one is a number."""
+    return not declared or any(word in declared for word in ("CHAR", "CLOB", "TEXT", "BLOB"))
 
 
 def _check_conflicts(table: TableName, sql: str, triggers: Sequence[str]) -> None:
