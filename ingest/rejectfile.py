@@ -55,6 +55,11 @@ class Written:
             names=tuple(kept.get("names", ())), dialect=Dialect(**told), null=tuple(n for n in null if type(n) is str)
         )
 
+    def shown(self, cells: Iterable[Cell]) -> list[Cell]:
+        """Cells as they are exported: what stands for NULL unquoted would not if it had to be quoted here."""
+        hidden = {word for word in self.null if has_to_be_quoted(word)}
+        return [Cell("") if not c.quoted and c.text in hidden else c for c in cells]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Open:
@@ -99,9 +104,9 @@ class Open:
             # Which of the two was exported is not known: the same file may be mended, and loaded, again and again.
             found = None if _CUT.search(cells[0].text) else record(cells[0].text, self.written.dialect)
             return found if found is not None else "a quote in it is not closed, or its text is cut, still"
-        latest, filled = self.latest, cells[: _filled(cells)]
-        if latest is not None and len(latest) < len(names) and [c.text for c in latest] == [c.text for c in filled]:
-            return latest  # as it was exported: the empty cells behind it are not the record's
+        latest = self.latest
+        if latest is not None and len(latest) < len(names) and _is_filled_up(self.written.shown(latest), cells):
+            return latest
         if tuple(columns[: len(names)]) == names:
             end = len(cells) if len(cells) > width else max(len(names), _filled(cells))
             return cells[:end]
@@ -109,6 +114,13 @@ class Open:
         others = [cell for place, cell in enumerate(cells) if place not in places]
         own = [cells[place] for place in places if place < len(cells)]
         return own + [cell for cell in others if cell != Cell("")]
+
+
+def _is_filled_up(exported: Sequence[Cell], cells: Sequence[Cell]) -> bool:
+    """Whether a line has a record as it was exported: empty cells behind it, or quotes that are gone, mend nothing."""
+    own = [cell.text for cell in cells[: len(exported)]]
+    own += [""] * (len(exported) - len(own))
+    return own == [cell.text for cell in exported] and is_bare(cells[len(exported) :])
 
 
 def _filled(cells: Sequence[Cell]) -> int:
@@ -189,9 +201,7 @@ def _record(one: Open, columns: list[str]) -> list[Cell]:
     cells = one.latest
     if cells is None or one.is_whole(cells, columns):
         return [Cell(one.raw if cells is None else written(cells, one.written.dialect))]
-    # What stands for NULL unquoted would not if it had to be quoted here.
-    hidden = {word for word in one.written.null if has_to_be_quoted(word)}
-    cells = [Cell("") if not c.quoted and c.text in hidden else c for c in cells]
+    cells = one.written.shown(cells)
     names = one.written.names
     if tuple(columns[: len(names)]) == names:
         return cells
