@@ -186,6 +186,8 @@ def to_decimal(array: Any, column: Column) -> Any:
         return None
     if column.precision is not None:
         scale = column.scale or 0
+        if not 0 <= scale <= column.precision:
+            return None
         leading = numbers.cells.data[numbers.cells.starts + numbers.negative] == ord("0")
         if (numbers.whole - leading > column.precision - scale).any() or (numbers.decimals > scale).any():
             return None
@@ -305,11 +307,16 @@ def _decimal_culprits(array: Any, column: Column) -> Culprits:
         # Arrow's regular expressions repeat at most 1,000 times, so the digits are counted, not matched.
         whole = lengths(pc.replace_substring_regex(plain, r"^-?0*([0-9]*).*$", r"\1"))
         decimals = lengths(pc.replace_substring_regex(plain, r"^[^.]*\.?([0-9]*?)0*$", r"\1"))
-        for count, limit, code, why in (
-            (whole, column.precision - scale, Reason.BAD_NUMBER, "the number is too large"),
-            (decimals, scale, Reason.LOSSY, f"digits after the first {scale} decimals would be lost"),
-        ):
-            found.append((count > limit, code, why))
+        large, lossy = whole > column.precision - scale, decimals > scale
+        why = f"digits after the first {scale} decimals would be lost"
+        if scale > column.precision:  # PostgreSQL's numeric(2,4) ends at 0.0099
+            zeros = lengths(pc.replace_substring_regex(plain, r"^-?0*\.(0*)[0-9]*$|^.*$", r"\1"))
+            large = (whole > 0) | (decimals > 0) & (zeros < scale - column.precision)
+        elif scale < 0:  # and its numeric(2,-3) counts thousands
+            zeros = lengths(pc.replace_substring_regex(plain, r"^-?[0-9]*?(0*)(\..*)?$", r"\1"))
+            lossy = (decimals > 0) | (whole > 0) & (zeros < -scale)
+            why = f"keeps only multiples of 10^{-scale}"
+        found += [(large, Reason.BAD_NUMBER, "the number is too large"), (lossy, Reason.LOSSY, why)]
     return found
 
 

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from datetime import UTC, date, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -222,9 +222,10 @@ def decimal(value: str, column: Column) -> object:
     if column.strict and re.match("0[0-9]", match[1]):
         return Reason.LOSSY
     if column.precision is not None and column.scale is not None:
-        if len(match[1].lstrip("0")) > column.precision - column.scale:
+        number, digits = Decimal(value).normalize(Context(prec=2_000)), column.precision - column.scale
+        if number and number.adjusted() >= digits:
             return Reason.BAD_NUMBER
-        if len((match[2] or "").rstrip("0")) > column.scale:
+        if number and int(number.as_tuple().exponent) < -column.scale:
             return Reason.LOSSY
     return value
 
@@ -252,11 +253,13 @@ COLUMNS = [
     Column(name="c", type=kind, strict=strict, precision=precision, scale=scale)
     for kind in T
     for strict in (True, False)
-    for precision, scale in ([(None, None), (6, 2), (2, 2), (18, 0)] if kind is T.DECIMAL else [(None, None)])
+    for precision, scale in (
+        [(None, None), (6, 2), (2, 2), (18, 0), (3, -2), (2, 3)] if kind is T.DECIMAL else [(None, None)]
+    )
 ]
 
 
-@pytest.mark.parametrize("column", COLUMNS, ids=lambda c: f"{c.type}-{c.strict}-{c.precision}")
+@pytest.mark.parametrize("column", COLUMNS, ids=lambda c: f"{c.type}-{c.strict}-{c.precision}-{c.scale}")
 @settings(deadline=None, max_examples=60)
 @given(items=cells)
 def test_a_column_becomes_what_plain_python_reads(column: Column, items: list[str | None]) -> None:

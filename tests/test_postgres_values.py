@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,35 @@ def test_digits_of_a_second_that_a_type_would_round_are_a_reject(
         ),
         (None,) * 7,
     ]
+
+
+ODD_SCALES = {
+    "h": (
+        "numeric(5,-2)",
+        ["12300", "-9999900.00", "0", "00100"],
+        {"12345": "lossy", "0.5": "lossy", "1e5": "bad_number"},
+    ),
+    "s": ("numeric(2,4)", ["0.0012", "-0.0099", "0.00"], {"0.01": "bad_number", "1": "bad_number", "0.00123": "lossy"}),
+}
+
+
+def test_digits_left_of_the_point_or_far_behind_it_are_kept_or_are_rejects(
+    tmp_path: Path, postgresql: str, query: Any, bulk: str
+) -> None:
+    if int(query("SHOW server_version_num")[0][0]) < 150_000:
+        pytest.skip("scales like these are known from PostgreSQL 15 on")
+    query(f"CREATE TABLE q (n int, {', '.join(f'{name} {native}' for name, (native, *_) in ODD_SCALES.items())})")
+    cells = [(name, cell, None) for name, (_, kept, _) in ODD_SCALES.items() for cell in kept]
+    cells += [(name, cell, code) for name, (*_, bad) in ODD_SCALES.items() for cell, code in bad.items()]
+    rows = [(n, *(cell if name == one else "" for one in ODD_SCALES)) for n, (name, cell, _) in enumerate(cells)]
+    path = tools.write_csv(tmp_path / "q.csv", ["n", *ODD_SCALES], rows)
+    report = load(path, postgresql, bulk=bulk, max_rejects=Budget(count=len(cells)))
+    assert (report.exit_code, report.rows) == (3, sum(code is None for *_, code in cells)), report.files
+    assert query("SELECT line, column_name, reason FROM ingest_reject ORDER BY line") == [
+        (n + 2, name, code) for n, (name, _, code) in enumerate(cells) if code
+    ]
+    found = [value for (value,) in query("SELECT coalesce(h, s) FROM q ORDER BY n")]
+    assert found == [Decimal(cell) for _, cell, code in cells if code is None]
 
 
 @pytest.mark.parametrize(
