@@ -366,7 +366,7 @@ class Column:
     scale: int | None = None
     strict: bool = False  #: leading zeros, plus signs and the like are rejects, for they would be lost
     bits: int | None = None  #: BIGINT, DOUBLE: of the table's own type, if narrower or unsigned
-    unsigned: bool = False  #: BIGINT: the table's own type takes no negative number
+    unsigned: bool = False  #: the table's own type takes no negative number
     length: int | None = None  #: TEXT: characters that the table's own type takes
     numeric: bool = False  #: TEXT, DECIMAL: SQLite stores a number in the place of each text that looks like one
     required: bool = False  #: the database has nothing to put there where a file lacks the column

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ingest.cells import Mask, behind, flags, valid_rows
+from ingest.cells import Mask, behind, flags, matches, valid_rows
 from ingest.model import Column, ColumnType, Reason, is_duration
 from ingest.profiles import EXACT_DIGITS
 from ingest.spellings import Culprits
@@ -22,6 +22,9 @@ _SECOND = "(:[0-9]{1,2}|(^|[^0-9])[0-9]{6})"
 """What stands before the fraction of a second, in every way that a database may read: 10:00:05.5 and T100005.5."""
 
 _NUMBER = r"^[ \t-\r]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t-\r]*$"
+
+
+_NEGATIVE = "the number is negative"
 
 
 def culprits(array: Any, column: Column) -> Culprits:
@@ -33,6 +36,8 @@ def culprits(array: Any, column: Column) -> Culprits:
             return _double_culprits(array, column)
         case ColumnType.TEXT | ColumnType.DECIMAL if column.numeric:
             return _numeric_culprits(array, column)
+        case ColumnType.DECIMAL if column.unsigned:
+            return [(matches(array, "^-.*[1-9]"), Reason.BAD_NUMBER, _NEGATIVE)]
         case ColumnType.TEXT if column.length is not None:
             longer = flags(pc.greater(pc.utf8_length(array), column.length))
             return [(longer, Reason.LOSSY, f"takes {column.length} characters, and the rest would be lost")]
@@ -52,13 +57,15 @@ def _beyond_bits(array: Any, column: Column, bits: int) -> Culprits:
     below = 0 if column.unsigned else 2 ** (bits - 1)
     beyond = f"the number does not fit into {bits} bits"
     return [
-        (numbers < -below, Reason.BAD_INTEGER, "the number is negative" if column.unsigned else beyond),
+        (numbers < -below, Reason.BAD_INTEGER, _NEGATIVE if column.unsigned else beyond),
         (numbers >= 2**bits - below, Reason.BAD_INTEGER, beyond),
     ]
 
 
 def _double_culprits(array: Any, column: Column) -> Culprits:
     found: Culprits = []
+    if column.unsigned:
+        found.append((behind(array, np.float64) < 0, Reason.BAD_NUMBER, _NEGATIVE))
     if column.bits is not None:
         numbers = behind(array, np.float64)
         with np.errstate(all="ignore"):

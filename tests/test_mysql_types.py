@@ -112,3 +112,17 @@ def test_times_and_numbers_are_kept_as_they_are_or_are_rejects(tmp_path: Path, m
     kept = [(n, name, cell) for n, (name, cell, code) in enumerate(cells) if not code]
     query(mariadb, *(f"INSERT INTO typed (n, {name}) VALUES ({n}, '{cell}')" for n, name, cell in kept))
     assert query(mariadb, "SELECT * FROM own ORDER BY n") == query(mariadb, "SELECT * FROM typed ORDER BY n")
+
+
+@pytest.mark.parametrize("kind", ["DOUBLE", "FLOAT(5,2)", "DECIMAL(5,2)"])
+def test_a_negative_number_for_a_type_without_a_sign_is_a_reject(
+    tmp_path: Path, mariadb: str, bulk: str, kind: str
+) -> None:
+    query(mariadb, f"CREATE TABLE own (v {kind} UNSIGNED)")
+    file = tools.write_csv(tmp_path / "own.csv", ["v"], [["1.5"], ["-1.5"], ["-0.00"], ["-0.01"]])
+    report = load(file, mariadb, bulk=bulk, max_rejects=Budget(count=2))
+    assert (report.exit_code, report.rows) == (3, 2), report.files
+    rejected = query(mariadb, "SELECT line, column_name, reason, message FROM ingest_reject ORDER BY line")
+    assert [one[:3] for one in rejected] == [(line, "v", "bad_number") for line in (3, 5)]
+    assert all(message.endswith("and the number is negative") for *_, message in rejected)
+    assert query(mariadb, "SELECT v FROM own ORDER BY v") == [(0,), (1.5,)]

@@ -23,6 +23,9 @@ _TYPES = {
 }
 
 
+_NUMERIC = (ColumnType.BIGINT, ColumnType.DOUBLE, ColumnType.DECIMAL)
+
+
 def column(info: Any) -> Column:
     """A column of information_schema.
 
@@ -34,7 +37,7 @@ def column(info: Any) -> Column:
     if full.startswith("tinyint(1)"):
         kind = ColumnType.BOOLEAN  # what BOOLEAN is short for, in both
     precision, scale, bits = None, None, None
-    unsigned = kind is ColumnType.BIGINT and (word == "bit" or "unsigned" in full)
+    unsigned = word == "bit" or (kind in _NUMERIC and "unsigned" in full)
     if kind is ColumnType.DECIMAL:
         precision, scale = int(digits), int(decimals)
     elif kind is ColumnType.TIMESTAMP or word == "time":
