@@ -5,6 +5,7 @@ Works on Arrow data in memory, on typed columns. Servers do much of this in sile
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ingest.cells import Mask, behind, flags, matches, valid_rows
+from ingest.cells import Mask, behind, flags, matches, valid_rows, words
 from ingest.model import Column, ColumnType, Reason, is_duration
 from ingest.profiles import EXACT_DIGITS
 from ingest.spellings import Culprits
@@ -25,6 +26,9 @@ _NUMBER = r"^[ \t-\r]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t-\r]*
 
 
 _NEGATIVE = "the number is negative"
+
+_NUMBER = r"^[ \t\n\v\f\r]*[+-]?[0-9]+ *$"
+"""A text that MySQL takes for the place of a word, or for the bits of several, if it is no word."""
 
 
 def culprits(array: Any, column: Column) -> Culprits:
@@ -38,6 +42,8 @@ def culprits(array: Any, column: Column) -> Culprits:
             return _numeric_culprits(array, column)
         case ColumnType.DECIMAL if column.unsigned:
             return [(matches(array, "^-.*[1-9]"), Reason.BAD_NUMBER, _NEGATIVE)]
+        case ColumnType.TEXT if _words_of(column):
+            return _no_words(array, column)
         case ColumnType.TEXT if column.length is not None:
             longer = flags(pc.greater(pc.utf8_length(array), column.length))
             return [(longer, Reason.LOSSY, f"takes {column.length} characters, and the rest would be lost")]
@@ -50,6 +56,32 @@ def culprits(array: Any, column: Column) -> Culprits:
         case _:
             return []
     return [(finer, Reason.LOSSY, f"keeps {column.scale} digits of a second, and others would be lost")]
+
+
+def _words_of(column: Column) -> list[str]:
+    """The words of an ENUM or SET of MySQL's, in lower case; [] of any other type."""
+    if not column.native.startswith(("enum('", "set('")):
+        return []
+    return [word.replace("''", "'") for word in re.findall(r"'((?:[^']|'')*)'", column.native)]
+
+
+def _no_words(array: Any, column: Column) -> Culprits:
+    """Texts that are surely none of the words of an ENUM, and no list of those of a SET.
+
+    Which letters are the same is up to the column's collation: where a text or a word has others than those of ASCII,
+    and where it is about capitals, the server decides.
+    """
+    known, several = set(_words_of(column)), column.native.startswith("set(")
+    plain = all(word.isascii() and "\\" not in word for word in known)
+    texts = [text for text in pc.unique(array).to_pylist() if text is not None]
+    found = []
+    for text in texts:
+        parts = text.rstrip(" ").lower().split(",") if several else [text.rstrip(" ").lower()]
+        fits = known.issuperset(parts) or (several and not text)
+        if not fits and (re.fullmatch(_NUMBER, text) or (plain and text.isascii())):
+            found.append(text)
+    mask = flags(pc.is_in(array, value_set=words(*found)))
+    return [(mask, Reason.LOSSY, f"the value is {'no list' if several else 'none'} of its words")]
 
 
 def _beyond_bits(array: Any, column: Column, bits: int) -> Culprits:

@@ -214,7 +214,7 @@ REFUSED = {
     "wrong letters": ("id INT, word VARCHAR(20) CHARACTER SET latin1, at DATETIME(6)", (2, "日本 secret", "")),
     "check": ("id INT, word TEXT CHECK (length(word) < 5), at DATETIME(6)", (2, "secret", "")),
     "no json": ("id INT, word JSON, at DATETIME(6)", (2, "secret", "")),
-    "no such word": ("id INT, word ENUM ('fine', 'good'), at DATETIME(6)", (2, "secret", "")),
+    "no such word": ("id INT, word ENUM ('fine', 'gütig'), at DATETIME(6)", (2, "secret", "")),
     "no time": ("id INT, word TIME, at DATETIME(6)", (2, "secret", "")),
     "beyond its end": ("id INT, word TEXT, at TIMESTAMP NULL", (2, "w", "2200-01-01 00:00:00")),
     "missing": ("id INT, word TEXT, at DATETIME(6), more INT NOT NULL", (2, "w", "")),

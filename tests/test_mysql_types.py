@@ -126,3 +126,32 @@ def test_a_negative_number_for_a_type_without_a_sign_is_a_reject(
     assert [one[:3] for one in rejected] == [(line, "v", "bad_number") for line in (3, 5)]
     assert all(message.endswith("and the number is negative") for *_, message in rejected)
     assert query(mariadb, "SELECT v FROM own ORDER BY v") == [(0,), (1.5,)]
+
+
+WORDS = {
+    "e": ("ENUM('a','B''c','1x','é')", ["a", "A ", "b'C", "1X", "é", "E"], ["1", " 1", "+2 ", "01", "-1", "0"]),
+    "d": ("ENUM('2','1')", ["1", "2 "], ["01", "3", "", "x"]),
+    "s": ("SET('a','b','7')", ["a", "b,A ", "7", "a,7"], ["3", "0", "+1", "a,", "a,,b", "a,x", "07", " "]),
+}
+
+
+def test_a_number_is_not_taken_for_the_place_of_a_word(tmp_path: Path, mariadb: str, bulk: str) -> None:
+    columns = ", ".join(f"{name} {native}" for name, (native, *_) in WORDS.items())
+    query(mariadb, f"CREATE TABLE own (n INT, {columns})", f"CREATE TABLE typed (n INT, {columns})")
+    cells = [(name, cell, True) for name, (_, kept, _) in WORDS.items() for cell in kept]
+    cells += [(name, cell, False) for name, (*_, bad) in WORDS.items() for cell in bad]
+    lines = [",".join(f'"{cell}"' if name == one else "" for one in WORDS) for name, cell, _ in cells]
+    path = tmp_path / "own.csv"
+    path.write_text(
+        "".join(f"{line}\n" for line in [f"n,{','.join(WORDS)}", *(f"{n},{line}" for n, line in enumerate(lines))])
+    )
+    report = load(path, mariadb, bulk=bulk, max_rejects=Budget(count=len(cells)))
+    kept = [(n, name, cell) for n, (name, cell, fits) in enumerate(cells) if fits]
+    assert (report.exit_code, report.rows) == (3, len(kept)), report.files
+    assert query(mariadb, "SELECT line, column_name, reason FROM ingest_reject ORDER BY line") == [
+        (n + 2, name, "lossy") for n, (name, _, fits) in enumerate(cells) if not fits
+    ]
+    for n, name, cell in kept:
+        quoted = cell.replace("'", "''")
+        query(mariadb, f"INSERT INTO typed (n, {name}) VALUES ({n}, '{quoted}')")
+    assert query(mariadb, "SELECT * FROM own ORDER BY n") == query(mariadb, "SELECT * FROM typed ORDER BY n")
