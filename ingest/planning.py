@@ -151,6 +151,8 @@ class _Planner:
             state = table_state(self._target, connection, table, row)
         except TableError as error:
             return TableState(table=table, shape=None, row=row, made_by_us=False, unusable=error)
+        if connection is not None and state.shape is not None:
+            state.unusable = self._target.obstacle(connection, state.table, self._settings.mode)
         if self._settings.key and state.shape is not None and connection is not None:
             state.unique = self._target.unique_keys(connection, state.table)
         if self._settings.mode == Mode.REPLACE:
@@ -177,7 +179,7 @@ class _Planner:
         """The table that is filled in the place of another; and whether what is in it can be gone on with."""
         state.staging = replacing.staging_name(self._target, state.table)
         there = connection if state.shape is not None else None
-        state.unusable = replacing.unsafe(self._target, there, state.table)
+        state.unusable = state.unusable or replacing.unsafe(self._target, there, state.table)
         row = next((row for row in self._known.values() if row.table_name == str(state.staging)), None)
         if connection is not None and row is not None:
             state.staged = replacing.staged(self._target, connection, state, row)
@@ -209,7 +211,7 @@ class _Planner:
             mine = [source for source, table in named if str(table) == state.key]
             as_files = functools.partial(replacing.is_as_the_files_are, rows=self._rows, unchanged=self._unchanged)
             if state.staging is not None and as_files(state, mine, skip_equal=skip):
-                state.staging = None
+                state.staging = state.unusable = None
         pending = self._quick(named)
         if pending:
             on_pending()

@@ -11,7 +11,7 @@ from test_postgres_modes import load
 from tools import write_csv
 
 
-@pytest.mark.parametrize("action", ["CASCADE", "SET NULL"])
+@pytest.mark.parametrize("action", ["CASCADE", "SET NULL", "RESTRICT"])
 def test_what_follows_from_the_end_of_old_rows_is_not_done_to_the_new_ones(
     tmp_path: Path, postgresql: str, query: Any, bulk: str, action: str
 ) -> None:
@@ -62,3 +62,22 @@ def test_a_table_whose_old_rows_stay_is_as_it_was(tmp_path: Path, postgresql: st
     assert report.exit_code == 4
     assert "t would have 3 rows instead of 2" in report.warnings[0]
     assert query("SELECT id FROM t") == [(1,)]
+
+
+def test_rows_that_must_not_go_for_a_moment_are_told_before_anything_is_loaded(
+    tmp_path: Path, postgresql: str, query: Any
+) -> None:
+    query('CREATE TABLE t (a INTEGER, "b %" INTEGER, PRIMARY KEY (a, "b %")); INSERT INTO t VALUES (1, 2)')
+    query("CREATE SCHEMA far; CREATE TABLE far.child (y INTEGER, x INTEGER)")
+    query('ALTER TABLE far.child ADD CONSTRAINT "%up" FOREIGN KEY (x, y) REFERENCES t ON DELETE RESTRICT')
+    path = write_csv(tmp_path / "t.csv", ["a", "b %"], [[1, 2], [3, 4]])
+    assert load(path, postgresql, mode="replace").exit_code == 0  # nothing refers to the row
+    query("INSERT INTO far.child VALUES (2, 1)")
+    assert load(path, postgresql, mode="replace").exit_code == 0  # nothing is to be done
+    write_csv(path, ["a", "b %"], [[1, 2], [5, 6]])
+    report = load(path, postgresql, mode="replace")
+    assert tools.told(report) == {"t.csv": ("refused", "constraint")}
+    assert "rows of far.child refer to them ON DELETE RESTRICT" in report.files[0].sentence
+    query(report.files[0].hint.partition(": ")[2])
+    assert load(path, postgresql, mode="replace").exit_code == 0
+    assert query("SELECT a FROM t ORDER BY a") == [(1,), (5,)]

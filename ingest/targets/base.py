@@ -23,7 +23,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable, CreateTableAs
 
 from ingest import model
-from ingest.errors import SourceError
+from ingest.errors import SourceError, TableError
 from ingest.jobs import ARROW, Place, Staged
 from ingest.model import LINEAGE_COLUMN, Column, ColumnType, Merge, Mode, Origin, Reason, TableName, TableShape
 from ingest.targets import keys
@@ -235,6 +235,11 @@ class Target(Answers, ABC):
         """Whether the table may have rows that this user cannot see."""
         del connection, table
         return False
+
+    def obstacle(self, connection: Connection, table: TableName, mode: str) -> TableError | None:
+        """Why no rows get into a table that is there in this mode, if that can be seen beforehand."""
+        del connection, table, mode
+        return None
 
     def count_rows(self, connection: Connection, table: TableName) -> int:
         """How many rows the table has."""

@@ -26,7 +26,7 @@ _OWN = sa.text(
     """
     SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint
         WHERE contype = 'f' AND conrelid = CAST(:oid AS oid) AND confrelid = conrelid
-            AND confdeltype NOT IN ('a', 'r'))
+            AND confdeltype <> 'a')
     """
 )
 
@@ -43,7 +43,7 @@ def replace(target: Target, connection: Connection, shape: TableShape, staging: 
     rows = target.rows_of(*(source.c[name] for name in names))
     if connection.execute(_OWN, {"oid": oid}).scalar():
         # What follows from a row's end, at the end of the statement, would be done to the new rows that refer to its
-        # key, too.
+        # key, too; and RESTRICT would find these, and forbid it.
         connection.execute(table.delete())
     else:
         # One statement, for a foreign key that cannot be deferred looks at the end of each: what other tables refer to

@@ -24,7 +24,7 @@ from ingest.model import (
     TableName,
     TableShape,
 )
-from ingest.targets import keys, pgerrors, pgmerging, pgreplacing
+from ingest.targets import keys, pgerrors, pgmerging, pgobstacles, pgreplacing
 from ingest.targets.base import LINEAGE, POSITION, BatchRef, Offer, fingerprint_of
 from ingest.targets.faults import Fault
 from ingest.targets.pgtypes import TEXTS, bare, digits_of_a_second, why_text
@@ -313,6 +313,12 @@ class PostgresTarget(ServerTarget):
         found = self._find(connection, table)
         query = sa.text("SELECT pg_catalog.row_security_active(CAST(:oid AS oid))")
         return found is not None and bool(connection.execute(query, {"oid": found.oid}).scalar())
+
+    def obstacle(self, connection: Connection, table: TableName, mode: str) -> TableError | None:
+        found = self._find(connection, table)
+        if found is None or mode != Mode.REPLACE:
+            return None
+        return pgobstacles.restricted(connection, found.oid, table)
 
     def has_rows(self, connection: Connection, table: TableName) -> bool:
         # What cannot be seen is not taken for empty: it would be loaded once more beside it.
