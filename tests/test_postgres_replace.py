@@ -81,3 +81,33 @@ def test_rows_that_must_not_go_for_a_moment_are_told_before_anything_is_loaded(
     query(report.files[0].hint.partition(": ")[2])
     assert load(path, postgresql, mode="replace").exit_code == 0
     assert query("SELECT a FROM t ORDER BY a") == [(1,), (5,)]
+
+
+RULES = {
+    ("INSERT", "DO INSTEAD INSERT INTO other VALUES (NEW.id)"): ("append", "upsert", "replace"),
+    ("INSERT", "WHERE NEW.id > 1 DO INSTEAD NOTHING"): ("append",),
+    ("INSERT", "DO ALSO INSERT INTO other VALUES (NEW.id)"): ("insert-ignore", "replace"),
+    ("UPDATE", "DO ALSO INSERT INTO other VALUES (OLD.id)"): ("upsert",),
+    ("DELETE", "DO INSTEAD NOTHING"): ("replace",),
+}
+
+
+@pytest.mark.parametrize(("event", "action"), RULES)
+def test_a_rule_that_is_in_the_way_is_told_before_anything_is_loaded(
+    tmp_path: Path, postgresql: str, query: Any, event: str, action: str
+) -> None:
+    query('CREATE TABLE "T" (id INTEGER PRIMARY KEY); INSERT INTO "T" VALUES (7); CREATE TABLE other (id INTEGER)')
+    where, _, what = action.rpartition("DO ")
+    query(f'CREATE RULE "a %" AS ON {event} TO "T" {where} DO {what}')
+    path = write_csv(tmp_path / "T.csv", ["id"], [[1], [2]])
+    hint = ""
+    for mode in ("append", "upsert", "insert-ignore", "replace"):
+        key = ("id",) if mode in ("upsert", "insert-ignore") else ()
+        if mode in RULES[event, action]:
+            report = load(path, postgresql, mode=mode, key=key)
+            assert tools.told(report) == {"T.csv": ("refused", "constraint")}, mode
+            assert f"the table T has the rule 'a %' ON {event} DO" in report.files[0].sentence
+            hint = report.files[0].hint.partition(": ")[2]
+    assert query('SELECT id FROM "T" UNION ALL SELECT id FROM other') == [(7,)]
+    query(hint)
+    assert load(path, postgresql).exit_code == 0

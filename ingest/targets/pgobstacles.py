@@ -6,7 +6,17 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ingest.errors import TableError
-from ingest.model import Reason, TableName
+from ingest.model import Mode, Reason, TableName
+
+_EVENTS = {"2": "UPDATE", "3": "INSERT", "4": "DELETE"}
+
+_RULES = sa.text(
+    """
+    SELECT rulename, CAST(ev_type AS text), is_instead, CAST(ev_class AS regclass)::text, quote_ident(rulename)
+    FROM pg_catalog.pg_rewrite
+    WHERE ev_class = CAST(:oid AS oid) AND ev_type <> '1' AND ev_enabled IN ('O', 'A') ORDER BY ev_type, rulename
+    """
+)
 
 _RESTRICTING = sa.text(
     """
@@ -23,6 +33,26 @@ _RESTRICTING = sa.text(
     ORDER BY k.conparentid, 1, 3
     """
 )
+
+
+def rule(connection: Connection, oid: int, table: TableName, mode: str) -> TableError | None:
+    """Why a rule of the table keeps rows from getting there in this mode."""
+    for name, number, instead, place, quoted in connection.execute(_RULES, {"oid": oid}):
+        event = _EVENTS[number]
+        if event == "INSERT" and instead:
+            why = "rows would go elsewhere, or nowhere"
+        elif mode in (Mode.UPSERT, Mode.INSERT_IGNORE) and event != "DELETE":
+            why = f"the server has no ON CONFLICT beside it, which --mode {mode} goes by"
+        elif mode == Mode.REPLACE and event != "UPDATE":
+            why = "beside it the server does not put rows in the place of others in one statement"
+        else:
+            continue
+        return TableError(
+            f"the table {table} has the rule {name!r} ON {event} DO {'INSTEAD' if instead else 'ALSO'}: {why}.",
+            code=Reason.CONSTRAINT,
+            hint=f"Make a trigger of it, or its owner can type: ALTER TABLE {place} DISABLE RULE {quoted};",
+        )
+    return None
 
 
 def restricted(connection: Connection, oid: int, table: TableName) -> TableError | None:

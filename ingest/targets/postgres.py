@@ -316,9 +316,10 @@ class PostgresTarget(ServerTarget):
 
     def obstacle(self, connection: Connection, table: TableName, mode: str) -> TableError | None:
         found = self._find(connection, table)
-        if found is None or mode != Mode.REPLACE:
+        if found is None:
             return None
-        return pgobstacles.restricted(connection, found.oid, table)
+        rule = pgobstacles.rule(connection, found.oid, table, mode) if found.relhasrules else None
+        return rule or (pgobstacles.restricted(connection, found.oid, table) if mode == Mode.REPLACE else None)
 
     def has_rows(self, connection: Connection, table: TableName) -> bool:
         # What cannot be seen is not taken for empty: it would be loaded once more beside it.
