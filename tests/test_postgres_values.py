@@ -181,6 +181,29 @@ def test_whatever_number_a_value_is_refused_with_it_is_that_of_its_file_alone(
             query("DROP OWNED BY guest; DROP ROLE guest")
 
 
+NO_TABLE = "undefined table (SQLSTATE 42P01)"
+TRIGGERED = {
+    "INSERT INTO missing VALUES (NEW.n);": 'function audit(): relation "missing" does not exist (SQLSTATE 42P01)',
+    "PERFORM lacking(NEW.n);": "in the function audit(): function lacking(integer) does not exist (SQLSTATE 42883)",
+    "EXECUTE 'INSERT INTO ' || NEW.v || ' VALUES (1)';": f"in the function audit(): {NO_TABLE}",
+    "NEW.v := query_to_xml('SELECT * FROM ' || NEW.v, true, true, '')::text;": f"in the function audit(): {NO_TABLE}",
+    "PERFORM query_to_xml('SELECT * FROM ' || NEW.v, true, true, '');": f"refused a row: {NO_TABLE}",
+}
+
+
+@pytest.mark.parametrize("body", TRIGGERED)
+def test_a_trigger_that_cannot_do_its_work_is_told_by_its_function_and_what_that_names(
+    tmp_path: Path, postgresql: str, query: Any, body: str
+) -> None:
+    quoted = f"BEGIN {body} RETURN NEW; END".replace("'", "''")
+    query(f"CREATE TABLE q (n int, v text); CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS '{quoted}'")
+    query("CREATE TRIGGER audit BEFORE INSERT ON q FOR EACH ROW EXECUTE FUNCTION audit()")
+    report = load(tools.write_csv(tmp_path / "q.csv", ["n", "v"], [[1, "not_shown"]]), postgresql)
+    assert tools.told(report) == {"q.csv": ("refused", "constraint")}
+    assert TRIGGERED[body] in report.files[0].sentence
+    assert "shown" not in report.files[0].sentence
+
+
 def test_what_the_driver_logs_of_a_refused_row_is_not_told(tmp_path: Path, postgresql: str, query: Any) -> None:
     query("CREATE TABLE q (n int PRIMARY KEY, v text)")
     for first in range(0, 20_000, 5_000):  # of some, for it is said only now and then

@@ -38,6 +38,10 @@ _OF_THE_SERVER = re.compile("08|25|2[68D]|3[4B]|40|5[3578]|72|F0|XX00[12]|42501"
 _SIZES_ONLY = re.compile("row is too big: |index row ")
 """The sentences of class 54 that quote nothing but sizes and the name of an index."""
 
+_FUNCTION = re.compile(r"PL/pgSQL function (.+) line \d+ at (.+)")
+"""Where an error arose, as its context begins: while a statement is carried out, its text comes first, and may hold
+cells."""
+
 _SERVERS_OWN = re.compile("0[012389ABFLPZ]|10|2[0-8BDF]|3[489BDF]|4[024]|5[34578]|72|F0|HV|XX")
 """The classes of SQLSTATE that the server gives numbers in (the manual's "PostgreSQL Error Codes"), but for P0, that of
 PL/pgSQL's functions; a trigger can take any other."""
@@ -76,11 +80,15 @@ def words(error: sa.exc.DBAPIError) -> str:
 def _meaning(error: Any) -> str:
     """What the number of an error means, and the column."""
     diag, state = error.orig.diag, error.orig.sqlstate
+    context = (diag.context or "").partition("\n")[0]
     column = f' in the column "{diag.column_name}"' if diag.column_name and not _by_a_function(error) else ""
-    if not column and (match := re.search(r", column (.+?)(?::|$)", (diag.context or "").partition("\n")[0])):
+    if not column and (match := re.search(r", column (.+?)(?::|$)", context)):
         column = f' in the column "{match[1]}"'
     meaning = re.sub(r"(?<!^)(?=[A-Z])", " ", type(error.orig).__name__.rstrip("_")).lower()
-    return f"{meaning}{column} (SQLSTATE {state})"
+    function = _FUNCTION.match(context)
+    if function and state[:2] == "42" and function[2] in ("SQL statement", "PERFORM"):
+        meaning = diag.message_primary  # of a statement that is part of the function, and could not begin
+    return f"{f'in the function {function[1]}: ' if function else ''}{meaning}{column} (SQLSTATE {state})"
 
 
 def words_of_a_value(error: Any) -> str:
