@@ -22,12 +22,15 @@ from ingest.spellings import Culprits
 _SECOND = "(:[0-9]{1,2}|(^|[^0-9])[0-9]{6})"
 """What stands before the fraction of a second, in every way that a database may read: 10:00:05.5 and T100005.5."""
 
-_NUMBER = r"^[ \t-\r]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t-\r]*$"
-
-
 _NEGATIVE = "the number is negative"
 
-_NUMBER = r"^[ \t\n\v\f\r]*[+-]?[0-9]+ *$"
+_NUMBER = r"^[ \t-\r]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t-\r]*$"
+"""A text that SQLite takes for a number, in a column of NUMERIC affinity."""
+
+_CANONICAL = r"^(0|-?[1-9][0-9]*|-?(0|[1-9][0-9]*)\.[0-9]*[1-9])$"
+"""A number as it comes back from there."""
+
+_PLACE = r"^[ \t\n\v\f\r]*[+-]?[0-9]+ *$"
 """A text that MySQL takes for the place of a word, or for the bits of several, if it is no word."""
 
 
@@ -78,7 +81,7 @@ def _no_words(array: Any, column: Column) -> Culprits:
     for text in texts:
         parts = text.rstrip(" ").lower().split(",") if several else [text.rstrip(" ").lower()]
         fits = known.issuperset(parts) or (several and not text)
-        if not fits and (re.fullmatch(_NUMBER, text) or (plain and text.isascii())):
+        if not fits and (re.fullmatch(_PLACE, text) or (plain and text.isascii())):
             found.append(text)
     mask = flags(pc.is_in(array, value_set=words(*found)))
     return [(mask, Reason.LOSSY, f"the value is {'no list' if several else 'none'} of its words")]
@@ -123,9 +126,11 @@ def _double_culprits(array: Any, column: Column) -> Culprits:
 def _numeric_culprits(array: Any, column: Column) -> Culprits:
     """Numbers, by SQLite's rule for text (datatype3.html, 3), of which it would store another text or value."""
     found: Culprits = []
-    suspects = flags(pc.match_substring_regex(array, f"([0-9][.]?){{{EXACT_DIGITS + 1}}}")) & valid_rows(array)
+    suspects = flags(pc.greater(pc.binary_length(array), EXACT_DIGITS)) & valid_rows(array)
+    if suspects.any():
+        suspects &= flags(pc.match_substring_regex(array, f"([0-9][.]?){{{EXACT_DIGITS + 1}}}"))
     if column.type is ColumnType.TEXT:
-        canonical = flags(pc.match_substring_regex(array, r"^(0|-?[1-9][0-9]*|-?(0|[1-9][0-9]*)\.[0-9]*[1-9])$"))
+        canonical = flags(pc.match_substring_regex(array, _CANONICAL))
         written = flags(pc.match_substring_regex(array, _NUMBER)) & ~canonical
         found.append((written, Reason.LOSSY, "the way the number is written would be lost"))
         suspects &= canonical
