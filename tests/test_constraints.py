@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import killing
 import pytest
@@ -69,6 +70,30 @@ def test_a_table_whose_rows_would_go_uncounted_or_end_the_transaction_takes_none
     assert told(report) == {"t.csv": ("refused", "columns")}, report.files
     assert ("ROLLBACK" if kind in ("rollback", "trigger") else "ON CONFLICT REPLACE") in report.files[0].sentence
     assert query(db, "SELECT a, b FROM t") == [(1, "old")]
+
+
+ENDING = {
+    "of an upsert": "CREATE TRIGGER g BEFORE UPDATE ON t BEGIN SELECT raise(ROLLBACK, 'no'); END",
+    "of another table": "CREATE TABLE s (n INTEGER); INSERT INTO s VALUES (0);"
+    " CREATE TRIGGER g AFTER INSERT ON t BEGIN UPDATE s SET n = new.a; END;"
+    " CREATE TRIGGER h BEFORE UPDATE ON s WHEN new.n = 2 BEGIN SELECT raise(ROLLBACK, 'no'); END",
+}
+
+
+@pytest.mark.parametrize("kind", ENDING)
+def test_a_trigger_that_ends_the_transaction_refuses_its_file_and_not_the_run(
+    data: Path, db: Path, bulk: str, kind: str
+) -> None:
+    script(db, f"CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT); {ENDING[kind]}")
+    query(db, "INSERT INTO t VALUES (1, 'old')")
+    write_csv(data / "t_1.csv", ["a", "b"], [[2 if "another" in kind else 1, "x"]])
+    write_csv(data / "t_2.csv", ["a", "b"], [[3, "y"]])
+    way: dict[str, Any] = {"mode": "upsert", "key": ("a",), "newest_by": "b"} if "upsert" in kind else {}
+    report = load(data, db, bulk=bulk, max_rejects=Budget(count=5), **way)
+    assert told(report) == {"t_1.csv": ("refused", "constraint"), "t_2.csv": ("loaded", "new")}
+    assert "ends the transaction" in next(file.sentence for file in report.files if file.state == "refused")
+    assert query(db, "SELECT a, b FROM t ORDER BY a") == [(1, "old"), (3, "y")]
+    assert_counts_add_up(db)
 
 
 @pytest.mark.parametrize("kind", COUNTED)

@@ -84,8 +84,19 @@ def _attempt(
     except sa.exc.DBAPIError as error:
         if not target.breaks_constraint(error):
             raise  # not back to the savepoint: a deadlock has ended the transaction, and that would hide it
-        savepoint.rollback()
-        return target.constraint(error)
+        why = target.constraint(error)
+        try:
+            savepoint.rollback()
+        except sa.exc.DBAPIError as lost:
+            if target.fault(lost) is not None:
+                raise
+            # It has gone with the transaction: of SQLite a trigger can say so, of this table or of one that it changes.
+            raise SourceError(
+                f"a row of it ends the transaction that its rows share with the ledger: {why or 'a constraint'}.",
+                code=Reason.CONSTRAINT,
+                hint="Where it is a trigger that says ROLLBACK, make that anew with ABORT.",
+            ) from error
+        return why
     savepoint.commit()
     return None
 
