@@ -363,7 +363,8 @@ class Console:
         if report.left_out and report.files:
             lines.append(f"left alone: {counted(len(report.left_out), 'path')}; -v names them")
         if report.vanished:
-            told = f"vanished: {_files(len(report.vanished))} that were loaded are no longer there"
+            were, are = ("was", "is") if len(report.vanished) == 1 else ("were", "are")
+            told = f"vanished: {_files(len(report.vanished))} that {were} loaded {are} no longer there"
             # Where they do not, a warning has said so.
             if not report.warnings and not any(outcome.code in _LOST for outcome in report.files):
                 told += "; their rows stay"

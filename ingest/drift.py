@@ -131,7 +131,8 @@ def notices(schema: TableSchema) -> list[tuple[str, str]]:
         if groups:
             parts = "; ".join(f"{counted(group.files)}: {difference(group)}" for group in groups[:TOLD])
             more = f"; and {len(groups) - TOLD} more kinds of headers (see: ingest plan)" if len(groups) > TOLD else ""
-            found.append((level, f"{schema.key}: of {total:,} files, some differ from the table: {parts}{more}"))
+            of = f"of {total:,} files, some differ" if total > 1 else "the file differs"
+            found.append((level, f"{schema.key}: {of} from the table: {parts}{more}"))
     pairs = dict.fromkeys(pair for group in grave for pair in group.renamed)
     if pairs:
         options = " ".join(f"--rename {shlex.quote(f'{name}={column}')}" for name, column in pairs)

@@ -411,7 +411,7 @@ class _Planner:
 
     def _reload(self, work: Work, why: str, row: FileRow) -> None:
         work.action, work.code, work.reset = Action.RELOAD, Reason.CHANGED, True
-        work.sentence = f"{why}; its {row.rows_loaded} old rows are replaced"
+        work.sentence = f"{why}; its {row.rows_loaded:,} old rows are replaced"
         self._out.work.append(work)
 
     def _tail(self, work: Work, row: FileRow) -> None:
@@ -504,7 +504,7 @@ class _Planner:
             work.sentence = f"it was loaded in part, {why}; it starts again"
         else:
             work.action, work.code, work.from_bytes = Action.RESUME, Reason.PART_LOADED, row.committed_bytes
-            work.sentence = f"{row.committed_bytes} bytes of it are loaded already"
+            work.sentence = f"{row.committed_bytes:,} bytes of it are loaded already"
             work.after_broken = row.file_id in self._broken
         self._out.work.append(work)
 
@@ -585,7 +585,7 @@ class _Planner:
                 self._out.moved.append((row, work.source, work.path_key, work.sha256))
                 work.row = row
                 work.action, work.code, work.from_bytes = Action.RESUME, Reason.MOVED, row.committed_bytes
-                work.sentence = f"it was moved here from {row.path}; {row.committed_bytes} bytes are loaded already"
+                work.sentence = f"it was moved here from {row.path}; {row.committed_bytes:,} bytes are loaded already"
                 self._out.work.append(work)
                 return True
         return False

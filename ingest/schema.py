@@ -161,9 +161,9 @@ def _alike(planned: Planned, schema: TableSchema, settings: Settings) -> None:
         fewer = min(len(names), len(known))
         if 2 * len(names & known) >= fewer:
             continue
+        what = f"would become one table, {schema.key}" if schema.is_new else "do not look like one table"
         error = TableError(
-            f"{one.work[0].source.display} and {there} share {len(names & known)} of {fewer} columns, and would become "
-            f"one table, {schema.key}.",
+            f"{one.work[0].source.display} and {there} share {len(names & known)} of {fewer} columns, and {what}.",
             code=Reason.COLUMNS,
             hint="Give each its own with --table '{stem}' or --table NAME, or leave files out with --exclude.",
         )

@@ -156,7 +156,8 @@ class Load:
         elif at_end and budget.percent is not None:
             allowed = budget.percent * self.records / 100
         if allowed is not None and found > allowed:
-            said = f"{budget.percent:g}% of {self.records}" if budget and budget.percent is not None else f"{allowed:g}"
+            percent = budget.percent if budget is not None else None
+            said = f"{allowed:,}" if percent is None else f"{percent:g}% of {self.records:,}"
             return Failure(
                 code=Reason.OVER_BUDGET,
                 message=f"{self._found()} cannot be loaded, and --max-rejects allows {said}. {nothing} was loaded.",

@@ -89,6 +89,13 @@ def test_nothing_to_load_is_said() -> None:
     assert said(*skipped, report(skipped)).splitlines() == ["nothing to load: 90 files are loaded already"]
 
 
+def test_files_that_are_gone_are_counted_in_a_sentence() -> None:
+    one = said(report([LOADED], vanished=("/data/a.csv",)))
+    assert "vanished: 1 file that was loaded is no longer there; their rows stay; see: ingest status" in one
+    two = said(report([LOADED], vanished=("/data/a.csv", "/data/b.csv")))
+    assert "vanished: 2 files that were loaded are no longer there; their rows stay" in two
+
+
 def test_no_file_found_is_a_warning() -> None:
     left = LeftOut(path="/data/x.tmp", code=Reason.TOO_YOUNG, sentence="It ends in .tmp.")
     assert said(report([])).startswith("warning: no file to load was found.")

@@ -96,6 +96,14 @@ def test_the_rescue_column_is_no_part_of_a_header(data: Path, db: Path) -> None:
     assert "orders_4.csv): + discount\n" in shown(what)
 
 
+def test_of_a_single_file_it_is_not_said_that_some_differ(data: Path, db: Path) -> None:
+    load(data, db)
+    write_csv(data / "orders_3.csv", ["id", "day", "unit_price", "note", "discount"], [[3, 9, 2.5, "b", 1]])
+    ((_, text),) = warned(data, db)
+    assert text.startswith("orders: the file differs from the table: 1 file (")
+    assert text.endswith("orders_3.csv): + discount")
+
+
 def test_what_is_refused_is_compared_too(data: Path, db: Path) -> None:
     load(data, db)
     write_csv(data / "orders_3.csv", ["id", "day", "Unit_Price ", "note", "extra"], [[3, 9, 2.5, "b", 1]])
