@@ -108,7 +108,6 @@ class Crew:
         self._jobs[job.job_id] = job
         if alone:
             self._deaths[_key(job)] = DEATHS_ALONE - 1
-        if alone:
             self._alone.append(job)
         elif self._host is not None and self._alone_now is None:
             self._host.send(job)
@@ -117,7 +116,7 @@ class Crew:
     def finished(self, job: Job) -> None:
         """All results of this job are in, or it needs no more of them."""
         self._jobs.pop(job.job_id, None)
-        if self._alone_now is job or (self._alone_now and self._alone_now.job_id == job.job_id):
+        if self._alone_now is not None and self._alone_now.job_id == job.job_id:
             self._deaths.pop(_key(job), None)
             self._next_alone()
 

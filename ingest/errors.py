@@ -9,7 +9,7 @@
     ├── TableError              the files of one table are refused, others go on
     └── SourceError             one file is refused or failed, the others go on
 
-Does not know exit codes (`cli.py`) and does not print.
+Does not know exit codes (`cli`) and does not print.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class DatabaseUnreachable(IngestError):
 
 
 class LeaseHeld(IngestError):
-    """Another run is active on the same database or table."""
+    """Another run is active on the same database."""
 
 
 class LedgerError(IngestError):

@@ -30,7 +30,7 @@ from ingest.jobs import STAGE, Job, Layout, Member, Place, Result, Task
 from ingest.model import Action, ColumnType, FileState, Header, Mode, Reason, RunState, Source
 from ingest.orders import Apply, Constrained, Done, Failed
 from ingest.recordtext import PLAIN, Cell, written
-from ingest.reports import StopRequest
+from ingest.reports import SIGNALS, Exit, StopRequest
 from ingest.rows import Closing, FileRow, Move, RejectRow, RunRow, StillBad, TableRow, Totals
 from ingest.settings import DeclaredType, Settings, database_url
 from ingest.targets import Database
@@ -52,9 +52,6 @@ READ_WITH = (
 
 LACKING = "Add a column of that name that takes values to the table, and run the same command again."
 """What to do about a column that the table has no longer: what a load hints at are options that only that has."""
-
-EXIT_OK, EXIT_ERROR, EXIT_REJECTS, EXIT_INCOMPLETE, EXIT_UNREACHABLE = 0, 1, 3, 4, 10
-SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +152,7 @@ class _Mending:
             if target.caution:
                 self._tell("warning", target.caution)
             if not mended.lines:
-                return self._report(None, EXIT_OK)
+                return self._report(None, Exit.OK)
             with target.lease(self._settings.wait):
                 return self._leased(mended)
 
@@ -176,7 +173,7 @@ class _Mending:
             self._finish(run_id, RunState.STOPPED if self._stop.count else RunState.FINISHED, code)
         except BaseException as error:
             with contextlib.suppress(Exception):
-                code = EXIT_UNREACHABLE if isinstance(error, DatabaseUnreachable) else EXIT_ERROR
+                code = Exit.UNREACHABLE if isinstance(error, DatabaseUnreachable) else Exit.ERROR
                 self._finish(run_id, RunState.FINISHED, code, type(error).__name__)
             raise
         finally:
@@ -449,8 +446,8 @@ class _Mending:
 
     def _exit_code(self) -> int:
         if self._refused:
-            return EXIT_INCOMPLETE
-        return EXIT_REJECTS if self._unmended else EXIT_OK
+            return Exit.INCOMPLETE
+        return Exit.REJECTS if self._unmended else Exit.OK
 
     def _finish(self, run_id: int, state: RunState, code: int, error: str | None = None) -> None:
         if self._writing is not None:

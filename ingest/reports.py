@@ -27,6 +27,15 @@ from ingest.model import (
 NO_TABLE = "?"
 """What stands for the table of a file whose name gives none; the ledger does not know such a file."""
 
+SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
+"""The exit code of a run that was stopped, by the signal's name."""
+
+
+class Exit:
+    """The exit codes of a run that ends by itself."""
+
+    OK, ERROR, REJECTS, INCOMPLETE, UNREACHABLE = 0, 1, 3, 4, 10
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:

@@ -24,8 +24,10 @@ from ingest.model import Action, LeftOut, Manifest, Reason, RunState, TableName,
 from ingest.orders import Failed, Replace
 from ingest.profiling import Profiling
 from ingest.reports import (
+    SIGNALS,
     Check,
     Decision,
+    Exit,
     FileOutcome,
     Inferred,
     Listener,
@@ -49,9 +51,6 @@ from ingest.writing import LOOK, Writing
 log = logging.getLogger("ingest")
 
 T = TypeVar("T")
-
-EXIT_OK, EXIT_ERROR, EXIT_REJECTS, EXIT_INCOMPLETE, EXIT_UNREACHABLE = 0, 1, 3, 4, 10
-SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
 
 class _Stopped(Exception):
@@ -316,7 +315,7 @@ class Session:
         new = not self._target.exists()
         self._opened(new)
         if not found.sources:
-            return self._report(None, new, found, [], EXIT_OK)
+            return self._report(None, new, found, [], Exit.OK)
         with self._closing(), self._target.worded(), self._target.lease(self._settings.wait):
             return self._leased(found, new)
 
@@ -328,7 +327,7 @@ class Session:
                 return self._loaded(run_id, found, new, crew, folder)
         except BaseException as error:
             with contextlib.suppress(Exception):
-                code = EXIT_UNREACHABLE if isinstance(error, DatabaseUnreachable) else EXIT_ERROR
+                code = Exit.UNREACHABLE if isinstance(error, DatabaseUnreachable) else Exit.ERROR
                 self._finish(run_id, RunState.FINISHED, code, _error_text(error))
             raise
         finally:
@@ -521,8 +520,8 @@ class Session:
     def _exit_code(self) -> int:
         states = {outcome.state for outcome in self._outcomes}
         if self._incomplete or states & {"refused", "failed", "unfinished"}:
-            return EXIT_INCOMPLETE
-        return EXIT_REJECTS if any(outcome.rejected for outcome in self._outcomes) else EXIT_OK
+            return Exit.INCOMPLETE
+        return Exit.REJECTS if any(outcome.rejected for outcome in self._outcomes) else Exit.OK
 
     def _finish(self, run_id: int, state: RunState, code: int, error: str | None = None) -> None:
         counted = [outcome.state for outcome in self._outcomes]
