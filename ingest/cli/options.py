@@ -41,7 +41,8 @@ LedgerSchema = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="The schema of the ledger's own tables; made if it is not there. Default: the user's first one.",
+        help="The schema of the ledger's own tables; a load makes it if it is not there. Default: the user's first "
+        "one. Not on SQLite.",
         show_default=False,
     ),
 ]
@@ -84,14 +85,16 @@ class LoadOptions:
     include: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="GLOB", help="Take only files that match; repeatable. Default: *.csv and *.tsv, packed ones, too."
+            metavar="GLOB",
+            help="Of folders, archives and globs, take only files that match; repeatable. Default: *.csv and *.tsv, "
+            "packed ones, too, and those in *.zip.",
         ),
     ] = None
     exclude: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="Leave out files that match; repeatable.")
+        list[str] | None, typer.Option(metavar="GLOB", help="Leave out files and folders that match; repeatable.")
     ] = None
     min_age: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Let files wait that were written to less than so long ago.")
+        float, typer.Option(metavar="SECONDS", help="Leave files alone that changed less than so long ago.")
     ] = 0.0
     workers: Annotated[int, typer.Option(metavar="N", help="Worker processes; 0 is one a core.")] = 0
     connections: Annotated[
@@ -115,7 +118,8 @@ class LoadOptions:
         str | None,
         typer.Option(
             metavar="CHAR|none",
-            help="What makes the quote after it part of a value; none: it is doubled. Default: found out.",
+            help="What makes a plain character of the quote, delimiter or line end after it; none: a quote in a value "
+            "is doubled. Default: found out.",
             show_default=False,
         ),
     ] = None
@@ -123,25 +127,32 @@ class LoadOptions:
         str | None,
         typer.Option(
             metavar="NAME",
-            help="How characters are written: cp1252, utf-16. Default: UTF-8, or by a mark.",
+            help="How characters are written: cp1252, utf-16. Default: UTF-8, or what a byte order mark or zeros tell.",
             show_default=False,
         ),
     ] = None
     header: Annotated[
         str | None,
         typer.Option(
-            metavar="N|none", help="Rows of the header, joined by a blank; none: there is none.", show_default=False
+            metavar="N|none",
+            help="How many rows the header has (their names are joined with a blank); none: it has none. Default: one "
+            "row, or what the records tell.",
+            show_default=False,
         ),
     ] = None
     skip_rows: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Leave so many lines before the header out.", show_default=False),
+        typer.Option(
+            metavar="N",
+            help="Leave out so many lines before the header. Default: titles and comments are found out.",
+            show_default=False,
+        ),
     ] = None
     comment: Annotated[
         str | None,
         typer.Option(
             metavar="TEXT|none",
-            help="Leave lines out that begin so; none: not even # lines at the top.",
+            help="Leave out lines that begin with TEXT; none: leave out none, not even # lines before the header.",
             show_default=False,
         ),
     ] = None
@@ -149,7 +160,7 @@ class LoadOptions:
         str | None,
         typer.Option(
             metavar="SIZE",
-            help="What a packed file may unpack to. Default: 250 times its size, up to 1 TiB.",
+            help="What a packed file may unpack to. Default: 250 times its size, 256 MiB at least and 1 TiB at most.",
             show_default=False,
         ),
     ] = None
@@ -167,7 +178,8 @@ class LoadOptions:
     ledger_schema: LedgerSchema = None
     bulk: Bulk = "auto"
     types: Annotated[
-        Literal["infer", "text"], typer.Option(help="Infer types, never lossy, from all values; or load all as text.")
+        Literal["infer", "text"],
+        typer.Option(help="Infer types from all values, so that nothing is lost; or make every new column text."),
     ] = "infer"
     sample: Annotated[
         str | None,
@@ -187,7 +199,10 @@ class LoadOptions:
     ] = "keep"
     null: Annotated[
         list[str] | None,
-        typer.Option(metavar="TOKEN|COLUMN=TOKEN", help="Take this word for NULL, too, or in one column; repeatable."),
+        typer.Option(
+            metavar="TOKEN|COLUMN=TOKEN",
+            help="Take this unquoted word for NULL, too; or, in one column, quoted or not; repeatable.",
+        ),
     ] = None
     decimal: Annotated[str, typer.Option(metavar="SIGN", help="The decimal sign of the numbers in the files.")] = "."
     thousands: Annotated[
@@ -265,28 +280,34 @@ class LoadOptions:
         str | None,
         typer.Option(
             metavar="N|N%",
-            help="Rejects a file may have, as a number or a share of its records. Default: 0, or no limit where only "
+            help="Rejects that a file may have, as a number or a share of its records. Default: 0, or no limit if only "
             "--max-rejects-run is given.",
             show_default=False,
         ),
     ] = None
     max_rejects_run: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Rejects all files together may have. Default: no limit.", show_default=False),
+        typer.Option(
+            metavar="N",
+            help="Rejects that all files of a run together may have. Default: no limit.",
+            show_default=False,
+        ),
     ] = None
     on_change: Annotated[
         Literal["refuse", "reload", "append-tail", "skip"],
         typer.Option(help="A loaded file that changed: refuse it, replace its rows, load what was added, or skip it."),
     ] = "refuse"
     on_duplicate: Annotated[
-        Literal["refuse", "skip", "load"], typer.Option(help="A file with the content of another, loaded one.")
+        Literal["refuse", "skip", "load"], typer.Option(help="A file with the content of another one.")
     ] = "refuse"
     on_lost: Annotated[
         Literal["refuse", "reload", "ignore"],
-        typer.Option(help="A table that was dropped, replaced or emptied since: refuse, load its files again, ignore."),
+        typer.Option(
+            help="A table that was dropped, made anew or emptied: refuse its files, load them again, or ignore it."
+        ),
     ] = "refuse"
     verify_content: Annotated[
-        bool, typer.Option("--verify-content", help="Compare the content of loaded files, not only size and time.")
+        bool, typer.Option("--verify-content", help="Compare the content of all loaded files, not only size and times.")
     ] = False
 
 
