@@ -384,3 +384,13 @@ def test_wide_tables_are_loaded_up_to_what_the_database_takes(data: Path, db: Pa
     # The lineage column is one of them.
     assert load(data / "over.csv", db, lineage="none", bulk=bulk).exit_code == 0
     assert query(db, "SELECT c1999 FROM over") == [(1999,), (2000,)]
+
+
+def test_of_a_table_as_wide_as_can_be_only_the_file_fails_whose_rows_have_to_be_sorted_out(
+    data: Path, db: Path
+) -> None:
+    write_csv(data / "t.csv", [f"c{i}" for i in range(1_999)], [range(1_999)])
+    write_csv(data / "u.csv", ["c0"], [[1]])
+    report = load(data, db, mode="upsert", key=("c0",))
+    assert told(report) == {"t.csv": ("failed", "database"), "u.csv": ("loaded", "new")}, report.files
+    assert any("one column more, and the database takes 2,000" in file.sentence for file in report.files)

@@ -404,6 +404,13 @@ class Target(Answers, ABC):
             *([sa.Column(POSITION, sa.BigInteger())] if numbered or not self.numbers_cost else []),
             schema=self.temporary_schema,
         )
+        if self.max_columns is not None and len(gathered.columns) > self.max_columns:
+            raise SourceError(
+                f"rows of {source.name} have to be sorted out in a temporary table with one column more, and the "
+                f"database takes {self.max_columns:,}.",
+                code=Reason.DATABASE,
+                hint="Leave a column out of the file, or take one out of the table.",
+            )
         self.create_gathered(connection, gathered, source)
         first = 1
         for batch in batches:
