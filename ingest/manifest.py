@@ -191,6 +191,13 @@ class _Filter:
         self.include = _matcher(include) if include else None
         self.exclude = _matcher(exclude) if exclude else None
 
+    @property
+    def none_in_archive(self) -> str:
+        """What is told of an archive of which no file is wanted."""
+        if self.include is None and self.exclude is None:
+            return "No file in it is named like a CSV file; --include takes others."
+        return "By --include and --exclude no file in it is wanted."
+
     def takes(self, name: str, below: str) -> bool:
         """Whether a file found below a folder is wanted; `below` is its path from there."""
         wanted = name.lower().endswith(_ENDINGS) if self.include is None else self.include(name, below)
@@ -483,7 +490,7 @@ class _Search:
             return
         wanted = [one for one in found if self._names.takes_entry(below, one.name)]
         if not wanted:
-            self._leave(path, Reason.CONTAINER, "No file in it is named like a CSV file; --include takes others.")
+            self._leave(path, Reason.CONTAINER, self._names.none_in_archive)
         for one in wanted:
             inside = f"{path}/{one.name}"
             self._sources[inside] = replace(

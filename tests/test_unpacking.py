@@ -204,6 +204,9 @@ def test_an_archive_without_a_csv_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(zipped(("a.jpg", b"")))
     (left,) = scan([tmp_path]).left_out
     assert (left.path, left.code) == (str(tmp_path / "x.zip"), Reason.CONTAINER)
+    assert left.sentence == "No file in it is named like a CSV file; --include takes others."
+    (left,) = scan([tmp_path], include=["b.*"]).left_out
+    assert left.sentence == "By --include and --exclude no file in it is wanted."
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
