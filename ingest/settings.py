@@ -306,13 +306,13 @@ def parse_told(
     quote: str | None,
     escape: str | None,
     encoding: str | None,
-    header: str | None,
-    skip_rows: int | None,
+    header: str | int | None,
+    skip_rows: str | int | None,
     comment: str | None,
 ) -> Told:
     """What was typed of how the files are written. Raises UsageError for what cannot be, or contradicts itself."""
-    if skip_rows is not None and skip_rows < 0:
-        raise UsageError("--skip-rows must not be negative.")
+    if skip_rows is not None and not str(skip_rows).isdecimal():
+        raise UsageError(f"--skip-rows {str(skip_rows)!r} is not a number of lines.")
     separator = None if delimiter is None else parse_delimiter(delimiter)
     quoting = None if quote is None else parse_character("quote", quote)
     escaping = None if escape is None else parse_character("escape", escape)
@@ -329,8 +329,8 @@ def parse_told(
         quote=quoting,
         escape=escaping,
         encoding=None if encoding is None else parse_encoding(encoding),
-        header=None if header is None else parse_header(header),
-        skip_rows=skip_rows,
+        header=None if header is None else parse_header(str(header)),
+        skip_rows=None if skip_rows is None else int(skip_rows),
         comment=None if comment is None else parse_comment(comment),
     )
 

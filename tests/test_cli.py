@@ -169,6 +169,9 @@ def test_api_takes_the_words_of_the_command_line() -> None:
         told=Told(delimiter="\t", quote=""),
     )
     assert ingest._settings(None, {"max_rejects": 5}).max_rejects == Budget(count=5)
+    # Numbers in either way, as their type says.
+    for numbers in ({"header": 2, "skip_rows": 3}, {"header": "2", "skip_rows": "3"}):
+        assert ingest._settings(None, {"told": numbers}).told == Told(header=2, skip_rows=3)
 
 
 def test_api_options_are_the_settings() -> None:
