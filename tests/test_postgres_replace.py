@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import tools
-from test_postgres_modes import load
+from test_postgres_modes import ONE, load
 from tools import write_csv
 
 
@@ -81,6 +81,29 @@ def test_rows_that_must_not_go_for_a_moment_are_told_before_anything_is_loaded(
     query(report.files[0].hint.partition(": ")[2])
     assert load(path, postgresql, mode="replace").exit_code == 0
     assert query("SELECT a FROM t ORDER BY a") == [(1,), (5,)]
+
+
+PARTITIONS = {
+    "a partition": "CREATE TABLE whole (id INTEGER) PARTITION BY RANGE (id);"
+    "CREATE TABLE t PARTITION OF whole FOR VALUES FROM (0) TO (100)",
+    "partitioned": "CREATE TABLE t (id INTEGER) PARTITION BY RANGE (id); CREATE TABLE b PARTITION OF t FOR VALUES FROM"
+    " (50) TO (100) PARTITION BY LIST (id); CREATE TABLE c PARTITION OF b FOR VALUES IN (70);"
+    "CREATE TABLE a PARTITION OF t FOR VALUES FROM (0) TO (50)",
+}
+
+
+@pytest.mark.parametrize("kind", PARTITIONS)
+def test_a_record_that_no_partition_takes_is_a_reject_with_its_place(
+    tmp_path: Path, postgresql: str, query: Any, kind: str
+) -> None:
+    query(PARTITIONS[kind])
+    path = write_csv(tmp_path / "t.csv", ["id"], [[1], [100], [70]])
+    report = load(path, postgresql, mode="replace", max_rejects=ONE)
+    assert (report.exit_code, report.rows, report.rejected) == (3, 2, 1), (report.files, report.warnings)
+    assert query("SELECT line, message FROM ingest_reject") == [
+        (3, "the table refuses it: CHECK constraint bounds_of_its_partition")
+    ]
+    assert query("SELECT id FROM t ORDER BY id") == [(1,), (70,)]
 
 
 RULES = {

@@ -123,6 +123,16 @@ _IDENTITIES = sa.text(
 )
 
 
+_BOUNDS = sa.text(
+    """
+    SELECT string_agg(pg_catalog.pg_get_partition_constraintdef(relid), ' OR ')
+    FROM pg_catalog.pg_partition_tree(CAST(:name AS regclass)) WHERE isleaf
+    HAVING bool_and(pg_catalog.pg_get_partition_constraintdef(relid) IS NOT NULL) AND count(*) <= 100
+    """
+)
+"""What a row must be for a partition to take it; nothing where one takes all. Asked for very many it would be slow."""
+
+
 class PostgresTarget(ServerTarget):
     """A PostgreSQL database."""
 
@@ -386,6 +396,8 @@ class PostgresTarget(ServerTarget):
                 )
             literal = str(sequence).replace("'", "''")
             _ddl(connection, f"ALTER TABLE {made} ALTER {_quoted(column)} SET DEFAULT nextval('{literal}')")
+        if bounds := connection.execute(_BOUNDS, {"name": like}).scalar():
+            _ddl(connection, f"ALTER TABLE {made} ADD CONSTRAINT bounds_of_its_partition CHECK ({bounds})")
         if not shape.lineage:
             self.add_columns(connection, staging, [LINEAGE])
         self.set_token(connection, staging, token)
