@@ -189,6 +189,9 @@ class MySQLTarget(ServerTarget):
     def said(self, error: sa.exc.DBAPIError) -> str:
         return mysqlerrors.words(*mysqlerrors.answer(error))
 
+    def said_of_a_value(self, error: sa.exc.DBAPIError) -> str:
+        return f"{self.said(error)}, which a trigger needs" if mysqlerrors.lacks(mysqlerrors.answer(error)[0]) else ""
+
     def fault_of(self, error: Any) -> Fault | None:
         import pymysql
 

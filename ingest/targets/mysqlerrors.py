@@ -77,6 +77,11 @@ def of_a_row(code: int) -> bool:
     return code in _OF_A_ROW or of_a_trigger(code)
 
 
+def lacks(code: int) -> bool:
+    """Whether a table or a column is missing; the table's own are looked at first, so a trigger names it."""
+    return code in (1054, 1146)
+
+
 def too_wide(code: int, text: str) -> bool:
     """Whether a table is not made because its columns are too many, or too long in all; InnoDB has its own number."""
     return code in (1117, 1118) or (code == 1005 and "errno: 185 " in text)
