@@ -268,10 +268,12 @@ def _merge(planned: Planned, schema: TableSchema, settings: Settings, target: Ta
 def _fits_target(schema: TableSchema, settings: Settings, target: Target) -> None:
     shape = schema.state.shape
     own = _own_columns(settings) if shape is None else [c for c in shape.columns if c.name in OWN_COLUMNS]
-    total = len(schema.columns) + len(schema.added) + len(own)
+    staged = settings.mode == Mode.REPLACE and shape is not None and not shape.lineage  # with lineage beside it
+    total = len(schema.columns) + len(schema.added) + len(own) + staged
     if target.max_columns is not None and total > target.max_columns:
         raise TableError(
-            f"the table {schema.key} would have {total} columns; the database takes {target.max_columns}.",
+            f"{'what is to replace ' if staged else ''}the table {schema.key} would have {total} columns; "
+            f"the database takes {target.max_columns}.",
             code=Reason.COLUMNS,
             hint="Leave columns out with a --transform, or split the files.",
         )

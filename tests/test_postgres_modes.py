@@ -574,3 +574,19 @@ def test_a_text_that_its_type_calls_equal_is_written(tmp_path: Path, postgresql:
     path = write_csv(tmp_path / "t.csv", ["id", "a", "b"], [[1, "ABC", "Abc"]])
     assert load(path, postgresql, mode="upsert", key=("id",), bulk=bulk).exit_code == 0
     assert query("SELECT a, b FROM t") == [("ABC", "Abc")]
+
+
+def test_a_table_that_is_as_wide_as_can_be_takes_files_as_they_are_and_says_why_no_others(
+    tmp_path: Path, postgresql: str, query: Any
+) -> None:
+    names = [f"c{i}" for i in range(1_599)]
+    query(f"CREATE TABLE t (id INTEGER PRIMARY KEY, {', '.join(f'{name} INTEGER' for name in names)})")
+    path = write_csv(tmp_path / "t.csv", ["id", *names], [[1] * 1_600] * 2)
+    report = load(path, postgresql, mode="upsert", key=("id",))
+    assert tools.told(report) == {"t.csv": ("failed", "database")}
+    assert "in a temporary table with one column more" in report.files[0].sentence
+    report = load(path, postgresql, mode="replace")
+    assert tools.told(report) == {"t.csv": ("refused", "columns")}
+    assert "what is to replace the table t would have 1601 columns; the database takes 1600" in report.files[0].sentence
+    write_csv(path, ["id", *names], [[1] * 1_600])
+    assert load(path, postgresql, mode="upsert", key=("id",)).rows == 1

@@ -487,12 +487,7 @@ class MySQLTarget(ServerTarget):
             _execute(connection, f"{made} {rows}")
         except sa.exc.DBAPIError as error:
             if mysqlerrors.too_wide(*mysqlerrors.answer(error)):
-                raise SourceError(
-                    f"rows of {source.name} have to be sorted out in a temporary table with one column more, and the "
-                    "server makes none so wide.",
-                    code=Reason.DATABASE,
-                    hint="Leave a column out of the file, or take one out of the table.",
-                ) from error
+                raise self.no_wider_table(source) from error
             if mysqlerrors.answer(error)[0] not in (1044, 1142):
                 raise
             database = self._quoted(gathered.schema or "")

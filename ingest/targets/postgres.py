@@ -416,7 +416,9 @@ class PostgresTarget(ServerTarget):
         # COPY gives each row in its turn what the column has by default: here its number.
         try:
             super().create_gathered(connection, gathered, source)
-        except sa.exc.ProgrammingError as error:
+        except sa.exc.DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) == "54011":  # too many columns
+                raise self.no_wider_table(source) from error
             # By the place in the server: its number is that of every right that is lacking.
             if getattr(getattr(error.orig, "diag", None), "source_function", None) != "InitTempTableNamespace":
                 raise
