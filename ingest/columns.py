@@ -355,8 +355,9 @@ def _finish(array: Any, column: Column, culprits: Culprits) -> Converted:
         fresh = mask & ~taken
         if fresh.any():
             taken |= fresh
-            message = f"column {column.name!r} is {column.type.value} and {why}"
-            if column.origin in (Origin.INFERRED, Origin.DECLARED):
+            ours = column.origin in (Origin.INFERRED, Origin.DECLARED)
+            message = f"column {column.name!r} is {column.type.value if ours else _native(column)} and {why}"
+            if ours:
                 message += f" (to keep such values: --type {shlex.quote(f'{column.name}=text')})"
             faults.append(Fault(rows=np.flatnonzero(fresh), code=code, message=message))
     array = without(array, taken)
@@ -368,13 +369,19 @@ def _finish(array: Any, column: Column, culprits: Culprits) -> Converted:
     return Converted(array=array, faults=tuple(faults))
 
 
+def _native(column: Column) -> str:
+    """The type as the table has it, where that is known; the many words of an ENUM not to their end."""
+    name = column.native or column.type.value
+    return name if len(name) <= 60 else f"{name[:59]}…"
+
+
 def _narrowed(found: Converted, column: Column) -> Converted:
     """The column without what the table's own type, which is narrower than ours, would refuse or cut."""
     array, faults = found.array, list(found.faults)
     for mask, code, why in narrowing.culprits(array, column):
         beyond = mask & valid_rows(array)
         if beyond.any():
-            message = f"column {column.name!r} is {column.native or column.type.value} and {why}"
+            message = f"column {column.name!r} is {_native(column)} and {why}"
             faults.append(Fault(rows=np.flatnonzero(beyond), code=code, message=message))
             array = without(array, beyond)
     return Converted(array=array, faults=tuple(faults))

@@ -313,6 +313,20 @@ def test_message_names_column_and_next_step_but_never_the_value() -> None:
     assert "--type" not in convert(text(["SECRET"]), theirs).faults[0].message
 
 
+@pytest.mark.parametrize(
+    ("native", "origin", "shown"),
+    [
+        ("smallint", Origin.EXISTING, "smallint"),
+        ("", Origin.EXISTING, "bigint"),
+        ("int(11)", Origin.INFERRED, "bigint"),
+        ("x" * 70, Origin.EXISTING, "x" * 59 + "…"),
+    ],
+)
+def test_message_names_the_type_as_its_reader_knows_it(native: str, origin: Origin, shown: str) -> None:
+    (fault,) = convert(text(["x"]), Column(name="c", type=T.BIGINT, native=native, origin=origin)).faults
+    assert f"column 'c' is {shown} and the value is no whole number" in fault.message
+
+
 def test_bytes_hidden_under_a_null_are_not_read() -> None:
     full = pa.array(["007", "x", "1.5"])
     hidden = pa.Array.from_buffers(pa.string(), 3, [pa.py_buffer(b"\x04"), *full.buffers()[1:]])
