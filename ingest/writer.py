@@ -289,7 +289,7 @@ class _Writer:
             hint = self._target.hint(fault) if fault else error.hint
             failure = Failure(code=Reason.DATABASE, message=error.message, hint=hint, trace=trace)
         elif isinstance(error, sa.exc.DBAPIError):
-            message, hint = f"{self._target.worded_fault(fault, error)}.", self._target.hint(fault)
+            message, hint = f"{self._target.worded_fault(fault, error)}.", self._target.hint_of(error)
             failure = Failure(code=Reason.DATABASE, message=message, hint=hint, trace=trace)
         elif isinstance(error, OSError):
             where = f" ({name})" if (name := file_of(error)) else ""

@@ -64,14 +64,17 @@ def test_the_ledger_is_made_whatever_format_rows_have_by_default(
     assert query(mariadb, f"{formats} AND table_name NOT IN ('ingest_version')") == [("Dynamic",)]
 
 
+@pytest.mark.parametrize("made", [False, True], ids=["", "a ledger is there"])
 def test_a_server_that_only_reads_is_not_told_to_lack_a_right(
-    tmp_path: Path, mariadb: str, mariadb_server: servers.Server
+    tmp_path: Path, mariadb: str, mariadb_server: servers.Server, made: bool
 ) -> None:
+    if made:
+        assert load(tools.write_csv(tmp_path / "t.csv", ["id"], [[2]]), mariadb).rows == 1
     path = tools.write_csv(tmp_path / "t.csv", ["id"], [[1]])
     with told_otherwise(mariadb_server, "tx_read_only", "1"):
         done = tools.ingest("load", path, "--to", mariadb, cwd=tmp_path)
     assert done.returncode == 1, done.stderr
-    assert "the ledger cannot be made in" in done.stderr
+    assert ("the ledger cannot be made in" in done.stderr) is not made
     assert "set to read only" in done.stderr
     assert "--ledger-schema" not in done.stderr
 

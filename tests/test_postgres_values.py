@@ -227,6 +227,7 @@ def test_a_right_that_is_missing_is_no_fault_of_a_file(
         done = tools.ingest("load", path, "--to", url, "--bulk", bulk, *mode, cwd=tmp_path)
         assert done.returncode == 1, done.stderr
         assert "permission denied for table q (SQLSTATE 42501)" in done.stderr
+        assert "GRANT this user that right" in done.stderr
     finally:
         query("DROP OWNED BY guest; DROP ROLE guest")
 

@@ -61,6 +61,10 @@ class Answers:
                 return "Free some space and run the same command again: it goes on where it was."
         return "Run the same command again when that is mended: it goes on where it was."
 
+    def hint_of(self, error: sa.exc.DBAPIError) -> str:
+        """The same, of what the database answered."""
+        return self.hint(self.fault(error))
+
     def worded_fault(self, fault: Fault | None, error: Exception) -> str:
         """What happened, for people, without the end of a sentence."""
         if isinstance(error, IngestError):  # it cannot be reached
@@ -93,11 +97,11 @@ class Answers:
                 raise TableError(
                     f"the database refused the table {table}: {self.said(error)}.",
                     code=Reason.DATABASE,
-                    hint="Run the same command again when that is mended.",
+                    hint=self.hint_of(error),
                 ) from error
             fault = self.fault(error)
             kind = DatabaseUnreachable if fault is Fault.LOST else LedgerError
-            raise kind(f"{self.worded_fault(fault, error)}.", hint=self.hint(fault)) from error
+            raise kind(f"{self.worded_fault(fault, error)}.", hint=self.hint_of(error)) from error
 
     def constraint(self, error: sa.exc.DBAPIError) -> str:
         """The constraint that a row broke, by the name or the columns that the database tells, and without a value.

@@ -205,6 +205,9 @@ class MySQLTarget(ServerTarget):
     def only_reads(self, error: sa.exc.DBAPIError) -> bool:
         return mysqlerrors.answer(error)[0] in mysqlerrors.READ_ONLY
 
+    def lacks_right(self, error: sa.exc.DBAPIError) -> bool:
+        return mysqlerrors.answer(error)[0] in mysqlerrors.NO_RIGHT
+
     def hint_of_ledger(self, error: sa.exc.DBAPIError) -> str:
         if mysqlerrors.answer(error)[0] == mysqlerrors.TOO_LONG:
             return "An administrator of the server runs SET GLOBAL max_allowed_packet = 16777216;"

@@ -27,6 +27,9 @@ _FULL = frozenset((20, 1021, 1114))
 READ_ONLY = frozenset((1290, 1792, 1836))
 """An option of the server forbids it (read_only); the transaction only reads; the server does."""
 
+NO_RIGHT = frozenset((1044, 1142, 1143, 1227, 1370))
+"""This user may not: in the database, with the table, its column, at all, with the procedure."""
+
 _OF_A_VALUE = frozenset((1264, 1265, 1292, 1365, 1366, 1406, 1411, 1416, 1525, 1690, 3140))
 _OF_A_CONSTRAINT = frozenset((1048, 1062, 1216, 1217, 1451, 1452, 1526, 1586, 1748, 3819, 4025))
 """A row breaks a constraint of its table, and another one need not."""

@@ -211,6 +211,9 @@ class PostgresTarget(ServerTarget):
     def only_reads(self, error: sa.exc.DBAPIError) -> bool:
         return getattr(error.orig, "sqlstate", None) == "25006"
 
+    def lacks_right(self, error: sa.exc.DBAPIError) -> bool:
+        return getattr(error.orig, "sqlstate", None) == "42501"
+
     def refuses_rows(self, error: sa.exc.DBAPIError) -> bool:
         return pgerrors.of_a_row(error)
 

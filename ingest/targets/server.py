@@ -35,6 +35,8 @@ BUSY_SECONDS = 60
 
 READ_ONLY = "The server, or this user's transactions, are set to read only: name another server, or have that changed."
 
+NO_RIGHT = "Have its owner, or an administrator, GRANT this user that right, and run the same command again."
+
 
 class ServerTarget(Target):
     """A database server."""
@@ -227,6 +229,16 @@ class ServerTarget(Target):
     def hint_of_ledger(self, error: sa.exc.DBAPIError) -> str:
         """What to do where the ledger cannot be made."""
         return READ_ONLY if self.only_reads(error) else self.ledger_hint
+
+    def hint_of(self, error: sa.exc.DBAPIError) -> str:
+        if self.fault(error) is None and self.only_reads(error):
+            return READ_ONLY
+        return NO_RIGHT if self.lacks_right(error) else super().hint_of(error)
+
+    def lacks_right(self, error: sa.exc.DBAPIError) -> bool:
+        """Whether the error is that this user may not do this."""
+        del error
+        return False
 
     def only_reads(self, error: sa.exc.DBAPIError) -> bool:
         """Whether the error is that nobody, or not this user, may write."""
