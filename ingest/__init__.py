@@ -207,9 +207,14 @@ def _listed(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) ->
 
 def _settings(to: str | os.PathLike[str] | None, options: Options) -> Settings:
     """The frozen settings for what a caller wrote."""
-    from ingest.settings import TOLD, Settings, parse_budget, parse_key, parse_size, parse_told, parse_type
+    from dataclasses import fields
+
+    from ingest.settings import TOLD, Budget, Settings, parse_budget, parse_key, parse_size, parse_told, parse_type
 
     given: dict[str, Any] = dict(options)
+    for name in given.keys() - {field.name for field in fields(Settings)}:
+        place = "declared={COLUMN: TYPE}" if name == "type" else f"told={{{name!r}: …}}" if name in TOLD else ""
+        raise TypeError(f"there is no option {name!r}{f'; write {place}' if place else ''}")
     for name in ("max_unpacked", "slice_bytes", "commit_bytes", "sample", "max_field"):
         if isinstance(given.get(name), str):
             given[name] = parse_size(given[name])
@@ -217,10 +222,15 @@ def _settings(to: str | os.PathLike[str] | None, options: Options) -> Settings:
         if name in given:
             given[name] = (given[name],) if isinstance(given[name], str) else tuple(given[name])
     if isinstance(given.get("told"), Mapping):
-        given["told"] = parse_told(**{**TOLD, **given["told"]})
+        words = {**TOLD, **given["told"]}
+        for name in words.keys() - TOLD.keys():
+            raise TypeError(f"told has no {name!r}; it has {', '.join(TOLD)}")
+        if words["header"] is not None:
+            words["header"] = str(words["header"])
+        given["told"] = parse_told(**words)
     if "key" in given:
         given["key"] = parse_key(given["key"]) if isinstance(given["key"], str) else tuple(given["key"])
-    if isinstance(given.get("max_rejects"), (int, str)):
+    if not isinstance(given.get("max_rejects"), (Budget, type(None))):
         given["max_rejects"] = parse_budget(str(given["max_rejects"]))
     if isinstance(given.get("declared"), Mapping):
         given["declared"] = [parse_type(f"{column}={word}") for column, word in given["declared"].items()]

@@ -178,6 +178,16 @@ def test_api_options_are_the_settings() -> None:
     assert set(ingest.Options.__annotations__) == {f.name for f in fields(Settings)} - {"to"}
     with pytest.raises(TypeError, match="no_such_option"):
         ingest._settings(None, {"no_such_option": 1})  # type: ignore[typeddict-unknown-key]
+    for wrong, instead in (
+        ({"delimiter": ";"}, "told={'delimiter': …}"),
+        ({"type": {"a": "text"}}, "declared={COLUMN: TYPE}"),
+        ({"told": {"delimeter": ";"}}, "it has delimiter, quote"),
+    ):
+        with pytest.raises(TypeError, match=re.escape(instead)):
+            ingest._settings(None, wrong)  # type: ignore[arg-type]
+    assert ingest._settings(None, {"told": {"header": 2}}).told.header == 2
+    with pytest.raises(UsageError, match=r"--max-rejects is '0\.5'"):
+        ingest._settings(None, {"max_rejects": 0.5})  # type: ignore[typeddict-item]
 
 
 def test_api_prints_nothing_where_no_logging_is_set_up(tmp_path: Path) -> None:
