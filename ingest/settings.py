@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import math
 import os
 import re
 import shlex
@@ -143,11 +144,15 @@ class Settings:
         _one_of("on_change", self.on_change, "refuse", "reload", "append-tail", "skip")
         _one_of("on_duplicate", self.on_duplicate, "refuse", "skip", "load")
         _one_of("on_lost", self.on_lost, "refuse", "reload", "ignore")
+        for name in ("min_age", "wait", "file_timeout"):
+            seconds = getattr(self, name)
+            if math.isnan(seconds) or (name == "min_age" and math.isinf(seconds)):
+                raise UsageError(f"--{name.replace('_', '-')} must be a number of seconds, not {seconds}.")
         for name in ("slice_bytes", "commit_bytes", "file_timeout", "max_field", "max_unpacked"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise UsageError(f"--{name.replace('_', '-')} must be greater than 0.")
-        for name in ("workers", "connections", "min_age", "wait"):
-            if getattr(self, name) < 0:
+        for name in ("workers", "connections", "min_age", "wait", "sample", "max_rejects_run"):
+            if getattr(self, name) is not None and getattr(self, name) < 0:
                 raise UsageError(f"--{name.replace('_', '-')} must not be negative.")
 
     @property
