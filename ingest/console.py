@@ -174,7 +174,8 @@ class Console:
         if progress == "auto":
             dumb = os.environ.get("TERM") in ("dumb", "unknown")
             progress = "none" if quiet else "bar" if self._rich and not dumb else "plain"
-        self._progress = progress
+        # A bar cannot move where there is no terminal; and without one rich would take stdout, of JSON perhaps.
+        self._progress = "plain" if progress == "bar" and self._rich is None else progress
         self._bar: tuple[Bar, TaskID] | None = None
         self._line: tuple[float, float] = (0.0, 0.0)  #: seconds and share at the last plain line
         self._held: list[Callable[[], None]] = []  #: what a quiet run says only if it does not end well

@@ -195,6 +195,12 @@ def test_terminal_gets_a_bar_and_the_summary_after_it(monkeypatch: pytest.Monkey
     assert text.rstrip().endswith("loaded: 1 file, 20 rows in 2.0 s, 10 rows/s")
 
 
+def test_a_bar_that_has_no_terminal_is_lines_and_leaves_stdout_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    text = said(OPENED, progress(6, 500), LOADED, report([LOADED]), progress="bar")
+    assert "loading, 1/4 files: 50%" in text
+    assert capsys.readouterr() == ("", "")
+
+
 def test_dumb_terminal_gets_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     text = said(progress(6, 500), stream=Terminal())
