@@ -425,4 +425,5 @@ def database_url(to: str | None) -> str:
             "the database URL has no ://, and would be taken for the name of a file.",
             hint=f"Write {right}, or ./NAME for a file of such a name.",
         )
-    return f"sqlite:///{Path(text)}"
+    path = str(Path(text)).replace("%", "%25").replace("?", "%3F")  # in a path they are letters like others
+    return f"sqlite:///{path}"

@@ -8,6 +8,10 @@ import pytest
 import servers
 import tools
 
+from ingest.settings import database_url
+from ingest.targets import target_for
+from ingest.targets.sqlite import SQLiteTarget
+
 OPTIONS = {
     "mariadb": (
         "nonsense=1",
@@ -91,3 +95,14 @@ def test_a_server_that_is_down_is_told_in_one_line(tmp_path: Path) -> None:
         assert "\\" not in done.stderr
         assert "\t" not in done.stderr
         assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["a?b.db", "a%20b.db", "a%.db", "a#b c.db", "ü@x.db"])
+def test_a_path_is_the_file_of_that_name(tmp_path: Path, name: str) -> None:
+    path = str(tmp_path / name)
+    target = target_for(database_url(path))
+    assert isinstance(target, SQLiteTarget)
+    assert target.path == path
+    again = target_for(database_url(target.label))  # as hints write it
+    assert isinstance(again, SQLiteTarget)
+    assert again.path == path
