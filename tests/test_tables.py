@@ -393,4 +393,4 @@ def test_of_a_table_as_wide_as_can_be_only_the_file_fails_whose_rows_have_to_be_
     write_csv(data / "u.csv", ["c0"], [[1]])
     report = load(data, db, mode="upsert", key=("c0",))
     assert told(report) == {"t.csv": ("failed", "database"), "u.csv": ("loaded", "new")}, report.files
-    assert any("one column more, and the database takes 2,000" in file.sentence for file in report.files)
+    assert any("one column more, and the database makes none so wide" in file.sentence for file in report.files)

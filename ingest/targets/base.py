@@ -405,12 +405,7 @@ class Target(Answers, ABC):
             schema=self.temporary_schema,
         )
         if self.max_columns is not None and len(gathered.columns) > self.max_columns:
-            raise SourceError(
-                f"rows of {source.name} have to be sorted out in a temporary table with one column more, and the "
-                f"database takes {self.max_columns:,}.",
-                code=Reason.DATABASE,
-                hint="Leave a column out of the file, or take one out of the table.",
-            )
+            raise self.no_wider_table(source)
         self.create_gathered(connection, gathered, source)
         first = 1
         for batch in batches:
@@ -423,6 +418,15 @@ class Target(Answers, ABC):
         if indexed:
             self.index_gathered(connection, gathered)
         return gathered
+
+    def no_wider_table(self, source: sa.Table) -> SourceError:
+        """What is told where rows have to be sorted out, and all columns of the table come with them."""
+        return SourceError(
+            f"rows of {source.name} have to be sorted out in a temporary table with one column more, and the database "
+            "makes none so wide.",
+            code=Reason.DATABASE,
+            hint="Leave a column out of the file, or take one out of the table.",
+        )
 
     def create_gathered(self, connection: Connection, gathered: sa.Table, source: sa.Table) -> None:
         """Create the temporary table of `gather`, its columns as those of the same names in the source."""

@@ -127,7 +127,7 @@ _BOUNDS = sa.text(
     """
     SELECT string_agg(pg_catalog.pg_get_partition_constraintdef(relid), ' OR ')
     FROM pg_catalog.pg_partition_tree(CAST(:name AS regclass)) WHERE isleaf
-    HAVING bool_and(pg_catalog.pg_get_partition_constraintdef(relid) IS NOT NULL) AND count(*) <= 100
+    HAVING bool_and(pg_catalog.pg_get_partition_constraintdef(relid) IS NOT NULL) AND count(*) <= 32
     """
 )
 """What a row must be for a partition to take it; nothing where one takes all. Asked for very many it would be slow."""
@@ -419,9 +419,7 @@ class PostgresTarget(ServerTarget):
         # COPY gives each row in its turn what the column has by default: here its number.
         try:
             super().create_gathered(connection, gathered, source)
-        except sa.exc.DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) == "54011":  # too many columns
-                raise self.no_wider_table(source) from error
+        except sa.exc.ProgrammingError as error:
             # By the place in the server: its number is that of every right that is lacking.
             if getattr(getattr(error.orig, "diag", None), "source_function", None) != "InitTempTableNamespace":
                 raise

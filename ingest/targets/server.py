@@ -217,15 +217,6 @@ class ServerTarget(Target):
             hint=hint,
         )
 
-    def no_wider_table(self, source: sa.Table) -> SourceError:
-        """What is told where rows have to be sorted out, and all columns of the table come with them."""
-        return SourceError(
-            f"rows of {source.name} have to be sorted out in a temporary table with one column more, and the server "
-            "makes none so wide.",
-            code=Reason.DATABASE,
-            hint="Leave a column out of the file, or take one out of the table.",
-        )
-
     def hint_of_ledger(self, error: sa.exc.DBAPIError) -> str:
         """What to do where the ledger cannot be made."""
         return READ_ONLY if self.only_reads(error) else self.ledger_hint
