@@ -73,7 +73,8 @@ def scan(
     `min_age` is in seconds: files changed since then are left out, to be taken by a later run. `most` is in bytes: what
     a packed file may unpack to, if not what is usual for its size. Things that match but
     cannot be taken (pipes, devices, links out of the folder, unreadable folders) are in `left_out`, with a sentence.
-    Raises UsageError for a path that does not exist, a pattern without a match, and a URI.
+    Raises UsageError for a path that does not exist or is a pipe or a device itself, for a pattern without a match, and
+    for a URI.
     """
     search = _Search(_Filter(include, exclude), min_age, most)
     for path in paths:
@@ -287,6 +288,12 @@ class _Search:
                 raise UsageError(f"{typed} does not exist.", hint=_where(typed)) from error
             self._pattern(typed)
         else:
+            if not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
+                # Of a folder such things are left out; what was named is what somebody wants to have loaded.
+                raise UsageError(
+                    f"{typed} is {_kind(status.st_mode)}, not a regular file.",
+                    hint="Write its content to a file and load that.",
+                )
             self._take(typed, status, looked_ns, below=os.path.basename(typed))
 
     def _take(self, typed: str, status: os.stat_result, looked_ns: int, *, below: str) -> None:
