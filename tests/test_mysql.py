@@ -399,6 +399,13 @@ def test_a_table_of_another_database_of_the_server(
         assert query(mariadb, "SHOW TABLES LIKE 'orders'") == []
 
 
+def test_a_database_that_is_not_there_is_named(tmp_path: Path, mariadb: str) -> None:
+    report = load(tools.orders(tmp_path / "orders.csv", 5), mariadb, table="no`where.orders")
+    assert tools.told(report) == {"orders.csv": ("refused", "columns")}
+    assert report.files[0].sentence == "there is no database 'no`where' that this user may use."
+    assert "CREATE DATABASE `no``where` CHARACTER SET utf8mb4;" in report.files[0].hint
+
+
 def test_our_tables_can_be_kept_in_another_database(
     tmp_path: Path, mariadb: str, mariadb_server: servers.Server
 ) -> None:

@@ -229,6 +229,8 @@ class MySQLTarget(ServerTarget):
         self.check_name(table)
         found = self._row_of(connection, table)
         if found is None:
+            if table.schema:
+                self._check_database(connection, table.schema)
             return None
         name, kind, engine, _ = found
         spelled = TableName(name=name, schema=table.schema)
@@ -265,6 +267,17 @@ class MySQLTarget(ServerTarget):
             why_not_bulk=why,
             refers=self._refers(connection, spelled),
         )
+
+    def _check_database(self, connection: Connection, name: str) -> None:
+        query = sa.text("SELECT 1 FROM information_schema.schemata WHERE schema_name = :name")
+        if connection.execute(query, {"name": name}).first() is None:  # nor is one shown that this user may not use
+            quoted = self._quoted(name)
+            raise TableError(
+                f"there is no database {name!r} that this user may use.",
+                code=Reason.COLUMNS,
+                hint=f"An administrator types: CREATE DATABASE {quoted} CHARACTER SET utf8mb4; "
+                f"GRANT ALL ON {quoted}.* TO {self.user(connection)};",
+            )
 
     def _refers(self, connection: Connection, table: TableName) -> bool:
         """Whether the table has foreign keys."""
