@@ -21,8 +21,6 @@ _TYPES = {
     "decimal": ColumnType.DECIMAL,
     "date": ColumnType.DATE,
 }
-
-
 _NUMERIC = (ColumnType.BIGINT, ColumnType.DOUBLE, ColumnType.DECIMAL)
 
 
