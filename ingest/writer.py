@@ -32,7 +32,7 @@ import sqlalchemy as sa
 
 from ingest import launching, pool
 from ingest.applying import Applying, Changes, Ready, Refused
-from ingest.errors import FenceError, IngestError, SourceError, file_of
+from ingest.errors import FenceError, IngestError, SourceError, TableError, file_of
 from ingest.jobs import Failure
 from ingest.model import Reason
 from ingest.orders import (
@@ -276,7 +276,7 @@ class _Writer:
             return Failed(order=order, failure=failure, fatal=True, fenced=True)
         if isinstance(error, Refused):
             return Failed(order=order, failure=Failure(code=error.code, message=str(error)), fatal=False)
-        if isinstance(error, SourceError):
+        if isinstance(error, SourceError | TableError):
             failure = Failure(code=Reason(error.code), message=error.message, hint=error.hint, trace=trace)
             return Failed(order=order, failure=failure, fatal=False)
         if isinstance(error, sa.exc.DBAPIError) and self._target.refuses_rows(error):

@@ -64,9 +64,7 @@ _APART = """            connection.exec_driver_sql("COMMIT")
 """
 _BEGIN = """        with self._begun(order, ready) as connection:
             if order.shape is not None and order.merge"""
-_ADVANCE = """            if order.closing is None:
-                ledger.advance(connection, self._run_id, moves)
-"""
+_ADVANCE = "            if order.closing is None:\n                ledger.advance(connection, self._run_id, moves)\n"
 _REJECTS = (
     "            self._write_rejects("
     "connection, order.moves[0].file_id, order.table_name, order.rejects, applied=True)\n"
@@ -343,6 +341,15 @@ MUTANTS: tuple[Mutant, ...] = (
         file="ledger/moves.py",
         edits=(("query.with_for_update() if hold else query", "query"),),
         tests=("tests/test_lease.py::test_a_replacement_that_is_open_holds_a_take_over_back[postgresql]",),
+    ),
+    Mutant(
+        name="reload-kept",
+        what="rows that a trigger keeps are taken for deleted",
+        file="targets/base.py",
+        edits=((".where(mine).limit(1)", ".where(sa.false()).limit(1)"),),
+        tests=(
+            "tests/test_postgres_replace.py::test_a_file_whose_old_rows_stay_is_not_loaded_again_beside_them[rule]",
+        ),
     ),
     Mutant(
         name="reload-rows",

@@ -134,3 +134,25 @@ def test_a_rule_that_is_in_the_way_is_told_before_anything_is_loaded(
     assert query('SELECT id FROM "T" UNION ALL SELECT id FROM other') == [(7,)]
     query(hint)
     assert load(path, postgresql).exit_code == 0
+
+
+KEEPING = {
+    "rule": "CREATE RULE keep AS ON DELETE TO t DO INSTEAD NOTHING",
+    "trigger": "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+    "CREATE TRIGGER keep BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION keep()",
+}
+
+
+@pytest.mark.parametrize("kind", KEEPING)
+def test_a_file_whose_old_rows_stay_is_not_loaded_again_beside_them(
+    tmp_path: Path, postgresql: str, query: Any, kind: str
+) -> None:
+    path = write_csv(tmp_path / "t.csv", ["id"], [[1], [2]])
+    assert load(path, postgresql).rows == 2
+    query(KEEPING[kind])
+    write_csv(path, ["id"], [[1], [3], [4]])
+    other = write_csv(tmp_path / "u.csv", ["id"], [[1]])
+    report = load([path, other], postgresql, on_change="reload")  # type: ignore[arg-type]
+    assert tools.told(report) == {"t.csv": ("refused", "constraint"), "u.csv": ("loaded", "new")}
+    assert "a trigger or a rule of the table keeps them" in report.files[0].sentence + report.files[1].sentence
+    assert query("SELECT id FROM t ORDER BY id") == [(1,), (2,)]

@@ -555,10 +555,17 @@ class Target(Answers, ABC):
         """Have foreign keys checked at the end of the transaction only, where the database can do that."""
         del connection
 
-    def delete_rows(self, connection: Connection, shape: TableShape, file_id: int) -> int:
-        """Delete the rows of one file, by lineage; returns how many there were."""
+    def delete_rows(self, connection: Connection, shape: TableShape, file_id: int) -> None:
+        """Delete the rows of one file, by lineage. Raises TableError if some are there still."""
         table = sa.table(shape.table.name, sa.column(LINEAGE_COLUMN), schema=self.schema_of(shape.table))
-        return connection.execute(table.delete().where(table.c[LINEAGE_COLUMN] == file_id)).rowcount
+        mine = table.c[LINEAGE_COLUMN] == file_id
+        connection.execute(table.delete().where(mine))
+        if connection.execute(sa.select(sa.literal(1)).select_from(table).where(mine).limit(1)).first() is not None:
+            raise TableError(
+                f"its rows stay in {shape.table}, whatever is deleted: a trigger or a rule of the table keeps them.",
+                code=Reason.CONSTRAINT,
+                hint="Switch off what is done on DELETE, and run the same command again.",
+            )
 
 
 def fingerprint_of(parts: object) -> str:
