@@ -122,7 +122,7 @@ class Applying:
             rows = ledger.files(connection, tables=[str(order.staging.table)])
             for row in rows:
                 if row.path_key not in wanted:  # of an earlier attempt, and no longer there
-                    self._target.delete_rows(connection, order.staging, row.file_id)
+                    self._target.delete_rows(connection, order.staging, row.file_id, known=row.rows_loaded)
                     ledger.forget(connection, [row.file_id])
             kept = [row for row in rows if row.path_key in wanted]
             if len(kept) != len(wanted) or any(row.state is not FileState.LOADED for row in kept):
@@ -227,7 +227,8 @@ class Applying:
         if order.shape is not None:
             self._same_table(connection, order.shape)
             if order.reset and order.shape.lineage:  # without lineage only what has no rows is loaded again
-                self._target.delete_rows(connection, order.shape, order.moves[0].file_id)
+                known = _row(connection, order.moves[0].file_id).rows_loaded
+                self._target.delete_rows(connection, order.shape, order.moves[0].file_id, known=known)
             elif order.moves[0].from_bytes and not order.reset:
                 self._still_there(connection, order.shape, order.moves[0].file_id)
 
@@ -416,7 +417,7 @@ class Applying:
                 row = _row(connection, order.file_id)
                 # Somebody may have dropped the table: that is the reason then, and there is nothing to delete.
                 if order.shape is not None and self._target.shape(connection, order.shape.table) is not None:
-                    self._target.delete_rows(connection, order.shape, order.file_id)
+                    self._target.delete_rows(connection, order.shape, order.file_id, known=row.rows_loaded)
                 ledger.finish_undo(
                     connection,
                     self._run_id,

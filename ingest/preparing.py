@@ -91,7 +91,7 @@ def _finish_undo(target: Target, settings: Settings, run_id: int, row: FileRow) 
         with target.worded(table), target.begin() as connection:
             shape = target.shape(connection, table)
             if shape is not None and shape.lineage:
-                target.delete_rows(connection, shape, row.file_id)
+                target.delete_rows(connection, shape, row.file_id, known=row.rows_loaded)
             elif shape is not None and row.rows_loaded and target.has_rows(connection, table):
                 forget = typed(f"ingest forget {shlex.quote(row.path)}", settings.to, target.label)
                 raise TableError(
