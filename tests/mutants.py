@@ -304,7 +304,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="undo-rows",
         what="the rows of a refused file stay",
         file="applying.py",
-        edits=(("self._target.delete_rows(connection, order.shape, order.file_id)", "pass"),),
+        edits=(("self._target.delete_rows(connection, order.shape, order.file_id, known=row.rows_loaded)", "pass"),),
         tests=(f"{_WRITER}test_a_refused_file_takes_its_committed_steps_back[bulk]",),
     ),
     Mutant(
@@ -355,7 +355,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="reload-rows",
         what="a reload leaves the old rows",
         file="applying.py",
-        edits=(("self._target.delete_rows(connection, order.shape, order.moves[0].file_id)", "pass"),),
+        edits=(("self._target.delete_rows(connection, order.shape, order.moves[0].file_id, known=known)", "pass"),),
         tests=(f"{_WRITER}test_a_reload_that_is_refused_after_its_first_step_leaves_nothing[bulk]",),
     ),
     Mutant(
