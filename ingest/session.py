@@ -487,7 +487,8 @@ class Session:
                 raise answer.error
             else:
                 self._incomplete = True
-                self._tell("warning", f"the table {key} is as it was: {answer.failure.message}")
+                why = " ".join(filter(None, (answer.failure.message, answer.failure.hint)))
+                self._tell("warning", f"the table {key} is as it was: {why}")
 
     def _drop_staging(self, run_id: int, staging: TableName) -> None:
         self._persist(lambda again: preparing.drop_staging(self._target, run_id, staging))
