@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import zlib
 from collections.abc import Generator, Iterator
@@ -14,6 +15,9 @@ import psutil
 import pytest
 import servers
 import tools
+
+# Each load starts a writer, which imports a third of a second: for those of this process its fork server does, once.
+multiprocessing.set_forkserver_preload(["ingest.pool", "ingest.writer"])
 
 SHARE = 16
 """Of the tests that run on every target, one in so many runs on a server each time; `--whole` runs them all.
