@@ -225,8 +225,6 @@ def _settings(to: str | os.PathLike[str] | None, options: Options) -> Settings:
         words = {**TOLD, **given["told"]}
         for name in words.keys() - TOLD.keys():
             raise TypeError(f"told has no {name!r}; it has {', '.join(TOLD)}")
-        if words["header"] is not None:
-            words["header"] = str(words["header"])
         given["told"] = parse_told(**words)
     if "key" in given:
         given["key"] = parse_key(given["key"]) if isinstance(given["key"], str) else tuple(given["key"])

@@ -45,8 +45,8 @@ def culprits(array: Any, column: Column) -> Culprits:
             return _numeric_culprits(array, column)
         case ColumnType.DECIMAL if column.unsigned:
             return [(matches(array, "^-.*[1-9]"), Reason.BAD_NUMBER, _NEGATIVE)]
-        case ColumnType.TEXT if _words_of(column):
-            return _no_words(array, column)
+        case ColumnType.TEXT if known := _words_of(column):
+            return _no_words(array, known, several=column.native.startswith("set("))
         case ColumnType.TEXT if column.length is not None:
             longer = flags(pc.greater(pc.utf8_length(array), column.length))
             return [(longer, Reason.LOSSY, f"takes {column.length} characters, and the rest would be lost")]
@@ -61,24 +61,22 @@ def culprits(array: Any, column: Column) -> Culprits:
     return [(finer, Reason.LOSSY, f"keeps {column.scale} digits of a second, and others would be lost")]
 
 
-def _words_of(column: Column) -> list[str]:
-    """The words of an ENUM or SET of MySQL's, in lower case; [] of any other type."""
+def _words_of(column: Column) -> set[str]:
+    """The words of an ENUM or SET of MySQL's, in lower case; none of any other type."""
     if not column.native.startswith(("enum('", "set('")):
-        return []
-    return [word.replace("''", "'") for word in re.findall(r"'((?:[^']|'')*)'", column.native)]
+        return set()
+    return {word.replace("''", "'") for word in re.findall(r"'((?:[^']|'')*)'", column.native)}
 
 
-def _no_words(array: Any, column: Column) -> Culprits:
-    """Texts that are surely none of the words of an ENUM, and no list of those of a SET.
+def _no_words(array: Any, known: set[str], *, several: bool) -> Culprits:
+    """Texts that are surely none of the words of an ENUM, and no list of those of a SET (`several`).
 
     Which letters are the same is up to the column's collation: where a text or a word has others than those of ASCII,
     and where it is about capitals, the server decides.
     """
-    known, several = set(_words_of(column)), column.native.startswith("set(")
     plain = all(word.isascii() and "\\" not in word for word in known)
-    texts = [text for text in pc.unique(array).to_pylist() if text is not None]
     found = []
-    for text in texts:
+    for text in pc.unique(array.drop_null()).to_pylist():
         parts = text.rstrip(" ").lower().split(",") if several else [text.rstrip(" ").lower()]
         fits = known.issuperset(parts) or (several and not text)
         if not fits and (re.fullmatch(_PLACE, text) or (plain and text.isascii())):
