@@ -142,6 +142,11 @@ def test_defaults_of_the_command_line_are_those_of_the_library() -> None:
     assert parsed() == Settings()
 
 
+@pytest.mark.parametrize(("command", "word"), [("load", "PATH..."), ("forget", "FILE...")])
+def test_help_says_that_several_can_be_given(command: str, word: str) -> None:
+    assert word in CliRunner().invoke(app, [command, "--help"]).output
+
+
 def test_exit_codes_are_the_published_ones() -> None:
     assert set(EXIT_MEANINGS) == {0, 1, 2, 3, 4, 10, 75, 130, 143}
     assert set(EXIT_CODES.values()) <= set(EXIT_MEANINGS)

@@ -360,7 +360,7 @@ def rejects_load(
 
 @app.command()
 def forget(
-    files: Annotated[list[str], typer.Argument(metavar="FILE", help="Paths of loaded files, or the end of them.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Paths of loaded files, or the end of them.")],
     to: To = None,
     ledger_schema: LedgerSchema = None,
     *,

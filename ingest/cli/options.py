@@ -58,7 +58,7 @@ Spool = Annotated[
 Bulk = Annotated[
     Literal["auto", "off"], typer.Option(help="Use the database's own bulk path where it has one, or never.")
 ]
-Paths = Annotated[list[str], typer.Argument(metavar="PATH", help="CSV files, folders or globs.", show_default=False)]
+Paths = Annotated[list[str], typer.Argument(metavar="PATH...", help="CSV files, folders or globs.", show_default=False)]
 File = Annotated[
     str | None,
     typer.Argument(metavar="FILE", help="One file: its path, or the end of it.", show_default=False),
